@@ -1,0 +1,122 @@
+"""The manifest: everything that is known about a package without opening its weights."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from export.contracts.signature import Signature
+
+MANIFEST_SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class TaskKind(StrEnum):
+    """What the model predicts; decides which scores and quality figures exist."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+    OTHER = "other"
+
+
+class RuntimeKind(StrEnum):
+    """A file format with a runtime that executes it; the value is a key of the settings."""
+
+    ONNX = "onnx"
+    TORCHSCRIPT = "torchscript"
+
+    @property
+    def platform(self) -> str:
+        """The protocol's platform string."""
+        return "onnx_onnxv1" if self is RuntimeKind.ONNX else "pytorch_torchscript"
+
+
+class FileRole(StrEnum):
+    """Why a file is in the package."""
+
+    WEIGHTS = "weights"  # a runtime's entry file, or external data of one
+    GOLDEN = "golden"  # golden.npz: real inputs and the outputs that every load must reproduce
+    PARITY = "parity"  # parity.json: the report of the parity gate
+    REFERENCE = "reference"  # reference.npz + reference.json: the compiled reference profile
+    OTHER = "other"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What is predicted. `class_names` follow the class axis of logits and probabilities."""
+
+    kind: TaskKind
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackageFile:
+    """A file of the package: path relative to the package, with `/`, and its digest in lower-case hex."""
+
+    path: str
+    role: FileRole
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeFile:
+    """Which runtime executes which file. The first of a manifest is preferred."""
+
+    kind: RuntimeKind
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tolerance:
+    """|a - b| <= absolute + relative * |b|, elementwise."""
+
+    absolute: float = 1e-4
+    relative: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where a version comes from. Times are RFC 3339 in UTC."""
+
+    created_at: str
+    source: str
+    git_commit: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    dataset_snapshot: str | None = None
+    parent_version: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A package's table of contents. The digest of its bytes is the digest of the package.
+
+    Raises:
+        ValueError: a name or version that could not be a folder and a URL segment.
+    """
+
+    name: str
+    version: str
+    task: Task
+    signature: Signature
+    runtimes: tuple[RuntimeFile, ...]
+    files: tuple[PackageFile, ...]
+    provenance: Provenance
+    golden: str | None = None
+    golden_tolerance: Tolerance = field(default_factory=Tolerance)
+    parity: str | None = None
+    reference: str | None = None
+    max_batch_rows: int = 256
+    schema_version: int = MANIFEST_SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        for label, value in (("name", self.name), ("version", self.version)):
+            if not NAME_PATTERN.fullmatch(value) or ".." in value:
+                raise ValueError(
+                    f"{label} '{value}' must be 1-64 of letters, digits, '_', '-', '.', start with a letter or digit, "
+                    "and hold no '..'"
+                )

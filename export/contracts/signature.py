@@ -1,0 +1,123 @@
+"""What goes into a model and what comes out: names, datatypes, shapes, axes, roles, and how people see an input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from export.contracts.datatypes import Datatype
+
+BATCH_AXIS = "batch"
+
+
+class OutputRole(StrEnum):
+    """What an output means; monitoring reads outputs by role, never by name."""
+
+    LOGITS = "logits"  # unnormalised class scores (batch, class)
+    PROBABILITIES = "probabilities"  # class probabilities that sum to one (batch, class)
+    VALUE = "value"  # regression value(s) (batch, ...)
+    EMBEDDING = "embedding"  # penultimate features (batch, feature); returned only when named
+    INTERNAL = "internal"  # returned only when named, never recorded
+    OTHER = "other"  # returned, recorded, not interpreted
+
+    @property
+    def answered_by_default(self) -> bool:
+        """Whether a request that names no outputs receives this one."""
+        return self not in (OutputRole.EMBEDDING, OutputRole.INTERNAL)
+
+
+class InputKind(StrEnum):
+    """How a person looks at an input."""
+
+    IMAGE = "image"
+    TABULAR = "tabular"
+    TEXT = "text"
+    TENSOR = "tensor"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputDisplay:
+    """How to show an input.
+
+    Attributes:
+        kind: Which view draws it.
+        layout: For images, the order of the axes after the batch: "CHW", "HWC" or "HW".
+        value_range: For images, the values drawn as black and white.
+        feature_names: For tabular inputs, one name per column.
+    """
+
+    kind: InputKind = InputKind.TENSOR
+    layout: str | None = None
+    value_range: tuple[float, float] | None = None
+    feature_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSpec:
+    """One input tensor. `shape` includes the batch axis; -1 marks a variable dimension."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    axes: tuple[str, ...] = ()
+    display: InputDisplay = field(default_factory=InputDisplay)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputSpec:
+    """One output tensor. `shape` includes the batch axis; -1 marks a variable dimension."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    role: OutputRole = OutputRole.OTHER
+    axes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signature:
+    """All tensors of a model, in the order of the model's own inputs and outputs.
+
+    Attributes:
+        batched: Axis 0 of every input and output is the batch axis, and requests may be merged along it.
+    """
+
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    batched: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a signature that contradicts itself.
+
+        Raises:
+            ValueError: names the tensor and what is wrong with it.
+        """
+        if not self.inputs or not self.outputs:
+            raise ValueError("a signature needs at least one input and one output")
+        for kind, specs in (("input", self.inputs), ("output", self.outputs)):
+            names = [s.name for s in specs]
+            if len(set(names)) != len(names):
+                raise ValueError(f"{kind} names are not unique: {', '.join(names)}")
+            for spec in specs:
+                if not spec.name:
+                    raise ValueError(f"an {kind} has an empty name")
+                if any(d < -1 or d == 0 for d in spec.shape):
+                    raise ValueError(
+                        f"{kind} '{spec.name}' has shape {list(spec.shape)}: dimensions are -1 or positive"
+                    )
+                if spec.axes and len(spec.axes) != len(spec.shape):
+                    raise ValueError(
+                        f"{kind} '{spec.name}' names {len(spec.axes)} axes for {len(spec.shape)} dimensions"
+                    )
+                if self.batched and (not spec.shape or spec.shape[0] != -1):
+                    raise ValueError(
+                        f"{kind} '{spec.name}' of a batched signature must start with a -1 batch dimension"
+                    )
+
+    def output_with_role(self, *roles: OutputRole) -> OutputSpec | None:
+        """The first output that has one of `roles`, in the order in which the roles are given."""
+        for role in roles:
+            for spec in self.outputs:
+                if spec.role is role:
+                    return spec
+        return None

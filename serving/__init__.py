@@ -1,0 +1,1 @@
+"""Serving: the data plane. Answers Open Inference Protocol requests from the versions that the traffic plan names."""

@@ -1,0 +1,105 @@
+"""The data plane's settings as frozen records. `deploy.settings` builds them; nothing here reads a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from monitoring.records.record import CaptureOptions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one request may cost. Each is answered with 413, 400, 503 or 504 and a text that names it."""
+
+    body_bytes: int = 64 << 20  # also holds for the inflated size
+    json_header_bytes: int = 1 << 20  # the JSON part of a binary request
+    head_bytes: int = 64 << 10  # request line and headers
+    rows: int = 4096  # batch rows of one request
+    elements: int = 1 << 28  # elements of one tensor
+    chunks: int = 65_536  # chunks of a chunked body
+    receive_s: float = 10.0  # absolute: from the first byte of a request to its last
+    idle_s: float = 75.0  # a kept-alive connection without a request
+    timeout_s: float = 60.0  # default and largest time from the last byte to the answer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchOptions:
+    """How requests become batches.
+
+    Attributes:
+        max_rows: Rows of a batch at most; 0 takes the package's `max_batch_rows`.
+        queue_rows: Rows that may wait per version; past it the answer is 503.
+        inline_below_us: A version whose warm batch is faster than this runs on the event loop; others on a thread.
+    """
+
+    max_rows: int = 0
+    queue_rows: int = 4096
+    inline_below_us: float = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeOptions:
+    """How weights are loaded.
+
+    Attributes:
+        prefer: Runtime kinds in order of preference ("onnx", "torchscript"); empty follows the manifest.
+        device: "cpu", "cuda", "cuda:N", or "auto" (CUDA when there is one).
+        allow_cpu_fallback: When the asked device cannot be had, run on the CPU and say so, instead of failing the load.
+        intra_op_threads: Threads of one execution; 0 lets the runtime choose.
+        load_timeout_s: A load that takes longer makes the version UNAVAILABLE.
+        load_attempts: How often a failing load is tried.
+    """
+
+    prefer: tuple[str, ...] = ()
+    device: str = "auto"
+    allow_cpu_fallback: bool = False
+    intra_op_threads: int = 1
+    load_timeout_s: float = 60.0
+    load_attempts: int = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiKey:
+    """A bearer token's SHA-256 (hex) and the name that logs and records show for it."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuthOptions:
+    """Who may call. No keys = no authentication, which only a loopback bind may have."""
+
+    keys: tuple[ApiKey, ...] = ()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether a credential is asked for."""
+        return bool(self.keys)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingOptions:
+    """Everything a replica needs to know.
+
+    Attributes:
+        registry: Folder of the registry.
+        records: Folder of the record logs; each replica makes its own folder in it.
+        models: Models that this pool hosts; empty hosts all.
+        plan_poll_s: How often the registry is looked at.
+        fast_lane: Answer inference requests in the HTTP protocol class, without ASGI.
+        non_finite: What NaN and infinity become in a JSON answer: "error", "null" or "string".
+        capture: None records nothing.
+    """
+
+    registry: str
+    records: str
+    models: tuple[str, ...] = ()
+    plan_poll_s: float = 1.0
+    fast_lane: bool = True
+    non_finite: str = "error"
+    limits: Limits = field(default_factory=Limits)
+    batch: BatchOptions = field(default_factory=BatchOptions)
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    auth: AuthOptions = field(default_factory=AuthOptions)
+    capture: CaptureOptions | None = field(default_factory=CaptureOptions)

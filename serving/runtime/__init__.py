@@ -1,0 +1,1 @@
+"""Runtimes: one loaded weights file on one device, behind one small protocol."""
