@@ -28,7 +28,7 @@ class Runtime(Protocol):
         """Execute one batch.
 
         Args:
-            inputs: One C-contiguous array an input, in signature order, with shape (rows, ...) and the signature's numpy
+            inputs: One C-contiguous array an input, in signature order: shape (rows, ...), the signature's numpy
                 dtype (BYTES: object arrays of `bytes`).
             outputs: Indices into the signature's outputs.
 
