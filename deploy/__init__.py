@@ -1,0 +1,1 @@
+"""Deploy: settings, the `hardcase` command, the local supervisor and the demo. It joins the other packages."""

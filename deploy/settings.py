@@ -1,0 +1,222 @@
+"""All settings as frozen models: what `hardcase.yaml` may contain, with defaults, bounds and the text of the docs.
+
+The string under a field is its documentation: it goes into `docs/settings.md` and `hardcase.schema.json`
+(`python -m deploy.settings_docs`). Reading files and the environment is `deploy.settings_file`'s business; turning
+settings into the options of serving and monitoring is `deploy.wiring`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?B|B)?\s*", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+
+
+def parse_size(value: Any) -> Any:
+    """`"64 MiB"` to 67108864; numbers pass through.
+
+    Example:
+        >>> parse_size("64 MiB"), parse_size("1.5kB"), parse_size(7)
+        (67108864, 1500, 7)
+
+    Raises:
+        ValueError: not a size.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise ValueError(f"'{value}' is not a size such as 67108864, '64 MiB' or '1 GB'")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Field(ge=1),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^[0-9.]+ ?[KMGT]?i?B$"}]}
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Base: frozen, strict about keys, documented by the strings under the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class LimitSettings(Section):
+    """What one request may cost. Past a limit the answer is 413, 400, 503 or 504 and names the limit."""
+
+    body_bytes: Size = 64 << 20
+    """Largest request body; holds for the inflated size of a compressed body too."""
+    json_header_bytes: Size = 1 << 20
+    """Largest JSON part of a request with binary tensors."""
+    head_bytes: Size = 64 << 10
+    """Largest request line plus headers."""
+    rows: int = Field(default=4096, ge=1)
+    """Batch rows of one request."""
+    elements: int = Field(default=1 << 28, ge=1)
+    """Elements of one tensor."""
+    chunks: int = Field(default=65_536, ge=1)
+    """Chunks of a chunked request body."""
+    receive_s: Seconds = 10.0
+    """Absolute time from a request's first byte to its last; a slow sender is cut off after it."""
+    idle_s: Seconds = 75.0
+    """How long a kept-alive connection may sit without a request."""
+    timeout_s: Seconds = 60.0
+    """Default and largest time from a request's last byte to its answer."""
+
+
+class BatchSettings(Section):
+    """How requests become batches. There is no timer: what arrives while a batch runs forms the next one."""
+
+    max_rows: int = Field(default=0, ge=0)
+    """Rows of a batch at most; 0 takes the package's own `max_batch_rows`."""
+    queue_rows: int = Field(default=4096, ge=1)
+    """Rows that may wait per version; past it the answer is 503 with Retry-After."""
+    inline_below_us: float = Field(default=1000.0, ge=0, allow_inf_nan=False)
+    """A version whose warm batch is faster than this (microseconds) runs on the event loop; others on a thread."""
+
+
+class RuntimeSettings(Section):
+    """How weights are loaded and executed."""
+
+    prefer: tuple[Literal["onnx", "torchscript"], ...] = ()
+    """Runtimes in order of preference; empty follows the package's manifest."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    """`cpu`, `cuda`, `cuda:N`, or `auto` (CUDA when there is one)."""
+    allow_cpu_fallback: bool = False
+    """When the asked device cannot be had, run on the CPU and say so, instead of failing the load."""
+    intra_op_threads: int = Field(default=1, ge=0)
+    """Threads of one execution; 0 lets the runtime choose."""
+    load_timeout_s: Seconds = 60.0
+    """A load that takes longer makes the version UNAVAILABLE; the champion keeps answering."""
+    load_attempts: int = Field(default=3, ge=1)
+    """How often a failing load is tried before the version is UNAVAILABLE."""
+
+
+class KeySettings(Section):
+    """One API key. Only the token's SHA-256 is kept: `printf %s "$TOKEN" | sha256sum`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    """Name that logs and records show for callers with this key."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the bearer token, 64 lower-case hexadecimal digits."""
+
+
+class AuthSettings(Section):
+    """Who may call inference. No keys means no authentication, which only a loopback host may have."""
+
+    keys: tuple[KeySettings, ...] = ()
+    """Accepted keys; clients send `Authorization: Bearer TOKEN`."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> AuthSettings:
+        names = [key.name for key in self.keys]
+        if len(set(names)) != len(names):
+            raise ValueError("two keys have the same name; logs could not tell them apart")
+        return self
+
+
+class ServingSettings(Section):
+    """The data plane: where it listens and how it answers."""
+
+    host: str = "127.0.0.1"
+    """Address that HAProxy listens on. Anything beyond loopback needs `serving.auth.keys`."""
+    port: Port = 8000
+    """HTTP port of the Open Inference Protocol."""
+    replicas: int = Field(default=1, ge=1, le=512)
+    """Identical replicas behind HAProxy; each hosts every model of the pool."""
+    models: tuple[str, ...] = ()
+    """Models that this pool hosts; empty hosts all that the registry has."""
+    plan_poll_s: Seconds = 1.0
+    """How often a replica looks at the registry for new traffic plans."""
+    fast_lane: bool = True
+    """Answer inference in the HTTP protocol class, without ASGI. Off is slower and otherwise the same."""
+    non_finite: Literal["error", "null", "string"] = "error"
+    """What NaN and infinity become in a JSON answer; binary answers carry them as they are."""
+    limits: LimitSettings = LimitSettings()
+    batch: BatchSettings = BatchSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    auth: AuthSettings = AuthSettings()
+
+
+class CaptureSettings(Section):
+    """The record log: what a replica writes down about each request."""
+
+    enabled: bool = True
+    """Off records nothing: no monitoring, no failure cases."""
+    durability: Literal["async", "before_answer", "synced"] = "async"
+    """`async`: in the operating system within 50 ms of the answer; `before_answer`: there before the answer goes out;
+    `synced`: on the disk before the answer, survives power loss."""
+    segment_bytes: Size = 64 << 20
+    """A segment file is sealed when it grows past this."""
+    segment_age_s: Seconds = 60.0
+    """... or when it is older than this and not empty."""
+    buffer_bytes: Size = 64 << 20
+    """Records waiting for the writer; past it they are dropped and counted."""
+    quota_bytes: Size = 4 << 30
+    """Bytes that a replica's log may hold on disk; past it records are dropped and counted."""
+    flush_interval_s: float = Field(default=0.02, gt=0, le=0.05)
+    """How often the writer looks, in `async`; below the promised 50 ms."""
+    sample: Share = 1.0
+    """Share of ordinary records to keep; the probability is stored. Refused, failed and flagged ones are always kept."""
+    max_frame_bytes: Size = 64 << 20
+    """Largest frame of the log; a record that cannot fit is dropped and counted."""
+
+
+class RaySettings(Section):
+    """The Ray cluster underneath serving."""
+
+    address: str | None = None
+    """Address of an existing cluster; empty starts one on this machine and stops it again."""
+    num_cpus: int = Field(default=0, ge=0)
+    """CPUs that a local cluster may use; 0 takes all."""
+    object_store_bytes: Size = 100 << 20
+    """Object store of a local cluster. Inference does not use it; small is fine."""
+    temp_root: str = Field(default="/tmp", max_length=60)
+    """Folder in which a local cluster makes its own temporary folder. Short, because of the limit on socket paths."""
+
+
+class LogSettings(Section):
+    """What the processes write to `logs/` in the state folder."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe message that is written."""
+
+
+class MonitorSettings(Section):
+    """The monitor: reads the record log, keeps windows and failure cases, and serves the console and its API."""
+
+    host: str = "127.0.0.1"
+    """Address of the console and API. Anything beyond loopback needs `monitor.token_sha256`."""
+    port: Port = 8080
+    """Port of the console and API."""
+
+
+class Settings(Section):
+    """Everything that can be set. Every key has a default; an empty file is a valid one."""
+
+    state_dir: str = Field(default=".hardcase", min_length=1)
+    """Folder of all state: registry, records, monitor database, logs. Relative to the settings file's folder."""
+    serving: ServingSettings = ServingSettings()
+    capture: CaptureSettings = CaptureSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    ray: RaySettings = RaySettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Settings:
+        if self.serving.port == self.monitor.port and self.serving.host == self.monitor.host:
+            raise ValueError(f"serving.port and monitor.port are both {self.serving.port}")
+        return self
