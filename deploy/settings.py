@@ -170,7 +170,7 @@ class CaptureSettings(Section):
     flush_interval_s: float = Field(default=0.02, gt=0, le=0.05)
     """How often the writer looks, in `async`; below the promised 50 ms."""
     sample: Share = 1.0
-    """Share of ordinary records to keep; the probability is stored. Refused, failed and flagged ones are always kept."""
+    """Share of ordinary records to keep, stored as probability. Refused, failed and flagged ones are always kept."""
     max_frame_bytes: Size = 64 << 20
     """Largest frame of the log; a record that cannot fit is dropped and counted."""
 

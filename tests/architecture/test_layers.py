@@ -1,0 +1,102 @@
+"""The layering rules of the design as data; a breach is named with file, line and import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.source_tree import PACKAGES, ROOT, Import, Source, _imports, sources
+
+# package -> what of our own packages it may import. The longest matching prefix of an import decides.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "export": ("export",),
+    "monitoring.records": ("export.contracts", "monitoring.records"),
+    "monitoring": ("export.contracts", "monitoring"),
+    "serving": ("export", "monitoring.records", "serving"),
+    "deploy": ("export", "serving", "monitoring", "deploy"),
+}
+
+# Heavy or particular libraries -> the files that are about them. A trailing `/` allows a folder.
+FENCES: dict[str, tuple[str, ...]] = {
+    "torch": ("export/from_torch.py", "export/parity.py", "export/from_torchscript.py", "export/from_onnx.py",
+              "export/torch_", "serving/runtime/torch.py", "deploy/demo/train.py"),
+    "onnxruntime": ("export/parity.py", "export/from_onnx.py", "export/onnx_", "serving/runtime/onnx.py"),
+    "onnx": ("export/",),
+    "ray": ("serving/deployment.py", "deploy/ray_"),
+    "evidently": ("monitoring/reports.py", "monitoring/report_"),
+    "fastapi": ("serving/app", "serving/routes/", "serving/deployment.py", "monitoring/api", "monitoring/console/",
+                "monitoring/server.py"),
+    "sqlalchemy": ("monitoring/schema.py", "monitoring/store", "monitoring/ingest", "monitoring/windows",
+                   "monitoring/cases", "monitoring/cycle.py", "monitoring/retention.py", "monitoring/migrations/",
+                   "monitoring/queries"),
+    "alembic": ("monitoring/store", "monitoring/migrations/"),
+    "sklearn": ("deploy/demo/",),
+    "typer": ("deploy/cli/",),
+    "pydantic": ("deploy/settings", "monitoring/api", "serving/app", "serving/routes/"),
+}  # fmt: skip
+
+# Importing these packages must not drag in anything heavy: replicas, children and the command start often.
+LIGHT = ("export.contracts.manifest", "export.contracts.traffic", "monitoring.records.record", "serving.options",
+         "deploy.cli", "deploy.settings_file")  # fmt: skip
+HEAVY = ("torch", "onnxruntime", "onnx", "ray", "evidently", "sqlalchemy", "pandas", "sklearn", "scipy", "fastapi")
+
+
+def _layer(module: str) -> str:
+    return max((layer for layer in ALLOWED if module == layer or module.startswith(layer + ".")), key=len)
+
+
+def _breaches(source: Source, found: Import) -> str | None:
+    top = found.module.split(".")[0]
+    layer = _layer(source.name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    if top in PACKAGES:
+        # Importing a package's own frozen records or protocols is what the prefixes are for.
+        if not any(found.module == p or found.module.startswith(p + ".") for p in ALLOWED[layer]):
+            return f"{source.name}:{found.line} ({layer}) imports {found.module}"
+    elif top in FENCES and not source.name.startswith(FENCES[top]):
+        return f"{source.name}:{found.line} imports {found.module}; only {', '.join(FENCES[top])} may"
+    return None
+
+
+def test_every_import_follows_the_layers_and_stays_within_the_fences():
+    found = [b for source in sources() for i in source.imports() if (b := _breaches(source, i))]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_a_breach_is_found_and_named():
+    tree = ast.parse("def f():\n    from deploy.settings import Settings\n    import torch.nn as nn\n")
+    imports = list(_imports(tree, "monitoring/x.py", lazy=False, typing_only=False))
+    source = Source(ROOT / "monitoring" / "x.py")
+    assert [_breaches(source, i) for i in imports] == [
+        "monitoring/x.py:2 (monitoring) imports deploy.settings.Settings",
+        f"monitoring/x.py:3 imports torch.nn; only {', '.join(FENCES['torch'])} may",
+    ]
+    relative = list(_imports(ast.parse("from ..serving import pool"), "monitoring/x.py", lazy=False, typing_only=False))
+    assert relative[0].module == "serving.pool"
+
+
+def test_every_fence_still_has_somebody_behind_it():
+    tops = {i.module.split(".")[0] for source in sources() for i in source.imports()}
+    assert set(FENCES) <= tops, f"no file imports {sorted(set(FENCES) - tops)}: drop the fence"
+
+
+def test_light_modules_import_without_the_heavy_libraries():
+    code = (
+        "import importlib, sys\n"
+        f"for name in {LIGHT!r}: importlib.import_module(name)\n"
+        f"print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_is_marked_as_typed_and_says_what_it_is(package: str):
+    assert (ROOT / package / "py.typed").is_file()
+    init = Source(ROOT / package / "__init__.py")
+    assert ast.get_docstring(init.tree)
