@@ -1,0 +1,337 @@
+"""Evidently data-drift reports: one per (model, version, window, method), made in a worker process, kept as files.
+
+A report informs; it never alarms. Starting the same report twice gives the same report. Each lives in a folder:
+`status.json` (what was asked, what became of it), `report.html`, `report.json` (Evidently's own) and `result.json`
+(per column: method, threshold, value).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.contracts.errors import HardcaseError, NotFound, Overloaded
+from monitoring.report_frames import MIN_ROWS, ColumnTest, Frame, column_tests
+from monitoring.report_worker import QUIET
+
+log = logging.getLogger(__name__)
+
+METHOD_VERSION = 1  # part of a report's identity: raise it when methods or thresholds change
+_STATUS = "status.json"
+
+
+class ReportState(StrEnum):
+    """What became of a report."""
+
+    QUEUED = "queued"  # waits for the worker
+    RUNNING = "running"  # a worker process has it
+    DONE = "done"  # HTML and JSON can be read
+    NOT_ENOUGH_DATA = "not_enough_data"  # the window holds too few records: a result, not a fault
+    FAILED = "failed"  # `error` says why; starting it again tries again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportOptions:
+    """Bounds of the reports.
+
+    Attributes:
+        folder: Where reports are kept.
+        memory_bytes: Address space of the worker process (Evidently maps 1.8 GiB before it does anything).
+        timeout_s: Wall-clock limit of one report.
+        max_rows: Rows of each frame; more are sampled, and the report says so.
+        keep: Finished reports kept; the oldest go first.
+        waiting: Reports that may wait; past it a start is answered with 503.
+    """
+
+    folder: Path
+    memory_bytes: int = 4 << 30
+    timeout_s: float = 180.0
+    max_rows: int = 2000
+    keep: int = 100
+    waiting: int = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportRequest:
+    """Which records are compared with the version's reference: `start` <= event time < `end`, aware, UTC."""
+
+    model: str
+    version: str
+    start: datetime
+    end: datetime
+
+    @property
+    def id(self) -> str:
+        """Name of the report: the same request has the same name."""
+        text = "\n".join((self.model, self.version, rfc3339(self.start), rfc3339(self.end), str(METHOD_VERSION)))
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnResult:
+    """One column of a finished report; `value` is None where the distance is undefined."""
+
+    column: str
+    method: str
+    threshold: float
+    value: float | None
+    drifted: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What was asked and what became of it. Times are RFC 3339 in UTC."""
+
+    id: str
+    model: str
+    version: str
+    start: str
+    end: str
+    state: ReportState
+    created_at: str
+    finished_at: str | None = None
+    error: str | None = None
+    reference_rows: int = 0
+    current_rows: int = 0
+    total_rows: int = 0
+    dropped_rows: int = 0
+    columns: tuple[ColumnResult, ...] = ()
+
+    @property
+    def drifted(self) -> int:
+        """Columns whose distance reached the threshold."""
+        return sum(c.drifted for c in self.columns)
+
+
+FrameSource = Callable[[ReportRequest, int], tuple[Frame, Frame]]
+"""(request, most rows) → (reference, current). Raises `HardcaseError` with a public text when there is no reference."""
+
+
+class ReportService:
+    """Queue, worker thread and shelf of the reports.
+
+    Args:
+        options: Bounds and folder.
+        frames: Where the two tables come from.
+        clock: Wall clock, for the stamps.
+    """
+
+    def __init__(
+        self, options: ReportOptions, frames: FrameSource, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.options = options
+        self._frames = frames
+        self._clock = clock
+        self._queue: queue.Queue[ReportRequest | None] = queue.Queue(maxsize=options.waiting + 1)
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        options.folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._work, name="hardcase-reports", daemon=True)
+        self._resume()
+        self._thread.start()
+
+    def start(self, request: ReportRequest) -> Report:
+        """Begin a report, or find the one that exists. A failed one, or one that had too little data, is tried again.
+
+        Raises:
+            Overloaded: too many reports wait.
+        """
+        with self._lock:
+            known = self._read(request.id)
+            if known is not None and known.state not in (ReportState.FAILED, ReportState.NOT_ENOUGH_DATA):
+                return known
+            if self._queue.qsize() >= self.options.waiting:
+                raise Overloaded("too many reports are waiting: try again when some are done", retry_after_s=30)
+            report = Report(
+                id=request.id,
+                model=request.model,
+                version=request.version,
+                start=rfc3339(request.start),
+                end=rfc3339(request.end),
+                state=ReportState.QUEUED,
+                created_at=rfc3339(self._clock()),
+            )
+            self._write(report)
+            self._queue.put_nowait(request)
+            return report
+
+    def get(self, report_id: str) -> Report:
+        """A report by its id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        report = self._read(report_id) if _is_id(report_id) else None
+        if report is None:
+            raise NotFound("there is no report with this id")
+        return report
+
+    def list(self, model: str | None = None, limit: int = 50) -> tuple[Report, ...]:
+        """Newest first."""
+        found = [self._read(entry.name) for entry in self.options.folder.iterdir() if _is_id(entry.name)]
+        reports = [r for r in found if r is not None and (model is None or r.model == model)]
+        reports.sort(key=lambda r: (r.created_at, r.id), reverse=True)
+        return tuple(reports[:limit])
+
+    def document(self, report_id: str, kind: str) -> bytes:
+        """The finished report as "html" or "json".
+
+        Raises:
+            NotFound: unknown, or not done.
+        """
+        report = self.get(report_id)
+        if report.state is not ReportState.DONE:
+            raise NotFound(f"the report is {report.state.value}: it has no {kind} yet")
+        return (self.options.folder / report.id / f"report.{kind}").read_bytes()
+
+    def wait(self, report_id: str, timeout_s: float) -> Report:
+        """Block until the report is finished or the time is over; for command lines and tests."""
+        gone = threading.Event()
+        waited = 0.0
+        while (report := self.get(report_id)).state in (ReportState.QUEUED, ReportState.RUNNING) and waited < timeout_s:
+            gone.wait(0.1)
+            waited += 0.1
+        return report
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stop the worker; a report under way stays queued and is made after the next start."""
+        self._stopping.set()
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.kill()
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    def _resume(self) -> None:
+        """Queue again what a stopped monitor left unfinished."""
+        for report in reversed(self.list(limit=self.options.waiting)):
+            if report.state in (ReportState.QUEUED, ReportState.RUNNING):
+                self._queue.put_nowait(_request(report))
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            request = self._queue.get()
+            if request is None:
+                return
+            report = self._read(request.id)
+            if report is None:
+                continue
+            self._write(replace(report, state=ReportState.RUNNING, error=None))
+            try:
+                finished = self._make(request, report)
+            except HardcaseError as error:
+                finished = replace(report, state=ReportState.FAILED, error=error.message)
+            except Exception:
+                log.exception("report %s failed", request.id)
+                finished = replace(report, state=ReportState.FAILED, error="the report failed: see the monitor's log")
+            if self._stopping.is_set() and finished.state is not ReportState.DONE:
+                finished = replace(report, state=ReportState.QUEUED)
+            self._write(replace(finished, finished_at=rfc3339(self._clock())))
+            self._tidy()
+
+    def _make(self, request: ReportRequest, report: Report) -> Report:
+        """Gather the frames, run the child, read its answer."""
+        reference, current = self._frames(request, self.options.max_rows)
+        facts = replace(
+            report,
+            reference_rows=reference.rows,
+            current_rows=current.rows,
+            total_rows=current.total_rows,
+            dropped_rows=current.dropped_rows,
+        )
+        if min(reference.rows, current.rows) < MIN_ROWS:
+            which = "window" if current.rows < MIN_ROWS else "reference"
+            text = f"not enough data: {min(reference.rows, current.rows)} rows in the {which}, {MIN_ROWS} are needed"
+            return replace(facts, state=ReportState.NOT_ENOUGH_DATA, error=text)
+        tests = column_tests(reference, current.rows, seed=int(report.id[:8], 16))
+        folder = self.options.folder / report.id
+        np.savez(folder / "frames.npz", reference=reference.values, current=current.values)
+        (folder / "job.json").write_text(json.dumps(_job(facts, tests)))
+        result = self._run_child(folder)
+        if "error" in result:
+            return replace(facts, state=ReportState.FAILED, error=str(result["error"]))
+        columns = tuple(_result(t, v) for t, v in zip(tests, result["values"], strict=True))
+        return replace(facts, state=ReportState.DONE, columns=columns)
+
+    def _run_child(self, folder: Path) -> dict[str, Any]:
+        limits = (str(self.options.memory_bytes), str(max(1, int(self.options.timeout_s))))
+        command = [sys.executable, "-m", "monitoring.report_worker", str(folder.resolve()), *limits]
+        (folder / "result.json").unlink(missing_ok=True)
+        with (folder / "worker.log").open("wb") as output:
+            self._child = subprocess.Popen(command, env=os.environ | QUIET, stdout=output, stderr=output)
+            try:
+                status = self._child.wait(self.options.timeout_s)
+            except subprocess.TimeoutExpired:
+                return {"error": f"the report took longer than {self.options.timeout_s:g} s and was stopped"}
+            finally:
+                self._child.kill()
+                self._child.wait()
+                (folder / "frames.npz").unlink(missing_ok=True)
+        answer = folder / "result.json"
+        if not answer.exists():
+            return {"error": f"the worker process ended with status {status}: see worker.log in the report's folder"}
+        found: dict[str, Any] = json.loads(answer.read_text())
+        return found
+
+    def _tidy(self) -> None:
+        """Drop the oldest finished reports past `keep`."""
+        for report in self.list(limit=1 << 30)[self.options.keep :]:
+            if report.state not in (ReportState.QUEUED, ReportState.RUNNING):
+                shutil.rmtree(self.options.folder / report.id, ignore_errors=True)
+
+    def _read(self, report_id: str) -> Report | None:
+        path = self.options.folder / report_id / _STATUS
+        if not path.exists():
+            return None
+        plain = json.loads(path.read_text())
+        columns = tuple(ColumnResult(**c) for c in plain.pop("columns"))
+        return Report(**plain | {"state": ReportState(plain["state"]), "columns": columns})
+
+    def _write(self, report: Report) -> None:
+        folder = self.options.folder / report.id
+        folder.mkdir(exist_ok=True)
+        draft = folder / f"{_STATUS}.part"
+        draft.write_text(json.dumps(asdict(report)))
+        draft.replace(folder / _STATUS)
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with whole milliseconds and `Z`: 2026-01-31T12:00:00.000Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _job(report: Report, tests: tuple[ColumnTest, ...]) -> dict[str, Any]:
+    facts = {k: getattr(report, k) for k in ("model", "version", "start", "end", "total_rows", "dropped_rows")}
+    sampled = report.current_rows + report.dropped_rows < report.total_rows
+    facts["sampling"] = f"{report.current_rows} of {report.total_rows} records" if sampled else "every record"
+    return {"facts": facts, "drift_share": 0.5, "columns": [asdict(t) for t in tests]}
+
+
+def _result(test: ColumnTest, value: float | None) -> ColumnResult:
+    drifted = value is not None and value >= test.threshold
+    return ColumnResult(column=test.name, method=test.method, threshold=test.threshold, value=value, drifted=drifted)
+
+
+def _request(report: Report) -> ReportRequest:
+    start, end = datetime.fromisoformat(report.start), datetime.fromisoformat(report.end)
+    return ReportRequest(model=report.model, version=report.version, start=start, end=end)
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 20 and all(c in "0123456789abcdef" for c in text)
