@@ -1,0 +1,1 @@
+"""Alembic migrations of the monitor's database, run when the store is opened."""

@@ -1,0 +1,285 @@
+"""The monitor's tables. `monitoring.migrations` makes them; a test holds the two equal.
+
+Conventions: times are integers, nanoseconds (`_ns`) or seconds (`_s`) since the epoch, UTC. Hashes are 64 bits, stored
+signed. Everything that a record changes is written in the transaction that moves its source's offset, so no row here
+is ever half of a batch. Sums are integers (fixed point where the quantity is real), so that they do not depend on the
+order in which batches arrive.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only for a column of type INTEGER, which there holds 64 bits anyway.
+RowId = BigInteger().with_variant(Integer, "sqlite")
+
+offsets = Table(
+    "offsets",
+    metadata,
+    Column("source", String(255), primary_key=True),  # folder name of a replica's incarnation
+    Column("segment", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),  # of the last frame that was consumed
+    Column("event_ns", BigInteger, nullable=False),  # latest record time seen in this source
+    Column("finalised", Boolean, nullable=False),  # the writer is dead and everything it left was read
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("first_ns", BigInteger, nullable=False),  # earliest record time
+    Column("last_ns", BigInteger, nullable=False),  # latest record time
+    UniqueConstraint("model", "version"),
+)
+
+accounting = Table(
+    "accounting",
+    metadata,
+    Column("source", String(255), primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("captured", BigInteger, nullable=False),
+    Column("sampled_out", BigInteger, nullable=False),
+    Column("dropped", JSON, nullable=False),  # {reason: count}
+    Column("lost", BigInteger, nullable=False),  # by a crash: counted, never written
+    Column("ingested", BigInteger, nullable=False),  # records that the monitor has consumed
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("seq", RowId, primary_key=True, autoincrement=True),  # order of arrival
+    Column("id_hash", BigInteger, nullable=False),  # xxh64 of model, NUL, record id
+    Column("time_ns", BigInteger, nullable=False),
+    Column("record_id", String(128), nullable=False),
+    Column("version_id", BigInteger, nullable=False),
+    Column("variant", String(16), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("worst_row", Integer, nullable=False),  # row with the highest p_wrong; the scores are its
+    Column("predicted", Integer),  # class index of that row
+    Column("predicted_rows", JSON),  # class index of every row, when there is more than one
+    Column("confidence", Float),
+    Column("p_wrong", Float),
+    Column("flags", Integer, nullable=False),  # bits of monitoring.cases.FLAG_BITS
+    Column("probability", Float, nullable=False),  # with which capture kept the record
+    Column("source", String(255), nullable=False),
+    Column("segment", BigInteger, nullable=False),  # position of the frame *before* the record's: where to read on
+    Column("offset", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("label", Text),  # effective label, JSON
+    Column("correct_rows", Integer),  # rows answered right by that label; NULL: not comparable, or no label
+    UniqueConstraint("id_hash", "time_ns"),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("version_id", BigInteger, ForeignKey("versions.id"), nullable=False),
+    Column("variant", String(16), nullable=False),
+    Column("start_s", BigInteger, nullable=False),  # multiple of length_s
+    Column("length_s", Integer, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),  # scored rows of requests that were answered
+    Column("outcomes", JSON, nullable=False),  # {outcome: requests}
+    Column("flagged", BigInteger, nullable=False),  # records with a score, novelty or rule flag
+    Column("labelled", BigInteger, nullable=False),  # rows with a comparable label
+    Column("correct", BigInteger, nullable=False),
+    Column("audit_labelled", BigInteger, nullable=False),  # the same over audit records only: unbiased
+    Column("audit_correct", BigInteger, nullable=False),
+    Column("p_wrong_sum", BigInteger, nullable=False),  # fixed point, 2**-20
+    Column("stats", LargeBinary, nullable=False),  # monitoring.windows.WindowStats
+    UniqueConstraint("version_id", "length_s", "start_s", "variant"),
+    Index("ix_windows_start_s", "start_s"),
+)
+
+window_samples = Table(
+    "window_samples",
+    metadata,
+    Column("window_id", BigInteger, ForeignKey("windows.id", ondelete="CASCADE"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),  # monitoring.windows.WindowSample: a uniform sample of rows
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("version_id", BigInteger, ForeignKey("versions.id"), nullable=False),
+    Column("scope", String(16), nullable=False),  # monitoring.drift.Scope
+    Column("start_s", BigInteger, nullable=False),
+    Column("length_s", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),  # monitoring.drift.SignalKind
+    Column("method", String(16), nullable=False),  # monitoring.drift.Method
+    Column("subject", String(128), nullable=False),  # feature, descriptor or score that is compared
+    Column("state", String(24), nullable=False),  # monitoring.drift.SignalState
+    Column("value", Float),
+    Column("threshold", Float),
+    Column("threshold_source", Text, nullable=False),
+    Column("exceeded", Boolean, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    UniqueConstraint("version_id", "scope", "start_s", "method", "subject"),
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("id", String(16), primary_key=True),  # hex of xxh64 of model, record id and time
+    Column("id_hash", BigInteger, nullable=False),
+    Column("record_id", String(128), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("variant", String(16), nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("window_start_s", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # export.contracts.cases.CaseState
+    Column("flags", Integer, nullable=False),  # every reason that ever held
+    Column("rank", Float, nullable=False),  # queue order, highest first: p_wrong, or 1 for a rule
+    Column("p_wrong", Float),
+    Column("confidence", Float),
+    Column("predicted", Integer),
+    Column("predicted_label", Text),
+    Column("label", Text),  # effective ground truth, JSON
+    Column("correct", Boolean),  # NULL while nobody knows
+    Column("scores", JSON, nullable=False),  # {score: value}
+    Column("probabilities", JSON),  # of all classes, at most 1,000; NULL for other tasks
+    Column("outcome", String(16), nullable=False),
+    Column("error", Text),
+    Column("rows", Integer, nullable=False),
+    Column("row", Integer, nullable=False),  # the row that the scores speak of
+    Column("inclusion_probability", Float),  # of audit cases
+    Column("audit_rank", Float),  # in [0, 1): audit cases are those below the rate
+    Column("timing_us", JSON, nullable=False),  # {queue, compute, total}
+    Column("params", Text),
+    Column("trace_id", String(64)),
+    Column("tags", Text),
+    Column("comment", Text),  # of the latest feedback that had one
+    Column("source", String(255), nullable=False),
+    Column("input_state", String(16), nullable=False),  # monitoring.cases.InputState
+    Index("ix_cases_model_rank_id", "model", "rank", "id"),
+    Index("ix_cases_model_time_ns_id", "model", "time_ns", "id"),
+    Index("ix_cases_model_version_window_start_s", "model", "version", "window_start_s"),
+    Index("ix_cases_id_hash", "id_hash"),
+)
+
+case_tensors = Table(
+    "case_tensors",
+    metadata,
+    Column("case_id", String(16), ForeignKey("cases.id", ondelete="CASCADE"), primary_key=True),
+    Column("direction", String(3), primary_key=True),  # "in" or "out"
+    Column("name", String(255), primary_key=True),
+    Column("position", Integer, nullable=False),  # in the order of the signature
+    Column("datatype", String(8), nullable=False),
+    Column("shape", JSON, nullable=False),  # of `data`, batch axis first
+    Column("data", LargeBinary, nullable=False),  # row-major little-endian; BYTES as on the wire
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("uid", BigInteger, nullable=False, unique=True),  # xxh64 of the whole item: the same one twice is one
+    Column("id_hash", BigInteger, nullable=False, index=True),
+    Column("model", String(64), nullable=False),
+    Column("record_id", String(128), nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("label", Text),  # JSON
+    Column("labels", JSON),
+    Column("score", Float),
+    Column("comment", Text),
+    Column("author", Text),  # the item's `source`
+    Column("joined", Boolean, nullable=False),  # a record with this id is known
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("source", String(255), nullable=False),
+    Column("segment", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("item", Integer, nullable=False),  # record within the frame; -1: the whole frame
+    Column("reason", String(48), nullable=False),  # stable name
+    Column("detail", Text, nullable=False),
+    UniqueConstraint("source", "segment", "sequence", "item"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("source", String(255), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("kind", String(48), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("detail", JSON, nullable=False),
+    UniqueConstraint("source", "sequence"),
+    Index("ix_events_time_ns", "time_ns"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("from_s", BigInteger, nullable=False),
+    Column("to_s", BigInteger, nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # queued, running, done, failed
+    Column("requested_ns", BigInteger, nullable=False),
+    Column("finished_ns", BigInteger),
+    Column("rows", BigInteger),
+    Column("error", Text),
+    Column("detail", JSON, nullable=False),
+    UniqueConstraint("model", "version", "from_s", "to_s", "method"),
+)
+
+report_columns = Table(
+    "report_columns",
+    metadata,
+    Column("report_id", String(32), ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True),
+    Column("subject", String(128), primary_key=True),
+    Column("method", String(64), nullable=False),
+    Column("value", Float),
+    Column("threshold", Float),
+    Column("drifted", Boolean),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)

@@ -1,0 +1,347 @@
+"""Questions to the monitor's database. The ingest writes; who reviews cases writes through `Store.write` too."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from export.contracts.cases import CaseState, FlagReason
+from export.contracts.errors import InvalidRequest
+from monitoring import schema as t
+from monitoring.database import Database
+from monitoring.flags import FLAG_BITS, to_reasons
+from monitoring.keys import case_id, record_hash
+from monitoring.rows import (
+    AccountingRow,
+    CasePage,
+    CaseRow,
+    DeadLetterRow,
+    EventRow,
+    FeedbackRow,
+    RecordRow,
+    SignalRow,
+    TensorRow,
+    VersionRow,
+    WindowRow,
+)
+
+T = TypeVar("T")
+
+FIXED_POINT = 1 << 20
+PAGE_LIMIT = 500
+
+
+class CaseOrder(StrEnum):
+    """How cases are listed."""
+
+    RANK = "rank"  # most probably wrong first
+    TIME = "time"  # newest first
+
+
+class Store:
+    """The monitor's database, opened and migrated. Safe to use from several threads of the one process.
+
+    Args:
+        url: SQLAlchemy URL, as in `monitoring.options.MonitorOptions.database_url`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
+        """The one writing transaction."""
+        return self._database.write()
+
+    def read(self) -> AbstractContextManager[sa.Connection]:
+        """A consistent read-only view."""
+        return self._database.read()
+
+    def close(self) -> None:
+        """Close it. Another process may open it then."""
+        self._database.close()
+
+    def versions(self, model: str | None = None) -> tuple[VersionRow, ...]:
+        """Versions seen in the log, by model and first appearance."""
+        query = sa.select(t.versions).order_by(t.versions.c.model, t.versions.c.first_ns, t.versions.c.id)
+        if model is not None:
+            query = query.where(t.versions.c.model == model)
+        return tuple(VersionRow(**row) for row in self._all(query))
+
+    def windows(
+        self,
+        model: str,
+        *,
+        version: str | None = None,
+        variant: str | None = None,
+        from_s: int | None = None,
+        to_s: int | None = None,
+        limit: int = 500,
+    ) -> tuple[WindowRow, ...]:
+        """Windows whose start lies in [from_s, to_s), oldest first; the newest `limit` of them."""
+        w, v = t.windows.c, t.versions.c
+        query = (
+            sa.select(t.windows, v.model, v.version)
+            .join(t.versions, w.version_id == v.id)
+            .where(*_given((v.model, model), (v.version, version), (w.variant, variant)))
+            .where(*_between(w.start_s, from_s, to_s))
+            .order_by(w.start_s.desc(), w.id.desc())
+            .limit(limit)
+        )
+        return tuple(_window(row) for row in reversed(self._all(query)))
+
+    def window_samples(self, window_ids: Sequence[int]) -> dict[int, bytes]:
+        """Encoded samples (`monitoring.windows.WindowSample.decode`) of those windows that have one."""
+        s = t.window_samples.c
+        rows = self._all(sa.select(t.window_samples).where(s.window_id.in_(list(window_ids))))
+        return {row["window_id"]: row["data"] for row in rows}
+
+    def signals(
+        self,
+        model: str,
+        *,
+        version: str | None = None,
+        scope: str | None = None,
+        from_s: int | None = None,
+        to_s: int | None = None,
+        exceeded: bool | None = None,
+        limit: int = 5000,
+    ) -> tuple[SignalRow, ...]:
+        """Signals of windows that start in [from_s, to_s), oldest first; the newest `limit` of them."""
+        s, v = t.signals.c, t.versions.c
+        query = (
+            sa.select(t.signals, v.model, v.version)
+            .join(t.versions, s.version_id == v.id)
+            .where(*_given((v.model, model), (v.version, version), (s.scope, scope), (s.exceeded, exceeded)))
+            .where(*_between(s.start_s, from_s, to_s))
+            .order_by(s.start_s.desc(), s.method, s.subject)
+            .limit(limit)
+        )
+        return tuple(_pick(SignalRow, row) for row in reversed(self._all(query)))
+
+    def latest_signals(self, model: str, version: str, scope: str = "rolling") -> tuple[SignalRow, ...]:
+        """All signals of the newest window of that scope, by kind, method and subject."""
+        s, v = t.signals.c, t.versions.c
+        newest = (
+            sa.select(sa.func.max(s.start_s))
+            .join(t.versions, s.version_id == v.id)
+            .where(v.model == model, v.version == version, s.scope == scope)
+            .scalar_subquery()
+        )
+        query = (
+            sa.select(t.signals, v.model, v.version)
+            .join(t.versions, s.version_id == v.id)
+            .where(v.model == model, v.version == version, s.scope == scope, s.start_s == newest)
+            .order_by(s.kind, s.method, s.subject)
+        )
+        return tuple(_pick(SignalRow, row) for row in self._all(query))
+
+    def cases(
+        self,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        reason: FlagReason | None = None,
+        state: CaseState | None = None,
+        correct: bool | None = None,
+        min_p_wrong: float | None = None,
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+        order: CaseOrder = CaseOrder.RANK,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> CasePage:
+        """A page of cases. Paging is by key: cases that arrive meanwhile neither repeat nor hide one.
+
+        Raises:
+            InvalidRequest: `cursor` did not come from this listing.
+        """
+        limit = max(1, min(limit, PAGE_LIMIT))
+        c = t.cases.c
+        key = c.rank if order is CaseOrder.RANK else c.time_ns
+        query = (
+            sa.select(t.cases)
+            .where(
+                *_case_filter(
+                    model=model,
+                    version=version,
+                    reason=reason,
+                    state=state,
+                    correct=correct,
+                    min_p_wrong=min_p_wrong,
+                    from_ns=from_ns,
+                    to_ns=to_ns,
+                )
+            )
+            .order_by(key.desc(), c.id.desc())
+            .limit(limit + 1)
+        )
+        if cursor is not None:
+            last, last_id = _decode_cursor(cursor, order)
+            query = query.where(sa.or_(key < last, sa.and_(key == last, c.id < last_id)))
+        rows = self._all(query)
+        more = len(rows) > limit
+        rows = rows[:limit]
+        after = _encode_cursor(rows[-1][key.name], rows[-1]["id"], order) if more else None
+        return CasePage(cases=tuple(_case(row) for row in rows), cursor=after)
+
+    def case_counts(self, model: str | None = None) -> tuple[tuple[str, str, str, int, int], ...]:
+        """(model, version, state, flags, cases) of every combination that occurs."""
+        c = t.cases.c
+        query = sa.select(c.model, c.version, c.state, c.flags, sa.func.count().label("n"))
+        query = query.where(*_given((c.model, model))).group_by(c.model, c.version, c.state, c.flags)
+        return tuple(tuple(row.values()) for row in self._all(query))
+
+    def case(self, identity: str) -> CaseRow | None:
+        """One case, or None."""
+        rows = self._all(sa.select(t.cases).where(t.cases.c.id == identity))
+        return _case(rows[0]) if rows else None
+
+    def case_tensors(self, identity: str, direction: str | None = None) -> tuple[TensorRow, ...]:
+        """Tensors kept with a case, inputs first, in the signature's order. `direction` is "in" or "out"."""
+        c = t.case_tensors.c
+        query = sa.select(t.case_tensors).where(*_given((c.case_id, identity), (c.direction, direction)))
+        rows = self._all(query.order_by(c.direction, c.position))
+        return tuple(_pick(TensorRow, row | {"shape": tuple(row["shape"])}) for row in rows)
+
+    def records(self, record_id: str, model: str | None = None) -> tuple[RecordRow, ...]:
+        """Records with this id, oldest first: more than one when a client used an id again."""
+        r, v = t.records.c, t.versions.c
+        models = [model] if model is not None else sorted({row.model for row in self.versions()})
+        hashes = [record_hash(name, record_id) for name in models]
+        query = (
+            sa.select(t.records, v.model, v.version, t.cases.c.id.label("known_case"))
+            .join(t.versions, r.version_id == v.id)
+            .outerjoin(t.cases, sa.and_(t.cases.c.id_hash == r.id_hash, t.cases.c.time_ns == r.time_ns))
+            .where(r.id_hash.in_(hashes), r.record_id == record_id)
+            .order_by(r.time_ns)
+        )
+        return tuple(_record(row) for row in self._all(query))
+
+    def feedback(self, model: str, record_id: str) -> tuple[FeedbackRow, ...]:
+        """Everything said about a record, oldest first."""
+        f = t.feedback.c
+        query = sa.select(t.feedback).where(f.id_hash == record_hash(model, record_id), f.record_id == record_id)
+        rows = self._all(query.order_by(f.time_ns, f.uid))
+        return tuple(_pick(FeedbackRow, row | {"label": _json(row["label"])}) for row in rows)
+
+    def feedback_counts(self) -> tuple[int, int]:
+        """(joined, waiting for their record)."""
+        query = sa.select(t.feedback.c.joined, sa.func.count().label("n")).group_by(t.feedback.c.joined)
+        found = {bool(row["joined"]): int(row["n"]) for row in self._all(query)}
+        return found.get(True, 0), found.get(False, 0)
+
+    def accounting(self) -> tuple[AccountingRow, ...]:
+        """Conservation, one row per source, model and version."""
+        query = sa.select(t.accounting).order_by(*t.accounting.primary_key.columns)
+        return tuple(AccountingRow(**row) for row in self._all(query))
+
+    def dead_letters(self, limit: int = 100) -> tuple[DeadLetterRow, ...]:
+        """Newest first."""
+        query = sa.select(t.dead_letters).order_by(t.dead_letters.c.id.desc()).limit(limit)
+        return tuple(_pick(DeadLetterRow, row) for row in self._all(query))
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        """{reason: items}."""
+        reason = t.dead_letters.c.reason
+        rows = self._all(sa.select(reason, sa.func.count().label("n")).group_by(reason))
+        return {row["reason"]: row["n"] for row in rows}
+
+    def events(self, model: str | None = None, limit: int = 100) -> tuple[EventRow, ...]:
+        """Newest first."""
+        e = t.events.c
+        query = sa.select(t.events).where(*_given((e.model, model))).order_by(e.time_ns.desc(), e.id.desc())
+        return tuple(_pick(EventRow, row) for row in self._all(query.limit(limit)))
+
+    def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with self.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _given(*pairs: tuple[sa.ColumnElement[Any], object]) -> list[sa.ColumnElement[bool]]:
+    return [column == value for column, value in pairs if value is not None]
+
+
+def _between(column: sa.ColumnElement[Any], low: int | None, high: int | None) -> list[sa.ColumnElement[bool]]:
+    conditions = []
+    if low is not None:
+        conditions.append(column >= low)
+    if high is not None:
+        conditions.append(column < high)
+    return conditions
+
+
+def _case_filter(
+    *,
+    model: str | None,
+    version: str | None,
+    reason: FlagReason | None,
+    state: CaseState | None,
+    correct: bool | None,
+    min_p_wrong: float | None,
+    from_ns: int | None,
+    to_ns: int | None,
+) -> list[sa.ColumnElement[bool]]:
+    c = t.cases.c
+    state_value = None if state is None else state.value
+    conditions = _given((c.model, model), (c.version, version), (c.state, state_value), (c.correct, correct))
+    if reason is not None:
+        conditions.append(c.flags.op("&")(FLAG_BITS[reason]) != 0)
+    if min_p_wrong is not None:
+        conditions.append(c.p_wrong >= min_p_wrong)
+    return conditions + _between(c.time_ns, from_ns, to_ns)
+
+
+def _encode_cursor(value: float, identity: str, order: CaseOrder) -> str:
+    return base64.urlsafe_b64encode(json.dumps([order.value, value, identity]).encode()).decode()
+
+
+def _decode_cursor(cursor: str, order: CaseOrder) -> tuple[float, str]:
+    try:
+        kind, value, identity = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, TypeError):
+        raise InvalidRequest("cursor is not one that this listing gave") from None
+    if kind != order.value or not isinstance(value, int | float) or not isinstance(identity, str):
+        raise InvalidRequest("cursor belongs to another listing: ask for the first page again")
+    return value, identity
+
+
+def _window(row: dict[str, Any]) -> WindowRow:
+    mean = row["p_wrong_sum"] / FIXED_POINT / row["rows"] if row["rows"] else None
+    return _pick(WindowRow, row | {"p_wrong_mean": mean})
+
+
+def _case(row: dict[str, Any]) -> CaseRow:
+    probabilities = row["probabilities"]
+    made = {
+        "reasons": tuple(reason.value for reason in to_reasons(row["flags"])),
+        "label": _json(row["label"]),
+        "probabilities": None if probabilities is None else tuple(probabilities),
+    }
+    return _pick(CaseRow, row | made)
+
+
+def _record(row: dict[str, Any]) -> RecordRow:
+    made = {
+        "reasons": tuple(reason.value for reason in to_reasons(row["flags"])),
+        "label": _json(row["label"]),
+        "case_id": case_id(row["model"], row["record_id"], row["time_ns"]),
+        "has_case": row["known_case"] is not None,
+    }
+    return _pick(RecordRow, row | made)
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _pick(kind: type[T], row: Mapping[str, Any]) -> T:
+    """Make a `kind` of the columns that it names."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every caller passes a record
+    return kind(**{name: row[name] for name in names})
