@@ -58,11 +58,11 @@ def load_npz(path: Path, max_bytes: int = MAX_NPZ_BYTES) -> dict[str, Array]:
 
 
 def encode_bytes(array: Array) -> bytes:
-    """BYTES elements in row-major order, each as a 4-byte little-endian length and its bytes.
+    r"""BYTES elements in row-major order, each as a 4-byte little-endian length and its bytes.
 
     Example:
         >>> encode_bytes(np.array([b"hi"], dtype=object))
-        b'\\x02\\x00\\x00\\x00hi'
+        b'\x02\x00\x00\x00hi'
     """
     parts: list[bytes] = []
     for item in array.reshape(-1):

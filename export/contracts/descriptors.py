@@ -2,8 +2,8 @@
 
 The columns follow from the signature alone, so that the reference and every window of live traffic have the same ones.
 
-- *features*: elements of a row, flattened in row-major order, column `<input>[<index>]`, or `<input>.<feature name>` for
-  tabular inputs with names. Only for fixed shapes, and only while all inputs together have at most `MAX_FEATURES`.
+- *features*: elements of a row, flattened in row-major order, column `<input>[<index>]`, or `<input>.<feature name>`
+  for tabular inputs with names. Only for fixed shapes, and only while all inputs together have at most `MAX_FEATURES`.
 - *descriptors*: column `<input>:<descriptor>`, see `Descriptor`. Tabular inputs whose features are watched have none:
   a mean over columns of different units says nothing.
 
@@ -132,7 +132,7 @@ def _describe_numbers(
         case Descriptor.STD:
             mean = flat.mean(axis=1, dtype=np.float64)
             centred = flat - mean[:, None]
-            return np.sqrt(np.einsum("ij,ij->i", centred, centred) / flat.shape[1])
+            return np.asarray(np.sqrt(np.einsum("ij,ij->i", centred, centred) / flat.shape[1]))
         case Descriptor.MIN:
             return np.asarray(flat.min(axis=1))
         case Descriptor.MAX:

@@ -1,11 +1,11 @@
 """The reference profile: what a version's inputs, outputs and embeddings look like on held-out labelled data.
 
-Compiled once at export (`export.reference`), stored in the package as `reference.json` + `reference.npz` (no pickle), and
-never re-read from raw data. Monitoring compares live traffic with it through the functions here and in `scores` and
+Compiled once at export (`export.reference`), stored in the package as `reference.json` + `reference.npz` (no pickle),
+and never re-read from raw data. Monitoring compares live traffic with it through the functions here and in `scores` and
 `descriptors`, so both sides use one code.
 
-Size: at most 256 features and a few descriptors (2.2 kB of sketch each), 2,000 sample rows, embeddings reduced to a rank
-of at most 256 and samples bounded by `MAX_ARRAY_BYTES` each: below 1 MB for usual models, below 16 MB always.
+Size: at most 256 features and a few descriptors (2.2 kB of sketch each), 2,000 sample rows, embeddings reduced to a
+rank of at most 256 and samples bounded by `MAX_ARRAY_BYTES` each: below 1 MB for usual models, below 16 MB always.
 """
 
 from __future__ import annotations

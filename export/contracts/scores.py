@@ -101,7 +101,7 @@ def entropy(p: Floats) -> Float64s:
 
 
 def gen(p: Floats, gamma: float = 0.1, top: int = 100) -> Float64s:
-    """Generalised entropy over the `top` largest probabilities, (rows,): Σ p^γ (1 - p)^γ. High = unsure.
+    """Generalised entropy over the `top` largest probabilities, (rows,): Σ p^g (1 - p)^g with g = gamma. High = unsure.
 
     The paper's score is the negative of this; `gamma` and `top` are its defaults (CVPR 2023, eq. 3 and section 4).
 
@@ -122,7 +122,7 @@ def normalise(embedding: Floats) -> Float64s:
     h = np.asarray(embedding, dtype=np.float64).reshape(len(embedding), -1)
     with np.errstate(invalid="ignore", over="ignore"):
         length = np.sqrt(np.einsum("ij,ij->i", h, h))[:, None]
-        return h / np.maximum(length, TINY)
+        return np.asarray(h / np.maximum(length, TINY), dtype=np.float64)
 
 
 def rmds(
@@ -130,8 +130,8 @@ def rmds(
 ) -> Float64s:
     """Relative Mahalanobis distance on length-1 embeddings (RMDS++), (rows,). High = unlike every class.
 
-    min over classes k of (MD_k² - MD_0²), with MD_k² = |h·F - c_k|² where F·Fᵀ is the shared precision matrix and c_k the
-    class mean times F; MD_0 is the same for one Gaussian fitted to all classes together.
+    min over classes k of (MD_k² - MD_0²), with MD_k² = |h·F - c_k|² where F·Fᵀ is the shared precision matrix and c_k
+    the class mean times F; MD_0 is the same for one Gaussian fitted to all classes together.
 
     Args:
         embedding: (rows, features), not normalised.
@@ -162,7 +162,7 @@ def random_fourier_features(embedding: Floats, frequencies: Floats) -> Float64s:
     angle = normalise(embedding) @ np.asarray(frequencies, dtype=np.float64)
     scale = 1.0 / np.sqrt(angle.shape[1])
     with np.errstate(invalid="ignore"):
-        return np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * scale
+        return np.asarray(np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * scale, dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

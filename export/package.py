@@ -1,0 +1,332 @@
+"""A package on disk: a folder with a manifest that names every other file by size and digest.
+
+Writing is atomic: everything goes to a temporary folder beside the destination, is synced, and is renamed into place,
+so a package is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from export.contracts import codec
+from export.contracts.arrays import load_npz, save_npz
+from export.contracts.errors import AdmissionRefused, PackageError
+from export.contracts.manifest import (
+    MANIFEST_FILE,
+    MANIFEST_SCHEMA_VERSION,
+    FileRole,
+    Manifest,
+    PackageFile,
+    RuntimeKind,
+)
+from export.contracts.reference import ReferenceProfile
+
+GOLDEN_FILE = "golden.npz"
+PARITY_FILE = "parity.json"
+MAX_MANIFEST_BYTES = 4 << 20
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Golden:
+    """Real inputs and the outputs that every load of the package must reproduce, by tensor name, (rows, ...) each."""
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the first input."""
+        first = next(iter(self.inputs.values()))
+        return int(first.shape[0]) if first.ndim else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A package folder whose manifest was read. Reading checks nothing but the manifest: see `verify` and `admission`.
+
+    Attributes:
+        digest: "sha256:" and the hex SHA-256 of the manifest's bytes; it covers every file, because the manifest does.
+    """
+
+    dir: Path
+    manifest: Manifest
+    digest: str
+
+    def file(self, path: str) -> Path:
+        """The absolute path of a file that the manifest names.
+
+        Raises:
+            PackageError: the manifest does not name it.
+        """
+        if all(f.path != path for f in self.manifest.files):
+            raise PackageError("the package has no such file")
+        return self.dir.joinpath(*PurePosixPath(path).parts)
+
+    def files(self, role: FileRole) -> tuple[Path, ...]:
+        """Paths of all files with a role."""
+        return tuple(self.file(f.path) for f in self.manifest.files if f.role is role)
+
+    def runtime_file(self, kind: RuntimeKind) -> Path | None:
+        """The entry file of a runtime, or None when the package has none for it."""
+        for runtime in self.manifest.runtimes:
+            if runtime.kind is kind:
+                return self.file(runtime.path)
+        return None
+
+    def golden(self) -> Golden | None:
+        """The golden cases, or None.
+
+        Raises:
+            PackageError: the file is there and is not readable.
+        """
+        if self.manifest.golden is None:
+            return None
+        try:
+            arrays = load_npz(self.file(self.manifest.golden))
+        except ValueError as error:
+            raise PackageError(f"golden cases: {error}") from None
+        return Golden(
+            inputs={k.removeprefix("in/"): v for k, v in arrays.items() if k.startswith("in/")},
+            outputs={k.removeprefix("out/"): v for k, v in arrays.items() if k.startswith("out/")},
+        )
+
+    def reference_dir(self) -> Path | None:
+        """Folder of the reference profile, or None."""
+        return None if self.manifest.reference is None else self.file(self.manifest.reference).parent
+
+    def reference(self) -> ReferenceProfile | None:
+        """The reference profile, or None.
+
+        Raises:
+            PackageError: it is there and is not readable.
+        """
+        folder = self.reference_dir()
+        if folder is None:
+            return None
+        try:
+            return ReferenceProfile.load(folder)
+        except (ValueError, OSError) as error:
+            raise PackageError(f"reference profile: {_public(error)}") from None
+
+    def verify(self) -> None:
+        """Compare every file with its digest and size, and refuse files that the manifest does not name.
+
+        Raises:
+            AdmissionRefused: names the first file that differs.
+        """
+        check_files(self.dir, self.manifest)
+
+
+def read_package(path: Path | str) -> Package:
+    """Read a package folder's manifest.
+
+    Raises:
+        PackageError: no manifest, one that is not readable, or one of another schema version.
+    """
+    folder = Path(path)
+    try:
+        with (folder / MANIFEST_FILE).open("rb") as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise PackageError(f"no readable {MANIFEST_FILE}: {error.strerror}") from None
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise PackageError(f"{MANIFEST_FILE} is larger than {MAX_MANIFEST_BYTES} bytes")
+    try:
+        manifest = codec.loads(Manifest, data)
+    except ValueError as error:
+        raise PackageError(f"{MANIFEST_FILE}: {error}") from None
+    if manifest.schema_version != MANIFEST_SCHEMA_VERSION:
+        raise PackageError(
+            f"{MANIFEST_FILE} has schema version {manifest.schema_version}, expected {MANIFEST_SCHEMA_VERSION}"
+        )
+    for f in manifest.files:
+        if not is_safe_path(f.path):
+            raise PackageError(f"{MANIFEST_FILE}: file path '{f.path[:80]!r}' is not a plain relative path")
+    return Package(dir=folder, manifest=manifest, digest=f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def is_safe_path(path: str) -> bool:
+    """Whether `path` is a plain relative path with `/`: no `..`, no root, no drive, no control characters.
+
+    Example:
+        >>> is_safe_path("weights/model.onnx"), is_safe_path("../secret"), is_safe_path("/etc/passwd")
+        (True, False, False)
+    """
+    parts = path.split("/")
+    return (
+        0 < len(path) <= 512
+        and all(part not in ("", ".", "..") and len(part.encode("utf-8", "replace")) <= 255 for part in parts)
+        and not any(c in path for c in '\\:%*?"<>|')
+        and path.isprintable()
+        and path.isascii()
+    )
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare a folder with a manifest: same files, regular, same sizes and digests.
+
+    Raises:
+        AdmissionRefused: names the first file and the rule that it breaks.
+    """
+    named = {f.path: f for f in manifest.files}
+    if len(named) != len(manifest.files):
+        raise AdmissionRefused("the manifest names a file twice")
+    found = set(_walk(folder))
+    for path in sorted(found - set(named) - {MANIFEST_FILE}):
+        raise AdmissionRefused(f"file '{path[:80]}' is not in the manifest")
+    for path, entry in named.items():
+        if path not in found:
+            raise AdmissionRefused(f"file '{path}' is missing")
+        digest, size = _digest_of(folder.joinpath(*path.split("/")))
+        if size != entry.size_bytes:
+            raise AdmissionRefused(f"file '{path}' has {size} bytes, the manifest says {entry.size_bytes}")
+        if digest != entry.sha256:
+            raise AdmissionRefused(f"file '{path}' does not have the digest that the manifest says")
+
+
+def write_package(
+    dest: Path,
+    manifest: Manifest,
+    fill: Callable[[Path], Mapping[str, FileRole]],
+    *,
+    golden: Golden | None = None,
+    parity: bytes | None = None,
+    reference: ReferenceProfile | None = None,
+    overwrite: bool = False,
+) -> Package:
+    """Write a package atomically.
+
+    Args:
+        dest: Folder to create.
+        manifest: Everything but the files: `files`, `golden`, `parity` and `reference` are filled in here.
+        fill: Writes the weights into the folder that it is given and returns each file's role by relative path.
+        golden: Golden cases to store.
+        parity: The parity gate's report as JSON.
+        reference: The reference profile to store.
+        overwrite: Replace a package that is already there.
+
+    Raises:
+        PackageError: `dest` exists, or a runtime's file was not written.
+    """
+    if dest.exists() and not overwrite:
+        raise PackageError(f"a package is already at '{dest.name}': remove it, or ask for it to be replaced")
+    with staged_folder(dest, overwrite=overwrite) as folder:
+        roles = dict(fill(folder))
+        if golden is not None:
+            save_npz(folder / GOLDEN_FILE, _golden_arrays(golden))
+            roles[GOLDEN_FILE] = FileRole.GOLDEN
+        if parity is not None:
+            (folder / PARITY_FILE).write_bytes(parity)
+            roles[PARITY_FILE] = FileRole.PARITY
+        names = reference.save(folder) if reference is not None else ()
+        roles |= dict.fromkeys(names, FileRole.REFERENCE)
+        complete = replace(
+            manifest,
+            files=tuple(_describe(folder, path, role) for path, role in sorted(roles.items())),
+            golden=GOLDEN_FILE if golden is not None else None,
+            parity=PARITY_FILE if parity is not None else None,
+            reference=names[0] if names else None,
+        )
+        for runtime in complete.runtimes:
+            if runtime.path not in roles:
+                raise PackageError(f"runtime '{runtime.kind}' names '{runtime.path}', which was not written")
+        (folder / MANIFEST_FILE).write_bytes(codec.dumps(complete))
+        check_files(folder, complete)
+    return read_package(dest)
+
+
+@contextmanager
+def staged_folder(dest: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `dest` that is synced and renamed to `dest` when the block ends well.
+
+    Raises:
+        PackageError: somebody else created `dest` in the meantime.
+    """
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".tmp", dir=dest.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        sync_tree(temporary)
+        if overwrite and dest.exists():
+            shutil.rmtree(dest)
+        try:
+            temporary.rename(dest)
+        except OSError:
+            raise PackageError(f"'{dest.name}' was created by somebody else in the meantime") from None
+        sync_folder(dest.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Fsync every file and folder below `folder`, leaves first."""
+    for root, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            with (Path(root) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(root))
+
+
+def sync_folder(folder: Path) -> None:
+    """Fsync a folder, so that names in it survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _golden_arrays(golden: Golden) -> dict[str, Array]:
+    arrays = {f"in/{k}": v for k, v in golden.inputs.items()} | {f"out/{k}": v for k, v in golden.outputs.items()}
+    return {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+
+
+def _describe(folder: Path, path: str, role: FileRole) -> PackageFile:
+    digest, size = _digest_of(folder / path)
+    return PackageFile(path=path, role=role, sha256=digest, size_bytes=size)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Relative paths of everything below `folder` that is no folder."""
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from (f"{entry.name}/{inner}" for inner in _walk(Path(entry.path)))
+        elif not entry.is_file(follow_symlinks=False):
+            raise AdmissionRefused(f"file '{entry.name[:80]}' is not a regular file")
+        else:
+            yield entry.name
+
+
+def _digest_of(path: Path) -> tuple[str, int]:
+    """SHA-256 and size of a regular file with one name, opened without following links.
+
+    Raises:
+        AdmissionRefused: a link, a device, a pipe, or not readable.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise AdmissionRefused(f"file '{path.name[:80]}' cannot be opened: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise AdmissionRefused(f"file '{path.name[:80]}' is not a regular file with one name")
+        return hashlib.file_digest(file, "sha256").hexdigest(), status.st_size
+
+
+def _public(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else "a file cannot be read"
