@@ -1,4 +1,4 @@
-"""What a runtime is, and how one is chosen for a package."""
+"""What a runtime is, what it raises, and the array conversions that all runtimes share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.errors import ModelFailed, PackageError
+
 Array = npt.NDArray[Any]
+
+
+class LoadFailed(PackageError):
+    """The weights do not become a working model; the message is public and says which promise is broken."""
+
+    code = "load_failed"
+
+
+class DeviceUnavailable(LoadFailed):
+    """The device that the settings ask for cannot be used; change `runtime.device` or allow the CPU fallback."""
+
+    code = "device_unavailable"
 
 
 class Runtime(Protocol):
@@ -18,31 +32,46 @@ class Runtime(Protocol):
         kind: "onnx" or "torchscript".
         device: Where it really runs, as measured after the load: "cpu", "cuda:0".
         provider: What executes it: "CPUExecutionProvider", "CUDAExecutionProvider", "libtorch".
+        fallback: The settings asked for an accelerator, and allowed the CPU that runs it now.
+        healthy: False after an error from which the process cannot recover (a sticky CUDA error): restart it.
     """
 
     kind: str
     device: str
     provider: str
+    fallback: bool
+    healthy: bool
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[int]) -> list[Array]:
         """Execute one batch.
 
         Args:
             inputs: One C-contiguous array an input, in signature order: shape (rows, ...), the signature's numpy
-                dtype (BYTES: object arrays of `bytes`).
-            outputs: Indices into the signature's outputs.
+                dtype (BF16: its bits as uint16; BYTES: object arrays of `bytes`). They are never changed.
+            outputs: Indices into the signature's outputs. A tuple spares a conversion.
 
         Returns:
             One C-contiguous array a wanted output, in that order. The caller may keep them.
 
         Raises:
+            InvalidRequest: a BYTES element is not text, and the model's tensor is.
             ModelFailed: the framework raised; the text is public.
         """
         ...
 
     def close(self) -> None:
-        """Give the memory back. Afterwards `run` must not be called."""
+        """Give the memory back. Afterwards `run` raises ModelFailed. Closing twice is harmless."""
         ...
+
+
+MODEL_RAISED = "the model raised an error while it computed this batch"
+MODEL_OUT_OF_MEMORY = "the model ran out of memory on this batch: send fewer rows"
+MODEL_CLOSED = "the version has been unloaded"
+
+
+def closed() -> ModelFailed:
+    """The error of a `run` after `close`."""
+    return ModelFailed(MODEL_CLOSED)
 
 
 def as_contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
