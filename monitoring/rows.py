@@ -37,6 +37,7 @@ class WindowRow:
     correct: int
     audit_labelled: int
     audit_correct: int
+    late: int
     p_wrong_mean: float | None
     stats: bytes
 
@@ -69,6 +70,7 @@ class SignalRow:
     threshold_source: str
     exceeded: bool
     rows: int
+    detail: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +134,7 @@ class RecordRow:
     predicted: int | None
     confidence: float | None
     p_wrong: float | None
+    value: float | None
     reasons: tuple[str, ...]
     probability: float
     label: Any

@@ -90,7 +90,8 @@ records = Table(
     Column("predicted_rows", JSON),  # class index of every row, when there is more than one
     Column("confidence", Float),
     Column("p_wrong", Float),
-    Column("flags", Integer, nullable=False),  # bits of monitoring.cases.FLAG_BITS
+    Column("value", Float),  # the answer of a regression with one value
+    Column("flags", Integer, nullable=False),  # bits of monitoring.flags.FLAG_BITS
     Column("probability", Float, nullable=False),  # with which capture kept the record
     Column("source", String(255), nullable=False),
     Column("segment", BigInteger, nullable=False),  # position of the frame *before* the record's: where to read on
@@ -118,6 +119,8 @@ windows = Table(
     Column("audit_labelled", BigInteger, nullable=False),  # the same over audit records only: unbiased
     Column("audit_correct", BigInteger, nullable=False),
     Column("p_wrong_sum", BigInteger, nullable=False),  # fixed point, 2**-20
+    Column("late", BigInteger, nullable=False),  # records that came after the watermark had passed the window's end
+    Column("signals_due", Boolean, nullable=False, index=True),  # changed since its signals were computed
     Column("stats", LargeBinary, nullable=False),  # monitoring.windows.WindowStats
     UniqueConstraint("version_id", "length_s", "start_s", "variant"),
     Index("ix_windows_start_s", "start_s"),
@@ -147,6 +150,7 @@ signals = Table(
     Column("threshold_source", Text, nullable=False),
     Column("exceeded", Boolean, nullable=False),
     Column("rows", BigInteger, nullable=False),
+    Column("detail", Text),  # which feature was the farthest, where the subject is many
     UniqueConstraint("version_id", "scope", "start_s", "method", "subject"),
 )
 
@@ -246,35 +250,6 @@ events = Table(
     Column("detail", JSON, nullable=False),
     UniqueConstraint("source", "sequence"),
     Index("ix_events_time_ns", "time_ns"),
-)
-
-reports = Table(
-    "reports",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("model", String(64), nullable=False),
-    Column("version", String(64), nullable=False),
-    Column("from_s", BigInteger, nullable=False),
-    Column("to_s", BigInteger, nullable=False),
-    Column("method", String(64), nullable=False),
-    Column("state", String(16), nullable=False),  # queued, running, done, failed
-    Column("requested_ns", BigInteger, nullable=False),
-    Column("finished_ns", BigInteger),
-    Column("rows", BigInteger),
-    Column("error", Text),
-    Column("detail", JSON, nullable=False),
-    UniqueConstraint("model", "version", "from_s", "to_s", "method"),
-)
-
-report_columns = Table(
-    "report_columns",
-    metadata,
-    Column("report_id", String(32), ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True),
-    Column("subject", String(128), primary_key=True),
-    Column("method", String(64), nullable=False),
-    Column("value", Float),
-    Column("threshold", Float),
-    Column("drifted", Boolean),
 )
 
 facts = Table(

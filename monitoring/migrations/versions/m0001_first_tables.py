@@ -145,6 +145,7 @@ def upgrade() -> None:
         sa.Column("predicted_rows", sa.JSON(), nullable=True),
         sa.Column("confidence", sa.Float(), nullable=True),
         sa.Column("p_wrong", sa.Float(), nullable=True),
+        sa.Column("value", sa.Float(), nullable=True),
         sa.Column("flags", sa.Integer(), nullable=False),
         sa.Column("probability", sa.Float(), nullable=False),
         sa.Column("source", sa.String(length=255), nullable=False),
@@ -155,25 +156,6 @@ def upgrade() -> None:
         sa.Column("correct_rows", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_records")),
         sa.UniqueConstraint("id_hash", "time_ns", name=op.f("uq_records_id_hash_time_ns")),
-    )
-    op.create_table(
-        "reports",
-        sa.Column("id", sa.String(length=32), nullable=False),
-        sa.Column("model", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.String(length=64), nullable=False),
-        sa.Column("from_s", sa.BigInteger(), nullable=False),
-        sa.Column("to_s", sa.BigInteger(), nullable=False),
-        sa.Column("method", sa.String(length=64), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("requested_ns", sa.BigInteger(), nullable=False),
-        sa.Column("finished_ns", sa.BigInteger(), nullable=True),
-        sa.Column("rows", sa.BigInteger(), nullable=True),
-        sa.Column("error", sa.Text(), nullable=True),
-        sa.Column("detail", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_reports")),
-        sa.UniqueConstraint(
-            "model", "version", "from_s", "to_s", "method", name=op.f("uq_reports_model_version_from_s_to_s_method")
-        ),
     )
     op.create_table(
         "versions",
@@ -201,19 +183,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("case_id", "direction", "name", name=op.f("pk_case_tensors")),
     )
     op.create_table(
-        "report_columns",
-        sa.Column("report_id", sa.String(length=32), nullable=False),
-        sa.Column("subject", sa.String(length=128), nullable=False),
-        sa.Column("method", sa.String(length=64), nullable=False),
-        sa.Column("value", sa.Float(), nullable=True),
-        sa.Column("threshold", sa.Float(), nullable=True),
-        sa.Column("drifted", sa.Boolean(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["report_id"], ["reports.id"], name=op.f("fk_report_columns_report_id_reports"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("report_id", "subject", name=op.f("pk_report_columns")),
-    )
-    op.create_table(
         "signals",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("version_id", sa.BigInteger(), nullable=False),
@@ -229,6 +198,7 @@ def upgrade() -> None:
         sa.Column("threshold_source", sa.Text(), nullable=False),
         sa.Column("exceeded", sa.Boolean(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_signals_version_id_versions")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_signals")),
         sa.UniqueConstraint(
@@ -256,6 +226,8 @@ def upgrade() -> None:
         sa.Column("audit_labelled", sa.BigInteger(), nullable=False),
         sa.Column("audit_correct", sa.BigInteger(), nullable=False),
         sa.Column("p_wrong_sum", sa.BigInteger(), nullable=False),
+        sa.Column("late", sa.BigInteger(), nullable=False),
+        sa.Column("signals_due", sa.Boolean(), nullable=False),
         sa.Column("stats", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_windows_version_id_versions")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_windows")),
@@ -263,6 +235,7 @@ def upgrade() -> None:
             "version_id", "length_s", "start_s", "variant", name=op.f("uq_windows_version_id_length_s_start_s_variant")
         ),
     )
+    op.create_index(op.f("ix_windows_signals_due"), "windows", ["signals_due"], unique=False)
     op.create_index("ix_windows_start_s", "windows", ["start_s"], unique=False)
     op.create_table(
         "window_samples",
@@ -279,12 +252,11 @@ def downgrade() -> None:
     """Take back."""
     op.drop_table("window_samples")
     op.drop_index("ix_windows_start_s", table_name="windows")
+    op.drop_index(op.f("ix_windows_signals_due"), table_name="windows")
     op.drop_table("windows")
     op.drop_table("signals")
-    op.drop_table("report_columns")
     op.drop_table("case_tensors")
     op.drop_table("versions")
-    op.drop_table("reports")
     op.drop_table("records")
     op.drop_table("offsets")
     op.drop_index(op.f("ix_feedback_id_hash"), table_name="feedback")
