@@ -7,6 +7,7 @@ so a package is there whole or not at all.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import stat
@@ -248,6 +249,19 @@ def write_package(
     return read_package(dest)
 
 
+def copy_package(source: Package, folder: Path) -> None:
+    """Copy the manifest and every file that it names into `folder`, following no links.
+
+    Raises:
+        AdmissionRefused: a file is a link, no regular file, or missing.
+    """
+    for path in (MANIFEST_FILE, *(f.path for f in source.manifest.files)):
+        target = folder.joinpath(*path.split("/"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _open_regular(source.dir.joinpath(*path.split("/"))) as read, target.open("xb") as write:
+            shutil.copyfileobj(read, write, 1 << 20)
+
+
 @contextmanager
 def staged_folder(dest: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `dest` that is synced and renamed to `dest` when the block ends well.
@@ -312,7 +326,13 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def _digest_of(path: Path) -> tuple[str, int]:
-    """SHA-256 and size of a regular file with one name, opened without following links.
+    """SHA-256 and size of a regular file."""
+    with _open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+
+
+def _open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file that has one name, without following a link.
 
     Raises:
         AdmissionRefused: a link, a device, a pipe, or not readable.
@@ -321,11 +341,11 @@ def _digest_of(path: Path) -> tuple[str, int]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise AdmissionRefused(f"file '{path.name[:80]}' cannot be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise AdmissionRefused(f"file '{path.name[:80]}' is not a regular file with one name")
-        return hashlib.file_digest(file, "sha256").hexdigest(), status.st_size
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
+        raise AdmissionRefused(f"file '{path.name[:80]}' is not a regular file with one name")
+    return io.BufferedReader(io.FileIO(descriptor, "rb"))
 
 
 def _public(error: Exception) -> str:

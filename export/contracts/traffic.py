@@ -34,6 +34,7 @@ class TrafficPlan:
         canary_percent: Share of requests that the challenger answers in mode CANARY.
         pinned: Versions kept loaded for requests that name them.
         changed_at: RFC 3339, UTC.
+        rolled_back: Set on a roll-back: the revision whose champion this plan withdrew.
     """
 
     model: str
@@ -46,6 +47,7 @@ class TrafficPlan:
     author: str = "unknown"
     reason: str = ""
     changed_at: str = ""
+    rolled_back: int | None = None
     schema_version: int = TRAFFIC_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
