@@ -7,19 +7,16 @@ A report informs; it never alarms. Starting the same report twice gives the same
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import queue
-import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +24,10 @@ import numpy as np
 
 from export.contracts.errors import HardcaseError, NotFound, Overloaded
 from monitoring.report_frames import MIN_ROWS, ColumnTest, Frame, column_tests
+from monitoring.report_shelf import ColumnResult, Report, ReportRequest, ReportShelf, ReportState, request_of, rfc3339
 from monitoring.report_worker import QUIET
 
 log = logging.getLogger(__name__)
-
-METHOD_VERSION = 1  # part of a report's identity: raise it when methods or thresholds change
-_STATUS = "status.json"
-
-
-class ReportState(StrEnum):
-    """What became of a report."""
-
-    QUEUED = "queued"  # waits for the worker
-    RUNNING = "running"  # a worker process has it
-    DONE = "done"  # HTML and JSON can be read
-    NOT_ENOUGH_DATA = "not_enough_data"  # the window holds too few records: a result, not a fault
-    FAILED = "failed"  # `error` says why; starting it again tries again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,58 +49,6 @@ class ReportOptions:
     max_rows: int = 2000
     keep: int = 100
     waiting: int = 16
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportRequest:
-    """Which records are compared with the version's reference: `start` <= event time < `end`, aware, UTC."""
-
-    model: str
-    version: str
-    start: datetime
-    end: datetime
-
-    @property
-    def id(self) -> str:
-        """Name of the report: the same request has the same name."""
-        text = "\n".join((self.model, self.version, rfc3339(self.start), rfc3339(self.end), str(METHOD_VERSION)))
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ColumnResult:
-    """One column of a finished report; `value` is None where the distance is undefined."""
-
-    column: str
-    method: str
-    threshold: float
-    value: float | None
-    drifted: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What was asked and what became of it. Times are RFC 3339 in UTC."""
-
-    id: str
-    model: str
-    version: str
-    start: str
-    end: str
-    state: ReportState
-    created_at: str
-    finished_at: str | None = None
-    error: str | None = None
-    reference_rows: int = 0
-    current_rows: int = 0
-    total_rows: int = 0
-    dropped_rows: int = 0
-    columns: tuple[ColumnResult, ...] = ()
-
-    @property
-    def drifted(self) -> int:
-        """Columns whose distance reached the threshold."""
-        return sum(c.drifted for c in self.columns)
 
 
 FrameSource = Callable[[ReportRequest, int], tuple[Frame, Frame]]
@@ -141,7 +74,7 @@ class ReportService:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
-        options.folder.mkdir(parents=True, exist_ok=True)
+        self._shelf = ReportShelf(options.folder)
         self._thread = threading.Thread(target=self._work, name="hardcase-reports", daemon=True)
         self._resume()
         self._thread.start()
@@ -153,7 +86,7 @@ class ReportService:
             Overloaded: too many reports wait.
         """
         with self._lock:
-            known = self._read(request.id)
+            known = self._shelf.read(request.id)
             if known is not None and known.state not in (ReportState.FAILED, ReportState.NOT_ENOUGH_DATA):
                 return known
             if self._queue.qsize() >= self.options.waiting:
@@ -167,7 +100,7 @@ class ReportService:
                 state=ReportState.QUEUED,
                 created_at=rfc3339(self._clock()),
             )
-            self._write(report)
+            self._shelf.write(report)
             self._queue.put_nowait(request)
             return report
 
@@ -177,17 +110,14 @@ class ReportService:
         Raises:
             NotFound: there is none.
         """
-        report = self._read(report_id) if _is_id(report_id) else None
+        report = self._shelf.read(report_id)
         if report is None:
             raise NotFound("there is no report with this id")
         return report
 
-    def list(self, model: str | None = None, limit: int = 50) -> tuple[Report, ...]:
+    def newest(self, model: str | None = None, limit: int = 50) -> tuple[Report, ...]:
         """Newest first."""
-        found = [self._read(entry.name) for entry in self.options.folder.iterdir() if _is_id(entry.name)]
-        reports = [r for r in found if r is not None and (model is None or r.model == model)]
-        reports.sort(key=lambda r: (r.created_at, r.id), reverse=True)
-        return tuple(reports[:limit])
+        return self._shelf.newest(model, limit)
 
     def document(self, report_id: str, kind: str) -> bytes:
         """The finished report as "html" or "json".
@@ -198,7 +128,7 @@ class ReportService:
         report = self.get(report_id)
         if report.state is not ReportState.DONE:
             raise NotFound(f"the report is {report.state.value}: it has no {kind} yet")
-        return (self.options.folder / report.id / f"report.{kind}").read_bytes()
+        return (self._shelf.folder(report.id) / f"report.{kind}").read_bytes()
 
     def wait(self, report_id: str, timeout_s: float) -> Report:
         """Block until the report is finished or the time is over; for command lines and tests."""
@@ -220,19 +150,19 @@ class ReportService:
 
     def _resume(self) -> None:
         """Queue again what a stopped monitor left unfinished."""
-        for report in reversed(self.list(limit=self.options.waiting)):
+        for report in reversed(self._shelf.newest(limit=self.options.waiting)):
             if report.state in (ReportState.QUEUED, ReportState.RUNNING):
-                self._queue.put_nowait(_request(report))
+                self._queue.put_nowait(request_of(report))
 
     def _work(self) -> None:
         while not self._stopping.is_set():
             request = self._queue.get()
             if request is None:
                 return
-            report = self._read(request.id)
+            report = self._shelf.read(request.id)
             if report is None:
                 continue
-            self._write(replace(report, state=ReportState.RUNNING, error=None))
+            self._shelf.write(replace(report, state=ReportState.RUNNING, error=None))
             try:
                 finished = self._make(request, report)
             except HardcaseError as error:
@@ -242,8 +172,8 @@ class ReportService:
                 finished = replace(report, state=ReportState.FAILED, error="the report failed: see the monitor's log")
             if self._stopping.is_set() and finished.state is not ReportState.DONE:
                 finished = replace(report, state=ReportState.QUEUED)
-            self._write(replace(finished, finished_at=rfc3339(self._clock())))
-            self._tidy()
+            self._shelf.write(replace(finished, finished_at=rfc3339(self._clock())))
+            self._shelf.tidy(self.options.keep)
 
     def _make(self, request: ReportRequest, report: Report) -> Report:
         """Gather the frames, run the child, read its answer."""
@@ -260,7 +190,7 @@ class ReportService:
             text = f"not enough data: {min(reference.rows, current.rows)} rows in the {which}, {MIN_ROWS} are needed"
             return replace(facts, state=ReportState.NOT_ENOUGH_DATA, error=text)
         tests = column_tests(reference, current.rows, seed=int(report.id[:8], 16))
-        folder = self.options.folder / report.id
+        folder = self._shelf.folder(report.id)
         np.savez(folder / "frames.npz", reference=reference.values, current=current.values)
         (folder / "job.json").write_text(json.dumps(_job(facts, tests)))
         result = self._run_child(folder)
@@ -289,32 +219,6 @@ class ReportService:
         found: dict[str, Any] = json.loads(answer.read_text())
         return found
 
-    def _tidy(self) -> None:
-        """Drop the oldest finished reports past `keep`."""
-        for report in self.list(limit=1 << 30)[self.options.keep :]:
-            if report.state not in (ReportState.QUEUED, ReportState.RUNNING):
-                shutil.rmtree(self.options.folder / report.id, ignore_errors=True)
-
-    def _read(self, report_id: str) -> Report | None:
-        path = self.options.folder / report_id / _STATUS
-        if not path.exists():
-            return None
-        plain = json.loads(path.read_text())
-        columns = tuple(ColumnResult(**c) for c in plain.pop("columns"))
-        return Report(**plain | {"state": ReportState(plain["state"]), "columns": columns})
-
-    def _write(self, report: Report) -> None:
-        folder = self.options.folder / report.id
-        folder.mkdir(exist_ok=True)
-        draft = folder / f"{_STATUS}.part"
-        draft.write_text(json.dumps(asdict(report)))
-        draft.replace(folder / _STATUS)
-
-
-def rfc3339(moment: datetime) -> str:
-    """UTC with whole milliseconds and `Z`: 2026-01-31T12:00:00.000Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
 
 def _job(report: Report, tests: tuple[ColumnTest, ...]) -> dict[str, Any]:
     facts = {k: getattr(report, k) for k in ("model", "version", "start", "end", "total_rows", "dropped_rows")}
@@ -326,12 +230,3 @@ def _job(report: Report, tests: tuple[ColumnTest, ...]) -> dict[str, Any]:
 def _result(test: ColumnTest, value: float | None) -> ColumnResult:
     drifted = value is not None and value >= test.threshold
     return ColumnResult(column=test.name, method=test.method, threshold=test.threshold, value=value, drifted=drifted)
-
-
-def _request(report: Report) -> ReportRequest:
-    start, end = datetime.fromisoformat(report.start), datetime.fromisoformat(report.end)
-    return ReportRequest(model=report.model, version=report.version, start=start, end=end)
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 20 and all(c in "0123456789abcdef" for c in text)

@@ -13,7 +13,8 @@ import pytest
 
 from export.contracts.errors import InvalidRequest, NotFound, Overloaded
 from monitoring.report_frames import Column, Frame, column_tests, finite_frame, sample_rows
-from monitoring.reports import FrameSource, ReportOptions, ReportRequest, ReportService, ReportState
+from monitoring.report_shelf import ReportRequest, ReportState
+from monitoring.reports import FrameSource, ReportOptions, ReportService
 
 START = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 CLASSES = ("zero", "one", "two", "</script><script>three")
@@ -76,7 +77,7 @@ def test_a_shifted_column_is_found_and_the_others_are_not_with_method_and_thresh
 
     again = service.start(request_at())
     assert again == service.get(report.id)
-    assert service.list() == (again,)
+    assert service.newest() == (again,)
 
 
 def test_too_few_records_is_a_result_of_its_own(options: ReportOptions) -> None:
@@ -145,8 +146,8 @@ def test_only_the_newest_finished_reports_are_kept(options: ReportOptions) -> No
     service = ReportService(replace(options, keep=2), source(rows=3))
     ids = [service.wait(service.start(request_at(hour)).id, 10).id for hour in range(5)]
     service.close()
-    assert len(service.list()) == 2
-    assert ids[-1] in {r.id for r in service.list()}
+    assert len(service.newest()) == 2
+    assert ids[-1] in {r.id for r in service.newest()}
 
 
 @pytest.mark.parametrize("name", ["../../etc", "0" * 19, "0" * 20, "G" * 20, ""])
