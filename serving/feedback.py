@@ -1,0 +1,128 @@
+"""The body of `POST /v2/models/{model}/feedback`, checked strictly and turned into `Feedback` records.
+
+One object or a list of them: `{"id": …, "label" | "labels" | "score": …, "comment"?: …, "source"?: …}`. Feedback decides
+which cases are failures, so nothing is guessed: an unknown field, a boolean where a number belongs, or two kinds of
+truth in one item are refused with the field's path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from export.contracts.errors import InvalidRequest
+from monitoring.records.record import Feedback
+
+MAX_BODY_BYTES = 1 << 20
+MAX_ITEMS = 1000
+MAX_ID_BYTES = 128  # what the record log accepts
+MAX_LABEL_CHARS = 256
+MAX_LABELS = 256
+MAX_COMMENT_CHARS = 4096
+MAX_SOURCE_CHARS = 64
+
+_FIELDS = frozenset({"id", "label", "labels", "score", "comment", "source"})
+_TRUTHS = ("label", "labels", "score")
+
+
+def read_feedback(body: bytes, model: str, time_ns: int) -> list[Feedback]:
+    """Check a feedback body.
+
+    Args:
+        body: The request's body, inflated.
+        model: Model that the path names.
+        time_ns: Wall-clock nanoseconds since the epoch at which the feedback came in.
+
+    Returns:
+        At least one record.
+
+    Raises:
+        InvalidRequest: names the field.
+
+    Example:
+        >>> read_feedback(b'{"id": "a1", "label": "seven"}', "digits", 0)[0].label
+        'seven'
+    """
+    try:
+        plain = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest("the feedback is not valid JSON") from None
+    if not isinstance(plain, list):
+        return [_read_item(plain, "", model, time_ns)]
+    if not 1 <= len(plain) <= MAX_ITEMS:
+        raise InvalidRequest(f"a list of feedback holds 1 to {MAX_ITEMS} items, this one {len(plain)}")
+    return [_read_item(item, f"[{i}].", model, time_ns) for i, item in enumerate(plain)]
+
+
+def _read_item(item: Any, path: str, model: str, time_ns: int) -> Feedback:
+    if not isinstance(item, dict):
+        raise InvalidRequest(f"feedback {path.rstrip('.') or 'body'} must be an object")
+    for name in item:
+        if name not in _FIELDS:
+            raise InvalidRequest(f"unknown field '{path}{name[:64]}'; known are {', '.join(sorted(_FIELDS))}")
+    truths = [name for name in _TRUTHS if item.get(name) is not None]
+    if len(truths) > 1:
+        raise InvalidRequest(f"'{path}{truths[0]}' and '{path}{truths[1]}' exclude each other")
+    comment = _text(item, "comment", path, MAX_COMMENT_CHARS)
+    if not truths and comment is None:
+        raise InvalidRequest(f"'{path}label', '{path}labels', '{path}score' or '{path}comment' is needed")
+    return Feedback(
+        record_id=_record_id(item, path),
+        model=model,
+        time_ns=time_ns,
+        label=_label(item.get("label"), f"{path}label"),
+        labels=_labels(item.get("labels"), f"{path}labels"),
+        score=_score(item.get("score"), f"{path}score"),
+        comment=comment,
+        source=_text(item, "source", path, MAX_SOURCE_CHARS),
+    )
+
+
+def _record_id(item: dict[str, Any], path: str) -> str:
+    value = item.get("id")
+    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES:
+        raise InvalidRequest(f"'{path}id' must be the id of an answer: a string of 1 to {MAX_ID_BYTES} bytes")
+    return value
+
+
+def _text(item: dict[str, Any], name: str, path: str, max_chars: int) -> str | None:
+    value = item.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= max_chars:
+        raise InvalidRequest(f"'{path}{name}' must be a string of 1 to {max_chars} characters")
+    return value
+
+
+def _label(value: Any, path: str) -> str | int | float | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and 1 <= len(value) <= MAX_LABEL_CHARS:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise InvalidRequest(f"'{path}' must be a string of 1 to {MAX_LABEL_CHARS} characters or a finite number")
+
+
+def _labels(value: Any, path: str) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) > MAX_LABELS:
+        raise InvalidRequest(f"'{path}' must be a list of at most {MAX_LABELS} strings")
+    for i, label in enumerate(value):
+        if not isinstance(label, str) or not 1 <= len(label) <= MAX_LABEL_CHARS:
+            raise InvalidRequest(f"'{path}[{i}]' must be a string of 1 to {MAX_LABEL_CHARS} characters")
+    return tuple(value)
+
+
+def _score(value: Any, path: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequest(f"'{path}' must be a finite number")
+    return float(value)
