@@ -1,0 +1,65 @@
+"""Where things lie in the state folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StatePaths:
+    """The state folder's rooms. Nothing is made until `make` is called."""
+
+    root: Path
+
+    @property
+    def registry(self) -> Path:
+        """Models, versions, plans."""
+        return self.root / "registry"
+
+    @property
+    def records(self) -> Path:
+        """The record logs, one folder a replica incarnation."""
+        return self.root / "records"
+
+    @property
+    def monitor(self) -> Path:
+        """The monitor's database and reports."""
+        return self.root / "monitor"
+
+    @property
+    def run(self) -> Path:
+        """What is only true while `up` runs: lock, addresses, replica targets."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """What the processes wrote."""
+        return self.root / "logs"
+
+    @property
+    def demo(self) -> Path:
+        """The demo's example request and reports."""
+        return self.root / "demo"
+
+    @property
+    def lock(self) -> Path:
+        """Held by a running `up`."""
+        return self.run / "up.lock"
+
+    @property
+    def run_file(self) -> Path:
+        """Who holds the lock, and what it started."""
+        return self.run / "up.json"
+
+    @property
+    def replicas_file(self) -> Path:
+        """Addresses of the replicas' own ports, for Prometheus discovery."""
+        return self.run / "replicas.json"
+
+    def make(self) -> StatePaths:
+        """Make the folders, readable by their owner only: records hold what clients sent."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.registry, self.records, self.monitor, self.run, self.logs, self.demo):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return self
