@@ -1,0 +1,153 @@
+"""The embedding's part of a reference profile: Gaussians for RMDS++, a sample, and random features for MMD."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from export.contracts.reference import MAX_ARRAY_BYTES, MMD_LEVELS, EmbeddingReference
+from export.contracts.scores import Float64s, normalise, random_fourier_features, rmds
+
+MAX_RANK = 256
+SAMPLE_ROWS = 1000
+FREQUENCIES = 128
+PERMUTATIONS = 4000
+FOLDS = 5
+MIN_MMD_ROWS = 40  # below it the permutation threshold is NaN: not enough data
+_MMD_ROWS = 4000
+Array: TypeAlias = npt.NDArray[Any]
+
+
+def compile_embedding(
+    output: str, embedding: Array, targets: npt.NDArray[np.int64] | None, classes: int, rng: np.random.Generator
+) -> EmbeddingReference | None:
+    """Compile embeddings (rows, features); rows that are not finite are left out; None when none is left."""
+    flat = np.asarray(embedding, dtype=np.float64).reshape(len(embedding), -1)
+    keep = np.isfinite(flat).all(axis=1)
+    h = normalise(flat[keep])
+    if len(h) < 2:
+        return None
+    y = targets[keep] if targets is not None else None
+    width = h.shape[1]
+    sample_rows = min(SAMPLE_ROWS, max(1, MAX_ARRAY_BYTES // (4 * width)), len(h))
+    sample = h[np.sort(rng.permutation(len(h))[:sample_rows])]
+    bandwidth = median_distance(sample)
+    frequencies = (rng.standard_normal((width, FREQUENCIES)) / bandwidth).astype(np.float32)
+    features = random_fourier_features(h, frequencies)
+    gaussians: dict[str, Any] = {
+        name: None if array is None else array.astype(np.float32)
+        for name, array in fit_gaussians(h, y, classes).items()
+    }
+    return EmbeddingReference(
+        output=output,
+        **gaussians,
+        sample=sample.astype(np.float32),
+        frequencies=frequencies,
+        feature_mean=features.mean(axis=0),
+        bandwidth=bandwidth,
+        mmd_scaled=permutation_quantiles(features, rng),
+        rows=len(h),
+    )
+
+
+def fit_gaussians(h: Array, targets: npt.NDArray[np.int64] | None, classes: int) -> dict[str, Any]:
+    """Arguments of `scores.rmds` from length-1 embeddings (rows, features).
+
+    Covariances are shrunk towards a multiple of the identity (Ledoit & Wolf 2004), because there are often fewer rows
+    than a covariance has entries. Above `MAX_RANK` features only the leading directions are kept.
+    """
+    basis = _basis(h, classes)
+    low = h if basis is None else h @ basis  # (rows, rank)
+    background = _precision_factor(low - low.mean(axis=0))
+    out: dict[str, Any] = {
+        "background_factor": background if basis is None else basis @ background,
+        "background_centre": low.mean(axis=0) @ background,
+        "factor": None,
+        "centres": None,
+    }
+    if targets is not None:
+        means = np.full((classes, low.shape[1]), np.nan)
+        for k in np.unique(targets):
+            means[k] = low[targets == k].mean(axis=0)
+        within = _precision_factor(low - means[targets])
+        out["factor"] = within if basis is None else basis @ within
+        out["centres"] = means @ within
+    return out
+
+
+def out_of_fold_rmds(
+    embedding: Array, targets: npt.NDArray[np.int64], classes: int, rng: np.random.Generator
+) -> Float64s:
+    """RMDS++ of each row under Gaussians fitted without it (5 folds), (rows,).
+
+    In-sample distances are too small, by much when rows are few: thresholds taken from them would call healthy traffic
+    novel. NaN where the embedding is not finite, or there are too few rows to fit anything.
+    """
+    flat = np.asarray(embedding, dtype=np.float64).reshape(len(embedding), -1)
+    out = np.full(len(flat), np.nan)
+    rows = np.flatnonzero(np.isfinite(flat).all(axis=1))
+    if len(rows) < 2 * FOLDS:
+        return out
+    fold = np.empty(len(rows), dtype=np.int64)
+    # Spread every class over the folds: order by class, random within it, then deal the rows out.
+    fold[np.lexsort((rng.random(len(rows)), targets[rows]))] = np.arange(len(rows)) % FOLDS
+    for k in range(FOLDS):
+        inside, outside = rows[fold != k], rows[fold == k]
+        fitted = fit_gaussians(normalise(flat[inside]), targets[inside], classes)
+        out[outside] = rmds(flat[outside], **fitted)
+    return out
+
+
+def median_distance(h: Array) -> float:
+    """Median Euclidean distance between rows: the usual kernel bandwidth (Gretton et al. 2012, section 8)."""
+    part = h[:500]
+    gram = part @ part.T
+    square = np.diag(gram)
+    distance = np.sqrt(np.maximum(square[:, None] + square[None, :] - 2 * gram, 0.0))
+    upper = distance[np.triu_indices(len(part), 1)]
+    median = float(np.median(upper)) if len(upper) else 0.0
+    return median if median > 1e-6 else 1.0
+
+
+def permutation_quantiles(features: Array, rng: np.random.Generator) -> Float64s:
+    """Quantiles at `MMD_LEVELS` of ‖mean_A - mean_B‖² / (1/|A| + 1/|B|) over random halves A, B of the rows.
+
+    Under the null the scaled statistic has one limit for all sizes (a weighted sum of chi-squares; Gretton et al. 2012,
+    theorem 12), so one set of quantiles serves windows of any size. NaN below `MIN_MMD_ROWS` rows.
+    """
+    f = features[rng.permutation(len(features))[:_MMD_ROWS]]
+    n = len(f)
+    if n < MIN_MMD_ROWS:
+        return np.full(len(MMD_LEVELS), np.nan)
+    half, total = n // 2, f.sum(axis=0)
+    values = []
+    for _ in range(PERMUTATIONS // 200):
+        order = np.argsort(rng.random((200, n)), axis=1)[:, :half]
+        chosen = np.zeros((200, n))
+        np.put_along_axis(chosen, order, 1.0, axis=1)
+        inside = chosen @ f  # (permutations, 2·D)
+        gap = inside / half - (total - inside) / (n - half)
+        values.append(np.einsum("ij,ij->i", gap, gap) / (1.0 / half + 1.0 / (n - half)))
+    return np.asarray(np.quantile(np.concatenate(values), MMD_LEVELS), dtype=np.float64)
+
+
+def _basis(h: Array, classes: int) -> Array | None:
+    """Leading directions (features, rank), or None when all are kept."""
+    rank = max(1, min(MAX_RANK, MAX_ARRAY_BYTES // (4 * max(classes, h.shape[1]))))
+    if h.shape[1] <= rank:
+        return None
+    centred = h - h.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    return np.asarray(directions[:rank].T)
+
+
+def _precision_factor(centred: Array) -> Array:
+    """F with F·Fᵀ = inverse of the shrunk covariance of centred rows, (rank, rank)."""
+    from sklearn.covariance import ledoit_wolf
+
+    covariance, _ = ledoit_wolf(centred, assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    floor = max(float(values.max()) * 1e-6, 1e-12)
+    return np.asarray(vectors / np.sqrt(np.maximum(values, floor)))
