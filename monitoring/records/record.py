@@ -137,6 +137,7 @@ class RecordBatch:
         error: Public error text of each record, None where there is none.
         params: The request's parameters as JSON bytes.
         probability: Inclusion probability with which these records were kept.
+        keep: True for each record that the writer's sampling must keep, with its probability unchanged.
     """
 
     schema: RecordSchema
@@ -155,6 +156,7 @@ class RecordBatch:
     trace_ids: Sequence[bytes | None] | None = None
     tags: Sequence[bytes | None] | None = None
     probability: float = 1.0
+    keep: Sequence[bool] | None = None
     nbytes: int = 0  # payload bytes, for the buffer's bound; 0 lets the writer add them up
 
 
