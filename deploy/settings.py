@@ -195,6 +195,78 @@ class LogSettings(Section):
     """Least severe message that is written."""
 
 
+class CaseSettings(Section):
+    """Which records become failure cases, and how many. A window's budget bounds disk and reviewers' time alike."""
+
+    flag_rate: Share = 0.02
+    """Share of *healthy* traffic that the low-confidence rule may flag; sets its threshold on P(wrong)."""
+    flag_above: Share = 0.5
+    """The threshold on P(wrong) where a version has no reference."""
+    novelty_level: Share = 0.995
+    """Quantile of the reference's novelty score (RMDS) above which an input counts as novel."""
+    audit_rate: Share = 0.01
+    """Share of answered records drawn uniformly at random for audit."""
+    scored_per_window: int = Field(default=100, ge=0)
+    """Cases that scores and novelty may open per window; the highest P(wrong) win."""
+    audits_per_window: int = Field(default=20, ge=0)
+    """Cases that the audit may open per window; the draw stays uniform."""
+    rules_per_window: int = Field(default=20, ge=0)
+    """Cases per window from failed requests, outputs that are not finite and passed deadlines."""
+    feedback_per_window: int = Field(default=200, ge=0)
+    """Cases per window from negative feedback."""
+    value_error_factor: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    """A regression's answer is wrong when it misses the label by more than this many times the reference's mean
+    absolute error."""
+    tensor_bytes: Size = 1 << 20
+    """Largest tensor kept with a case; of a larger one only name, datatype and shape are kept."""
+
+
+class DriftSettings(Section):
+    """When a difference from the reference counts as a drift signal. Signals are drawn; they never page anybody."""
+
+    false_signal_rate: float = Field(default=0.001, gt=0, lt=1)
+    """Chance that one signal of a healthy window exceeds its threshold."""
+    min_rows: int = Field(default=100, ge=2)
+    """Below this many rows a signal is "not enough data"."""
+    rolling_windows: int = Field(default=10, ge=1)
+    """Windows that the rolling scope merges."""
+    interval_s: Seconds = 2.0
+    """Signals of changed windows are computed at most this often."""
+    psi_floor: float = Field(default=0.1, ge=0)
+    """A population stability index below this is never a signal."""
+    wasserstein_floor: float = Field(default=0.1, ge=0)
+    """The same for Wasserstein-1, in standard deviations of the reference."""
+    jensen_shannon_floor: float = Field(default=0.1, ge=0)
+    """The same for the Jensen-Shannon distance (natural logarithm)."""
+    ks_floor: float = Field(default=0.05, ge=0)
+    """The same for the Kolmogorov-Smirnov distance."""
+
+
+class RetentionSettings(Section):
+    """What the monitor keeps. Ages count only while it runs, so that a jumping clock deletes nothing early."""
+
+    interval_s: Seconds = 60.0
+    """How often old rows are looked for."""
+    record_rows: int = Field(default=2_000_000, ge=1)
+    """Records in the index: those that late feedback still finds."""
+    window_days: float = Field(default=90.0, gt=0)
+    """Days that windows are kept."""
+    sample_days: float = Field(default=2.0, gt=0)
+    """Days that samples of input values are kept, for reports."""
+    signal_days: float = Field(default=14.0, gt=0)
+    """Days that drift signals are kept."""
+    case_rows: int = Field(default=50_000, ge=1)
+    """Cases; past it the oldest without a label go first."""
+    tensor_bytes: Size = 2 << 30
+    """Bytes of all tensors kept with cases; past it the oldest cases lose theirs."""
+    feedback_days: float = Field(default=180.0, gt=0)
+    """Days that feedback is kept."""
+    dead_letter_rows: int = Field(default=10_000, ge=1)
+    """Records that could not be read, kept with the reason."""
+    event_rows: int = Field(default=50_000, ge=1)
+    """Events of the replicas that are kept."""
+
+
 class MonitorSettings(Section):
     """The monitor: reads the record log, keeps windows and failure cases, and serves the console and its API."""
 
@@ -202,6 +274,23 @@ class MonitorSettings(Section):
     """Address of the console and API. Anything beyond loopback needs `monitor.token_sha256`."""
     port: Port = 8080
     """Port of the console and API."""
+    token_sha256: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
+    """SHA-256 of the bearer tokens that console and API accept; none is for loopback only."""
+    database_url: str | None = None
+    """SQLAlchemy URL of the database; empty is SQLite in the state folder."""
+    poll_interval_s: Seconds = 0.25
+    """Pause between cycles when there is nothing to read."""
+    batch_bytes: Size = 16 << 20
+    """Bytes of the record log that one cycle, and so one transaction, takes at most."""
+    window_s: int = Field(default=60, ge=1)
+    """Length of a window in seconds."""
+    lateness_s: float = Field(default=10.0, ge=0)
+    """How far behind the newest record a record may be before it counts as late. It is counted either way."""
+    sample_rows: int = Field(default=100, ge=0)
+    """Rows of input values kept per window, for reports."""
+    cases: CaseSettings = CaseSettings()
+    drift: DriftSettings = DriftSettings()
+    retention: RetentionSettings = RetentionSettings()
 
 
 class Settings(Section):

@@ -178,7 +178,7 @@ def _tell(error: dict[str, Any], places: Mapping[Key, str], name: str) -> str:
     if error["type"] == "missing":
         return f"{place}: {dotted(key)}: is missing"
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "should be")
-    secret = key and key[-1] in SECRET_KEYS  # somebody may have written the token itself
+    secret = SECRET_KEYS.intersection(key)  # somebody may have written the token itself
     shown = "" if secret or isinstance(error["input"], BaseModel | dict) else f", got {error['input']!r:.60}"
     return f"{place}: {dotted(key) or 'settings'}: {message}{shown}"
 

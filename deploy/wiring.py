@@ -1,0 +1,103 @@
+"""Settings to the options that serving and monitoring take, and the registry as monitoring's catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel
+
+from deploy.paths import StatePaths
+from deploy.settings import Settings
+from export.contracts.errors import HardcaseError
+from export.contracts.manifest import Manifest
+from export.contracts.traffic import TrafficPlan
+from export.registry import Registry
+from monitoring.options import MonitorOptions
+from monitoring.records.record import CaptureOptions
+from serving.options import ServingOptions
+
+T = TypeVar("T")
+
+
+def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
+    """What a replica needs to know."""
+    capture = None
+    if settings.capture.enabled:
+        capture = _fill(CaptureOptions, settings.capture, leave_out=("enabled",))
+    return _fill(
+        ServingOptions,
+        settings.serving,
+        leave_out=("host", "port", "replicas"),
+        registry=str(paths.registry),
+        records=str(paths.records),
+        capture=capture,
+    )
+
+
+def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
+    """What the monitor needs to know."""
+    url = settings.monitor.database_url or f"sqlite:///{paths.monitor / 'monitor.db'}"
+    return _fill(
+        MonitorOptions, settings.monitor, records_root=paths.records, state_dir=paths.monitor, database_url=url
+    )
+
+
+def _fill(options: type[T], section: BaseModel, *, leave_out: tuple[str, ...] = (), **given: Any) -> T:
+    """An options record from the section whose keys have the fields' names."""
+    hints = get_type_hints(options)
+    values: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        if name in leave_out or name in given:
+            continue
+        values[name] = _convert(hints[name], getattr(section, name))
+    return options(**values, **given)
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _fill(hint, value)
+    if isinstance(value, tuple):
+        item: Any = next((a for a in getattr(hint, "__args__", ()) if dataclasses.is_dataclass(a)), None)
+        return tuple(_fill(item, v) if item and isinstance(v, BaseModel) else v for v in value)
+    return hint(value) if isinstance(hint, type) and not isinstance(value, hint) else value
+
+
+class RegistryCatalogue:
+    """`monitoring.catalogue.Catalogue` on a registry folder. What cannot be read counts as absent."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def models(self) -> tuple[str, ...]:
+        """Names of all registered models, sorted."""
+        return self._registry.models()
+
+    def versions(self, model: str) -> tuple[str, ...]:
+        """Versions of a model, oldest first; empty for an unknown model."""
+        try:
+            return self._registry.versions(model)
+        except HardcaseError:
+            return ()
+
+    def manifest(self, model: str, version: str) -> Manifest | None:
+        """The manifest of a version, or None when there is no such version."""
+        try:
+            return self._registry.package(model, version).manifest
+        except HardcaseError:
+            return None
+
+    def reference_dir(self, model: str, version: str) -> Path | None:
+        """Folder of the reference profile, or None."""
+        try:
+            return self._registry.package(model, version).reference_dir()
+        except HardcaseError:
+            return None
+
+    def plan(self, model: str) -> TrafficPlan | None:
+        """The current traffic plan."""
+        try:
+            return self._registry.plan(model)
+        except HardcaseError:
+            return None
