@@ -59,12 +59,11 @@ def contract() -> dict[str, Any]:
 
 def build_app(plane: DataPlane) -> FastAPI:
     """The app over `plane`. It holds no state of its own."""
-    app = HardcaseApp(docs_url=None, redoc_url=None, redirect_slashes=False, title="Hardcase")
-    app.router.redirect_slashes = False
+    app = HardcaseApp(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Hardcase")
     Routes(plane).add_to(app)
     app.add_exception_handler(HardcaseError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(Boundary, auth=plane.auth)
+    app.add_middleware(Boundary, auth=plane.auth, stats=plane.stats)
     return app
 
 
@@ -94,6 +93,7 @@ class Routes:
             ("/v2/models", self.models),
             ("/v2/models/stats", self.statistics),
             ("/metrics", self.metrics),
+            ("/openapi.json", self.contract),
         ]
         versioned = [
             ("GET", "", self.metadata),
@@ -173,7 +173,6 @@ class Routes:
 
     async def infer(self, request: Request) -> Response:
         """Inference, on the lane that needs no hook."""
-        principal = request.scope["hardcase.principal"]
         try:
             body = await receive_body(request, self._plane.options.limits)
         except HardcaseError as error:
@@ -187,9 +186,7 @@ class Routes:
                     version=request.path_params.get("version"),
                     body=body,
                     header_length=raw_header(request, b"inference-header-content-length"),
-                    content_type=raw_header(request, b"content-type"),
                     traceparent=raw_header(request, b"traceparent"),
-                    principal=principal,
                 )
             ),
         )
@@ -206,14 +203,15 @@ class Routes:
         items = read_feedback(
             await receive_body(request, self._plane.options.limits, MAX_BODY_BYTES), model, time.time_ns()
         )
-        loop = asyncio.get_running_loop()
-        waiting = [loop.create_future() for _ in items]
-        for item, future in zip(items, waiting, strict=True):
-            writer.feedback(item, on_durable=lambda f=future: loop.call_soon_threadsafe(_settle, f))
-        done, late = await asyncio.wait(waiting, timeout=FEEDBACK_WAIT_S)
-        if late:
-            raise Unavailable(f"{len(late)} of {len(items)} items are not in the record log yet: send them again later")
-        return _json({"accepted": len(done)}, request, 202)
+        durable = _Durable(len(items))
+        for item in items:
+            writer.feedback(item, on_durable=durable.count_down)
+        try:
+            async with asyncio.timeout(FEEDBACK_WAIT_S):
+                await durable.all
+        except TimeoutError:
+            raise Unavailable("the record log is slow: the feedback may be lost, send it again later") from None
+        return _json({"accepted": len(items)}, request, 202)
 
     async def index(self, request: Request) -> Response:
         """Every version that this process hosts or tried to host, with its state and reason."""
@@ -242,6 +240,10 @@ class Routes:
         body, encoding = compress(render(self._plane), raw_header(request, b"accept-encoding"))
         headers = {"content-encoding": encoding.decode()} if encoding else {}
         return Response(body, media_type=CONTENT_TYPE, headers=headers)
+
+    async def contract(self, request: Request) -> Response:
+        """The OpenAPI document."""
+        return _json(contract(), request)
 
     async def _repository_request(self, request: Request) -> tuple[str, str | None]:
         refuse_cross_site(request)
@@ -296,9 +298,22 @@ def _closing(answer: HttpAnswer, error: HardcaseError) -> Response:
     return response
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+class _Durable:
+    """Waits until the writer's thread has reported every item of one request."""
+
+    def __init__(self, items: int) -> None:
+        self._left = items
+        self._loop = asyncio.get_running_loop()
+        self.all: asyncio.Future[None] = self._loop.create_future()
+
+    def count_down(self) -> None:
+        """One item more is in the log. Called from the writer's thread."""
+        self._loop.call_soon_threadsafe(self._count_down)
+
+    def _count_down(self) -> None:
+        self._left -= 1
+        if self._left == 0 and not self.all.done():
+            self.all.set_result(None)
 
 
 async def _finish(result: Any) -> None:

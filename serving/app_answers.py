@@ -1,4 +1,4 @@
-"""What the pool knows, in the protocol's JSON: metadata, statistics, configuration, repository index. Pure functions."""
+"""What the pool knows, in the protocol's JSON: metadata, statistics, configuration, repository index. All pure."""
 
 from __future__ import annotations
 

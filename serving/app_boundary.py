@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
@@ -10,18 +9,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from export.contracts.errors import Forbidden, HardcaseError, MethodNotAllowed, NotFound
+from export.contracts.errors import Forbidden, MethodNotAllowed, NotFound, Unauthenticated
 from serving.auth import Authenticator
 from serving.dataplane import HttpAnswer, error_answer
 from serving.http_limits import compress
-
-log = logging.getLogger("hardcase.serving")
+from serving.stats import ServerStats
 
 # The only two paths that answer without a credential. Orchestrators probe them and have none; they tell nothing but yes
 # or no. Everything else asks: metadata and metrics name models, an unknown path must not tell that it is unknown.
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
-
-_INTERNAL = HardcaseError("internal error: the server's log has the details")
 
 
 class Boundary:
@@ -30,11 +26,13 @@ class Boundary:
     Args:
         app: What comes after.
         auth: Checks the Authorization header of everything outside `OPEN_PATHS`.
+        stats: Where refused credentials are counted.
     """
 
-    def __init__(self, app: ASGIApp, auth: Authenticator) -> None:
+    def __init__(self, app: ASGIApp, auth: Authenticator, stats: ServerStats) -> None:
         self._app = app
         self._auth = auth
+        self._stats = stats
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope; only `http` exists here."""
@@ -52,17 +50,17 @@ class Boundary:
 
         try:
             if scope["path"] not in OPEN_PATHS:
-                scope["hardcase.principal"] = self._auth.check(_authorization(scope))
+                self._auth.check(_authorization(scope))
             await self._app(scope, receive, remember)
         except ClientDisconnect:
             return  # nobody is left to be answered
-        except HardcaseError as error:
+        except Unauthenticated as error:
+            self._stats.unauthenticated += 1
             await to_response(error_answer(error))(scope, receive, send)
-        except Exception:
-            log.exception("unexpected error in %s", scope.get("method"))
+        except Exception as error:
             if started:
                 raise  # half an answer went out: only closing the connection tells the client
-            await to_response(error_answer(_INTERNAL))(scope, receive, send)
+            await to_response(error_answer(error))(scope, receive, send)
 
 
 def _authorization(scope: Scope) -> bytes | None:
@@ -92,8 +90,7 @@ def http_error(error: HTTPException) -> Response:
         return response
     if error.status_code == 404:
         return to_response(error_answer(NotFound("no such path; the protocol's paths begin with /v2")))
-    log.warning("status %d from the framework", error.status_code)
-    return to_response(error_answer(_INTERNAL))
+    return to_response(error_answer(error))
 
 
 def refuse_cross_site(request: Request) -> None:
