@@ -1,0 +1,404 @@
+"""The pool: which versions of which models are in this process. It follows the registry; nobody tells it.
+
+One task looks at the registry every `plan_poll_s`. What a plan names and is not here is loaded in the background; when
+it is READY a pointer moves, between two requests. A version that cannot be loaded becomes UNAVAILABLE with the reason,
+and whatever answered before goes on. All state changes on the event loop; all blocking work is on threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from export.contracts.errors import Conflict, HardcaseError, NotFound
+from export.contracts.traffic import TrafficPlan
+from export.package import Package
+from export.plan_log import previous_champions
+from monitoring.records.record import Event
+from serving.loading import Admit, Ready, admission, load_in_background, load_version, public_reason
+from serving.options import ServingOptions
+from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
+from serving.stats import ServerStats
+
+if TYPE_CHECKING:
+    from monitoring.records.writer import RecordLogWriter
+    from serving.version import LoadedVersion
+
+_log = logging.getLogger("hardcase.pool")
+_LOADS_AT_ONCE = 2
+_LOAD_GRACE_S = 5.0  # a load ends itself at its limit; this long after it, it is given up
+_UNLOAD_AFTER_S = 2.0  # a version that nobody wants any more stays this long, for requests that have just chosen it
+_UNLOAD_PATIENCE_S = 60.0  # and this long while its queue is not empty
+
+
+class RegistryView(Protocol):
+    """What the pool reads of the registry; `export.registry.Registry` is one. Called on threads."""
+
+    def generation(self) -> str:
+        """A token that changes with every plan, version and alias; cheap."""
+        ...
+
+    def models(self) -> tuple[str, ...]:
+        """Names of all models."""
+        ...
+
+    def versions(self, model: str) -> tuple[str, ...]:
+        """Versions of a model, oldest first."""
+        ...
+
+    def plan(self, model: str) -> TrafficPlan | None:
+        """The plan in force."""
+        ...
+
+    def history(self, model: str) -> tuple[TrafficPlan, ...]:
+        """All plans, oldest first."""
+        ...
+
+    def package(self, model: str, version: str) -> Package:
+        """A registered package."""
+        ...
+
+
+class Pool:
+    """Models and versions of one process.
+
+    Args:
+        options: Which models, which device, how often to look.
+        registry: Where plans and packages are.
+        writer: The record log: versions offer their records to it, the pool its events. None records nothing.
+        stats: The process's counters.
+        admit: The admission check; another one than the real one is for tests.
+    """
+
+    def __init__(
+        self,
+        options: ServingOptions,
+        registry: RegistryView,
+        writer: RecordLogWriter | None = None,
+        *,
+        stats: ServerStats | None = None,
+        admit: Admit | None = None,
+    ) -> None:
+        self.models: Mapping[str, ServedModel] = {}
+        self._options = options
+        self._registry = registry
+        self._writer = writer
+        self._admit = admit
+        self._stats = stats or ServerStats()
+        self._generation: str | None = None
+        self._readable = True
+        self._stopping = False
+        self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._look = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Look at the registry once, begin to load, and go on looking in the background."""
+        await self._follow()
+        self._spawn(self._watch())
+
+    async def settled(self, timeout_s: float) -> bool:
+        """Wait until nothing is being loaded any more; False when the time is over first."""
+        deadline = time.monotonic() + timeout_s
+        while any(s.state is VersionState.LOADING for s in self.index()):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def stop(self) -> None:
+        """Stop looking and unload everything. Call when no request is under way."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for model in self.models.values():
+            model.champion = None
+            for entry in model.entries.values():
+                if entry.loaded is not None:
+                    entry.loaded.close()
+                    entry.loaded = None
+        self.models = {}
+
+    # ---- questions
+
+    def ready(self) -> bool:
+        """Whether every model that should answer does. False before the first look at the registry."""
+        return self._generation is not None and all(m.ready for m in self.models.values())
+
+    def index(self) -> list[VersionStatus]:
+        """Every version that this process hosts or tried to host."""
+        return [status for name in sorted(self.models) for status in self.models[name].statuses()]
+
+    def healthy(self) -> bool:
+        """False when a device failed in a way that only a new process can repair."""
+        return all(version.runtime.healthy for model in self.models.values() for version in model.loaded())
+
+    # ---- the repository API: this process only, until it restarts
+
+    async def load(self, model: str, version: str | None = None) -> None:
+        """Keep a registered version loaded besides what the plan names, and wait until it is READY.
+
+        Args:
+            model: Its model.
+            version: None: what the plan names, tried again where it failed; without a plan the newest version.
+
+        Raises:
+            NotFound: not in the registry.
+            Unavailable: the load failed; says why.
+        """
+        await self._follow(force=True)
+        served = self._served(model)
+        if version is None and not (served.plan and served.plan.versions):
+            version = served.registered[-1] if served.registered else None
+        if version is not None:
+            if version not in served.registered:
+                raise NotFound(f"model '{model}' has no version '{version[:64]}'")
+            served.pins.add(version)
+        wanted = [version] if version is not None else list(served.plan.versions if served.plan else ())
+        for name in wanted:
+            entry = served.entries.get(name)
+            if entry is not None and entry.state in (VersionState.UNAVAILABLE, VersionState.UNLOADING):
+                await self._let_go(served, entry, "load again")
+        self._reconcile(served)
+        while any(e.state is VersionState.LOADING for v in wanted if (e := served.entries.get(v))):
+            await asyncio.sleep(0.01)
+        for name in wanted:
+            served.choose(name)
+
+    async def unload(self, model: str, version: str | None = None) -> None:
+        """Let go of a version that `load` keeps.
+
+        Raises:
+            NotFound: the model, or the version, is not in this process.
+            Conflict: the traffic plan names it: change the plan.
+        """
+        served = self._served(model)
+        names = sorted(served.pins) if version is None else [version]
+        in_plan = set(served.plan.versions) if served.plan else set()
+        if version is not None and version not in served.entries:
+            raise NotFound(f"version '{version[:64]}' of model '{model}' is not loaded")
+        if in_plan & set(names) or (version is None and not names and in_plan):
+            named = sorted(in_plan & set(names)) or sorted(in_plan)
+            raise Conflict(f"the traffic plan of '{model}' names version '{named[0]}': change the plan instead")
+        for name in names:
+            served.pins.discard(name)
+        self._reconcile(served)
+
+    # ---- following the registry
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.plan_poll_s)
+            await self._follow()
+
+    async def _follow(self, *, force: bool = False) -> None:
+        """Look at the registry; when it changed, take over its plans."""
+        try:
+            generation = await asyncio.to_thread(self._registry.generation)
+            if generation == self._generation and not force:
+                return
+            seen = await asyncio.to_thread(self._read)
+        except (HardcaseError, OSError, ValueError) as error:
+            if self._readable:
+                _log.exception("the registry cannot be read: the last plans stay in force")
+                self._event("registry_unreadable", detail={"reason": public_reason(error)})
+            self._readable = False
+            return
+        if not self._readable:
+            self._event("registry_readable")
+        self._readable, self._generation = True, generation
+        models = dict(self.models)
+        for name, (plan, versions) in seen.items():
+            served = models.setdefault(name, ServedModel(name))
+            if plan is not None and (served.plan is None or served.plan.revision != plan.revision):
+                self._event("plan_seen", name, plan.champion or "", {"revision": plan.revision})
+            served.plan, served.registered = plan, versions
+        for name in [n for n in models if n not in seen]:
+            models[name].plan, models[name].registered = None, ()
+            models[name].pins.clear()
+        for served in models.values():
+            self._retry_refused(served)
+            self._reconcile(served)
+        self.models = {n: m for n, m in models.items() if n in seen or m.entries}
+
+    def _read(self) -> dict[str, tuple[TrafficPlan | None, tuple[str, ...]]]:
+        """Plans and version names of the models that this pool hosts. On a thread."""
+        wanted = self._options.models
+        names = [n for n in self._registry.models() if not wanted or n in wanted]
+        return {n: (self._registry.plan(n), self._registry.versions(n)) for n in names}
+
+    def _retry_refused(self, served: ServedModel) -> None:
+        """A new revision of the plan is a reason to try a refused version again."""
+        revision = served.plan.revision if served.plan else 0
+        for entry in list(served.entries.values()):
+            if entry.state is VersionState.UNAVAILABLE and entry.revision < revision:
+                del served.entries[entry.version]
+
+    def _reconcile(self, served: ServedModel) -> None:
+        """Move the pointer where the plan wants it, load what is missing, let go of what is not wanted."""
+        plan = served.plan
+        target = served.entries.get(plan.champion) if plan and plan.champion else None
+        if plan is None or plan.champion is None:
+            self._flip(served, None)
+        elif target is not None and target.state is VersionState.READY:
+            self._flip(served, target)
+            served.stand_in = None
+        elif served.champion is None and served.stand_in is not None:
+            entry = served.entries.get(served.stand_in)
+            if entry is not None and entry.state is VersionState.READY:
+                self._flip(served, entry)
+        wanted = served.wanted
+        for version in sorted(wanted - set(served.entries)):
+            entry = served.entries[version] = VersionEntry(version, plan.revision if plan else 0)
+            self._spawn(self._load(served, entry))
+        for entry in list(served.entries.values()):
+            if entry.version in wanted:
+                if entry.state is VersionState.UNLOADING and entry.loaded is not None:
+                    entry.state = VersionState.READY  # wanted again before it was gone
+                    self._spawn(self._reconcile_soon(served))
+            elif entry.state is VersionState.READY:
+                entry.state = VersionState.UNLOADING
+                self._spawn(self._unload(served, entry))
+            elif entry.state is VersionState.UNAVAILABLE:
+                del served.entries[entry.version]
+
+    async def _reconcile_soon(self, served: ServedModel) -> None:
+        self._reconcile(served)
+
+    def _flip(self, served: ServedModel, entry: VersionEntry | None) -> None:
+        """Let another version, or none, answer from the next request on."""
+        before, after = served.champion, entry.loaded if entry else None
+        if before is after:
+            return
+        served.champion = after
+        detail: dict[str, str | int | float | bool | None] = {
+            "revision": served.plan.revision if served.plan else 0,
+            "from": before.version if before else None,
+            "stand_in": bool(entry and served.plan and served.plan.champion != entry.version),
+        }
+        self._event("plan_applied", served.name, after.version if after else "", detail)
+        _log.info("model %s: champion is now %s", served.name, after.version if after else "none")
+
+    # ---- loading and unloading
+
+    async def _load(self, served: ServedModel, entry: VersionEntry) -> None:
+        """Bring one version to READY or UNAVAILABLE, then let the plan use it."""
+        started = time.monotonic()
+        try:
+            async with self._loads:
+                started = time.monotonic()
+                ready = await load_in_background(
+                    lambda: self._load_blocking(served, entry), self._options.runtime.load_timeout_s + _LOAD_GRACE_S
+                )
+                entry.loaded = self._make_version(ready)
+        except Exception as error:  # whatever it is: this version is out, and everything else goes on
+            entry.state, entry.reason = VersionState.UNAVAILABLE, public_reason(error)
+            _log.warning("model %s version %s is UNAVAILABLE: %s", served.name, entry.version, entry.reason)
+            self._event(
+                "version_unavailable",
+                served.name,
+                entry.version,
+                {"reason": entry.reason, "seconds": time.monotonic() - started},
+            )
+            await self._find_stand_in(served, entry.version)
+        else:
+            entry.state = VersionState.READY
+            self._tell_ready(served, entry, ready)
+        self._reconcile(served)
+
+    def _load_blocking(self, served: ServedModel, entry: VersionEntry) -> Ready:
+        package = self._registry.package(served.name, entry.version)
+        return load_version(
+            package,
+            self._options,
+            self._admit or admission(),
+            stopped=lambda: self._stopping or entry.version not in served.wanted,
+        )
+
+    def _make_version(self, ready: Ready) -> LoadedVersion:
+        from serving.version import LoadedVersion
+
+        return LoadedVersion(
+            package=ready.package,
+            runtime=ready.runtime,
+            options=self._options,
+            writer=self._writer,
+            inline=ready.inline,
+            batch_us=ready.proof.batch_us,
+        )
+
+    def _tell_ready(self, served: ServedModel, entry: VersionEntry, ready: Ready) -> None:
+        if ready.runtime.fallback:
+            self._stats.cpu_fallbacks += 1
+            self._event("cpu_fallback", served.name, entry.version, {"asked_for": self._options.runtime.device})
+        self._event("version_ready", served.name, entry.version, ready.facts())
+        _log.info("model %s version %s is READY on %s", served.name, entry.version, ready.runtime.device)
+
+    async def _find_stand_in(self, served: ServedModel, failed: str) -> None:
+        """The plan's champion cannot be loaded and nothing else answers: go back to the champion before it."""
+        plan = served.plan
+        if plan is None or served.champion is not None or failed not in (plan.champion, served.stand_in):
+            return
+        try:
+            history = await asyncio.to_thread(self._registry.history, served.name)
+        except (HardcaseError, OSError):
+            return
+        for version in reversed(previous_champions(history)):
+            if version in served.registered and version not in served.entries:
+                served.stand_in = version
+                self._event("stand_in", served.name, version, {"for": failed})
+                return
+
+    async def _unload(self, served: ServedModel, entry: VersionEntry) -> None:
+        """Close a version once nobody uses it, unless it is wanted again first."""
+        give_up = time.monotonic() + _UNLOAD_PATIENCE_S
+        await asyncio.sleep(_UNLOAD_AFTER_S)
+        while entry.loaded is not None and not entry.loaded.batcher.idle and time.monotonic() < give_up:
+            await asyncio.sleep(0.05)
+        if entry.state is VersionState.UNLOADING:
+            await self._let_go(served, entry, "no longer wanted")
+
+    async def _let_go(self, served: ServedModel, entry: VersionEntry, reason: str) -> None:
+        loaded, entry.loaded = entry.loaded, None
+        entry.state = VersionState.UNAVAILABLE
+        if served.entries.get(entry.version) is entry:
+            del served.entries[entry.version]
+        if loaded is not None:
+            loaded.close()
+            self._event("version_unloaded", served.name, entry.version, {"reason": reason})
+
+    # ---- helpers
+
+    def _served(self, model: str) -> ServedModel:
+        served = self.models.get(model)
+        if served is None:
+            raise NotFound(f"unknown model '{model[:64]}'")
+        return served
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a task of the pool failed", exc_info=task.exception())
+
+    def _event(
+        self,
+        kind: str,
+        model: str = "",
+        version: str = "",
+        detail: dict[str, str | int | float | bool | None] | None = None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.event(
+                Event(kind=kind, time_ns=time.time_ns(), model=model, version=version, detail=detail or {})
+            )
