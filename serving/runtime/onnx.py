@@ -53,10 +53,12 @@ class OnnxRuntime:
         self._inputs = signature.inputs
         self._input_names = [spec.name for spec in signature.inputs]
         self._outputs = signature.outputs
-        self._texts_in = [i for i, spec in enumerate(signature.inputs) if spec.datatype is Datatype.BYTES]
+        self._texts_in = frozenset(i for i, spec in enumerate(signature.inputs) if spec.datatype is Datatype.BYTES)
         self._texts_out = frozenset(i for i, spec in enumerate(signature.outputs) if spec.datatype is Datatype.BYTES)
-        datatypes = [spec.datatype for spec in signature.inputs] + [spec.datatype for spec in signature.outputs]
-        self._values = Datatype.BF16 in datatypes
+        self._bits_in = any(spec.datatype is Datatype.BF16 for spec in signature.inputs)
+        self._bits_out = frozenset(i for i, spec in enumerate(signature.outputs) if spec.datatype is Datatype.BF16)
+        if self._bits_out and (self._texts_in or self._texts_out):
+            raise LoadFailed("ONNX Runtime cannot carry BYTES tensors beside BF16 outputs in one model")
         self._names: dict[tuple[int, ...], list[str]] = {}
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[int]) -> list[Array]:
@@ -70,8 +72,8 @@ class OnnxRuntime:
             raise closed()
         try:
             results: list[Array] = (
-                self._run_values(inputs, names)
-                if self._values
+                self._run_bits(inputs, wanted, names)
+                if self._bits_in or self._bits_out
                 else session.run(names, dict(zip(self._input_names, inputs, strict=True)))
             )
         except Exception as error:
@@ -84,17 +86,20 @@ class OnnxRuntime:
         """Drop the session; see `Runtime.close`."""
         self._session = None
 
-    def _run_values(self, inputs: Sequence[Array], names: list[str]) -> list[Array]:
-        """The way for BF16, which numpy cannot name: the bits travel in OrtValues."""
+    def _run_bits(self, inputs: Sequence[Array], wanted: tuple[int, ...], names: list[str]) -> list[Array]:
+        """The way for BF16, which numpy cannot name: its bits travel in OrtValues."""
         import onnxruntime as ort
 
-        values = {
-            spec.name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
-            if spec.datatype is Datatype.BF16
-            else ort.OrtValue.ortvalue_from_numpy(array)
-            for spec, array in zip(self._inputs, inputs, strict=True)
-        }
-        return [_value_to_numpy(v) for v in self._session.run_with_ort_values(names, values)]
+        as_values = not self._bits_out.isdisjoint(wanted)
+        feed: dict[str, Any] = {}
+        for spec, array in zip(self._inputs, inputs, strict=True):
+            if spec.datatype is Datatype.BF16:
+                feed[spec.name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
+            else:
+                feed[spec.name] = ort.OrtValue.ortvalue_from_numpy(array) if as_values else array
+        if not as_values:
+            return self._session.run(names, feed)  # type: ignore[no-any-return] # onnxruntime is untyped
+        return [_value_to_numpy(value) for value in self._session.run_with_ort_values(names, feed)]
 
     def _failed(self, error: Exception) -> ModelFailed:
         """The public error of what the framework raised; the log gets the rest."""
