@@ -20,13 +20,15 @@ def record_hash(model: str, record_id: str) -> int:
         >>> record_hash("digits", "a") == record_hash("digits", "a") != record_hash("digits", "b")
         True
     """
-    return _signed(xxhash.xxh64_intdigest(f"{model}\0{record_id}".encode()))
+    return _signed(xxhash.xxh64_intdigest(f"{model}\0{record_id}".encode("utf-8", "surrogateescape")))
 
 
 def record_hashes(model: str, record_ids: list[str]) -> list[int]:
     """`record_hash` of many ids of one model."""
     prefix, digest = f"{model}\0", xxhash.xxh64_intdigest
-    unsigned = np.array([digest((prefix + record_id).encode()) for record_id in record_ids], dtype=np.uint64)
+    unsigned = np.array(
+        [digest((prefix + record_id).encode("utf-8", "surrogateescape")) for record_id in record_ids], dtype=np.uint64
+    )
     signed: list[int] = unsigned.view(np.int64).tolist()
     return signed
 
@@ -34,7 +36,7 @@ def record_hashes(model: str, record_ids: list[str]) -> list[int]:
 def case_id(model: str, record_id: str, time_ns: int) -> str:
     """Sixteen hex digits that name the case of a record."""
     name = f"{model}\0{record_id}\0{time_ns}"
-    return f"{xxhash.xxh64_intdigest(name.encode()):016x}"
+    return f"{xxhash.xxh64_intdigest(name.encode('utf-8', 'surrogateescape')):016x}"
 
 
 def audit_ranks(id_hashes: npt.NDArray[np.int64], time_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -53,3 +55,10 @@ def audit_ranks(id_hashes: npt.NDArray[np.int64], time_ns: npt.NDArray[np.int64]
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def printable(text: str) -> str:
+    """Text that every database takes: bytes that were not UTF-8, and NUL, are spelled out."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")

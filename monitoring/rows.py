@@ -160,7 +160,7 @@ class FeedbackRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccountingRow:
-    """Conservation of one source: requests = captured + sampled_out + sum(dropped) + lost."""
+    """Conservation of one source: requests = captured + sampled_out + sum(dropped) + lost + corrupt."""
 
     source: str
     model: str
@@ -170,12 +170,15 @@ class AccountingRow:
     sampled_out: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     lost: int = 0
+    corrupt: int = 0
+    final: bool = False
     ingested: int = 0
 
     @property
     def unexplained(self) -> int:
         """Requests that no counter explains: 0 whenever the source is quiet."""
-        return self.requests - self.captured - self.sampled_out - sum(self.dropped.values()) - self.lost
+        explained = self.captured + self.sampled_out + sum(self.dropped.values()) + self.lost + self.corrupt
+        return self.requests - explained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -71,6 +71,8 @@ accounting = Table(
     Column("sampled_out", BigInteger, nullable=False),
     Column("dropped", JSON, nullable=False),  # {reason: count}
     Column("lost", BigInteger, nullable=False),  # by a crash: counted, never written
+    Column("corrupt", BigInteger, nullable=False),  # written, and no longer readable
+    Column("final", Boolean, nullable=False),  # the writer is dead: these numbers will not change
     Column("ingested", BigInteger, nullable=False),  # records that the monitor has consumed
 )
 
@@ -94,12 +96,13 @@ records = Table(
     Column("flags", Integer, nullable=False),  # bits of monitoring.flags.FLAG_BITS
     Column("probability", Float, nullable=False),  # with which capture kept the record
     Column("source", String(255), nullable=False),
-    Column("segment", BigInteger, nullable=False),  # position of the frame *before* the record's: where to read on
+    Column("segment", BigInteger, nullable=False),  # position of the frame *before* the record's; -1: the beginning
     Column("offset", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("label", Text),  # effective label, JSON
     Column("correct_rows", Integer),  # rows answered right by that label; NULL: not comparable, or no label
-    UniqueConstraint("id_hash", "time_ns"),
+    # Not unique: clients use ids again, even within one batch. What was read already is told by its sequence number.
+    Index("ix_records_id_hash", "id_hash"),
 )
 
 windows = Table(

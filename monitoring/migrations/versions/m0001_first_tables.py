@@ -23,6 +23,8 @@ def upgrade() -> None:
         sa.Column("sampled_out", sa.BigInteger(), nullable=False),
         sa.Column("dropped", sa.JSON(), nullable=False),
         sa.Column("lost", sa.BigInteger(), nullable=False),
+        sa.Column("corrupt", sa.BigInteger(), nullable=False),
+        sa.Column("final", sa.Boolean(), nullable=False),
         sa.Column("ingested", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("source", "model", "version", name=op.f("pk_accounting")),
     )
@@ -155,8 +157,8 @@ def upgrade() -> None:
         sa.Column("label", sa.Text(), nullable=True),
         sa.Column("correct_rows", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_records")),
-        sa.UniqueConstraint("id_hash", "time_ns", name=op.f("uq_records_id_hash_time_ns")),
     )
+    op.create_index("ix_records_id_hash", "records", ["id_hash"], unique=False)
     op.create_table(
         "versions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -257,6 +259,7 @@ def downgrade() -> None:
     op.drop_table("signals")
     op.drop_table("case_tensors")
     op.drop_table("versions")
+    op.drop_index("ix_records_id_hash", table_name="records")
     op.drop_table("records")
     op.drop_table("offsets")
     op.drop_index(op.f("ix_feedback_id_hash"), table_name="feedback")

@@ -1,0 +1,288 @@
+"""Failure cases: which records of a window become one, and what is kept of them.
+
+Each window of a version has four pools with a budget each: scores, audit, rules, feedback. A pool keeps its best by a
+fixed order, so the cases of a window depend on the records in it and not on the order in which they came. A record is
+one case however many pools want it; a case carries every reason that held for its record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from export.contracts.arrays import encode_bytes
+from export.contracts.cases import CaseState, FlagReason
+from export.contracts.datatypes import Datatype
+from monitoring import schema as t
+from monitoring.baseline import Baseline, QuantityKind
+from monitoring.batches import Batch
+from monitoring.flags import FLAG_BITS
+from monitoring.keys import case_id, printable, record_hash
+from monitoring.options import CaseOptions
+from monitoring.scores import Scored
+
+SCORE_BITS = FLAG_BITS[FlagReason.LOW_CONFIDENCE] | FLAG_BITS[FlagReason.NOVELTY]
+RULE_BITS = (
+    FLAG_BITS[FlagReason.RULE_ERROR] | FLAG_BITS[FlagReason.RULE_NOT_FINITE] | FLAG_BITS[FlagReason.RULE_DEADLINE]
+)
+AUDIT_BIT = FLAG_BITS[FlagReason.AUDIT]
+FEEDBACK_BIT = FLAG_BITS[FlagReason.NEGATIVE_FEEDBACK]
+RULE_RANK = 1.0 + 1e-5  # a failed request needs no score to be a failure
+EVICTABLE = (CaseState.OPEN, CaseState.LABELLED)  # no person holds these; a label from feedback lives on in the index
+
+
+class InputState(StrEnum):
+    """What became of a case's tensors."""
+
+    KEPT = "kept"  # in case_tensors
+    TOO_LARGE = "too_large"  # at least one is over the limit: its shape is kept
+    NOT_RECORDED = "not_recorded"  # refused before the model, or captured without payload
+    GONE = "gone"  # feedback made this a case after the log had let the record go
+    EXPIRED = "expired"  # dropped by retention
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A record that wants to be a case. `audit_rank` is its uniform number from `keys.audit_ranks`."""
+
+    id: str
+    flags: int
+    rank: float
+    audit_rank: float
+    batch: Batch
+    scored: Scored
+    baseline: Baseline
+    record: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What decides about a case, whether it is in the table yet or not."""
+
+    id: str
+    flags: int
+    rank: float
+    audit_rank: float
+
+
+def preselect(
+    flags: np.ndarray[Any, np.dtype[np.int64]],
+    ranks: np.ndarray[Any, np.dtype[np.float64]],
+    audit_ranks: np.ndarray[Any, np.dtype[np.float64]],
+    options: CaseOptions,
+) -> list[int]:
+    """Indices that could enter a pool: the best of each, so that few records are looked at one by one."""
+    chosen: set[int] = set()
+    pools = (
+        (SCORE_BITS, -ranks, options.scored_per_window),
+        (AUDIT_BIT, audit_ranks, options.audits_per_window),
+        (RULE_BITS, audit_ranks, options.rules_per_window),
+        (FEEDBACK_BIT, -ranks, options.feedback_per_window),
+    )
+    for bits, key, budget in pools:
+        members = np.flatnonzero(flags & bits)
+        if len(members) > budget:
+            # Ties at the edge are decided by id later: take all of them.
+            edge = np.partition(key[members], budget - 1)[budget - 1] if budget else -np.inf
+            members = members[key[members] <= edge]
+        chosen.update(members.tolist())
+    return sorted(chosen)
+
+
+def admit(
+    connection: sa.Connection,
+    model: str,
+    version: str,
+    start_s: int,
+    candidates: Sequence[Candidate],
+    options: CaseOptions,
+) -> int:
+    """Let candidates of one window in as far as its budgets allow; returns how many cases are new.
+
+    Cases that better ones push out leave the table, with their tensors.
+    """
+    c = t.cases.c
+    here = sa.and_(c.model == model, c.version == version, c.window_start_s == start_s)
+    columns = sa.select(c.id, c.flags, c.rank, c.audit_rank, c.state).where(here)
+    present = {row.id: row for row in connection.execute(columns)}
+    fresh = {x.id: x for x in candidates if x.id not in present}
+    if not fresh:
+        return 0
+    standings = [_Standing(r.id, r.flags, r.rank, r.audit_rank) for r in present.values()]
+    standings += [_Standing(x.id, x.flags, x.rank, x.audit_rank) for x in fresh.values()]
+    kept = _survivors(standings, options)
+    evicted = [r.id for r in present.values() if r.id not in kept and r.state in EVICTABLE]
+    for chunk in _chunks(evicted, 500):
+        connection.execute(t.cases.delete().where(c.id.in_(chunk)))
+    rows, tensors = [], []
+    for identity in sorted(kept & fresh.keys()):
+        row, kept_tensors = build(fresh[identity], start_s, options)
+        rows.append(row)
+        tensors += kept_tensors
+    if rows:
+        connection.execute(t.cases.insert(), rows)
+    if tensors:
+        connection.execute(t.case_tensors.insert(), tensors)
+    _set_inclusion(connection, here, options)
+    return len(rows)
+
+
+def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The rows of a case and of its tensors."""
+    batch, scored, record = x.batch, x.scored, x.record
+    piece, item = batch.origin(record)
+    row = int(scored.worst[record])
+    has_rows = len(batch.row_record) > 0
+    predicted = int(scored.predicted[row]) if has_rows else -1
+    names = x.baseline.class_names
+    tensors, state = _tensors(x.id, batch, record, options.tensor_bytes)
+    time_ns = int(batch.time_ns[record])
+    case = {
+        "id": x.id,
+        "id_hash": record_hash(batch.model, batch.ids[record]),
+        "record_id": printable(batch.ids[record]),
+        "model": batch.model,
+        "version": batch.version,
+        "variant": batch.variant,
+        "time_ns": time_ns,
+        "window_start_s": start_s,
+        "state": CaseState.OPEN.value,
+        "flags": x.flags,
+        "rank": x.rank,
+        "p_wrong": _number(scored.p_wrong[row]) if has_rows else None,
+        "confidence": _number(scored.confidence[row]) if has_rows else None,
+        "predicted": predicted if predicted >= 0 else None,
+        "predicted_label": names[predicted] if 0 <= predicted < len(names) else None,
+        "label": None,
+        "correct": None,
+        "scores": _score_values(x.baseline, scored, row) if has_rows else {},
+        "probabilities": _class_probabilities(scored, row) if has_rows else None,
+        "outcome": batch.outcome.value,
+        "error": _text(piece.records.error[item]),
+        "rows": int(batch.rows[record]),
+        "row": row - batch.rows_of(record).start if has_rows else 0,
+        "inclusion_probability": options.audit_rate * float(batch.probability[record]) if x.flags & AUDIT_BIT else None,
+        "audit_rank": x.audit_rank,
+        "timing_us": {
+            "queue": int(batch.queue_us[record]),
+            "compute": int(batch.compute_us[record]),
+            "total": int(batch.total_us[record]),
+        },
+        "params": _text(piece.records.params[item]),
+        "trace_id": _text(piece.records.trace_ids[item], 64),
+        "tags": _text(piece.records.tags[item]),
+        "comment": None,
+        "source": piece.place.source,
+        "input_state": state.value,
+    }
+    return case, tensors
+
+
+def candidate(
+    baseline: Baseline, batch: Batch, scored: Scored, record: int, flags: int, audit_rank: float
+) -> Candidate:
+    """The candidate that a record of a batch is."""
+    row = int(scored.worst[record])
+    rank = scored.rank(row) if len(batch.row_record) else 0.0
+    return Candidate(
+        id=case_id(batch.model, batch.ids[record], int(batch.time_ns[record])),
+        flags=flags,
+        rank=RULE_RANK if flags & RULE_BITS else rank,
+        audit_rank=audit_rank,
+        batch=batch,
+        scored=scored,
+        baseline=baseline,
+        record=record,
+    )
+
+
+def _survivors(standings: list[_Standing], options: CaseOptions) -> set[str]:
+    by_rank = sorted(standings, key=lambda s: (-s.rank, s.id))
+    by_lot = sorted(standings, key=lambda s: (s.audit_rank, s.id))
+    kept: set[str] = set()
+    for order, bits, budget in (
+        (by_rank, SCORE_BITS, options.scored_per_window),
+        (by_lot, AUDIT_BIT, options.audits_per_window),
+        (by_lot, RULE_BITS, options.rules_per_window),
+        (by_rank, FEEDBACK_BIT, options.feedback_per_window),
+    ):
+        kept.update([s.id for s in order if s.flags & bits][:budget])
+    return kept
+
+
+def _set_inclusion(connection: sa.Connection, here: sa.ColumnElement[bool], options: CaseOptions) -> None:
+    """When a window has more audit records than places, only those below the last one's rank had a chance.
+
+    That rank over the rate is the chance of having been kept (bottom-k sampling: Cohen & Kaplan, PODC 2007).
+    """
+    c = t.cases.c
+    audits = sa.and_(here, c.flags.op("&")(AUDIT_BIT) != 0)
+    count, last = connection.execute(sa.select(sa.func.count(), sa.func.max(c.audit_rank)).where(audits)).one()
+    if count >= options.audits_per_window and last is not None and last < options.audit_rate:
+        r = sa.select(t.records.c.probability).where(t.records.c.id_hash == c.id_hash, t.records.c.time_ns == c.time_ns)
+        chance = sa.func.coalesce(r.limit(1).scalar_subquery(), 1.0) * float(last)
+        connection.execute(t.cases.update().where(audits).values(inclusion_probability=chance))
+
+
+def _tensors(identity: str, batch: Batch, record: int, limit: int) -> tuple[list[dict[str, Any]], InputState]:
+    made: list[dict[str, Any]] = []
+    state = InputState.KEPT if batch.inputs else InputState.NOT_RECORDED
+    rows = batch.rows_of(record)
+    for direction, arrays in (("in", batch.inputs), ("out", batch.outputs)):
+        for position, (name, array) in enumerate(arrays.items()):
+            part = array[rows]
+            datatype = batch.datatypes[f"{direction}.{name}"]
+            data = encode_bytes(part) if datatype is Datatype.BYTES else np.ascontiguousarray(part).tobytes()
+            if len(data) > limit:
+                data = b""
+                state = InputState.TOO_LARGE if direction == "in" else state
+            made.append(
+                {
+                    "case_id": identity,
+                    "direction": direction,
+                    "name": name,
+                    "position": position,
+                    "datatype": datatype.value,
+                    "shape": list(part.shape),
+                    "data": data,
+                }
+            )
+    return made, state
+
+
+def _score_values(baseline: Baseline, scored: Scored, row: int) -> dict[str, float | None]:
+    kinds = enumerate(baseline.quantities)
+    return {q.name: _number(scored.values[row, i]) for i, q in kinds if q.kind is QuantityKind.SCORE}
+
+
+def _class_probabilities(scored: Scored, row: int) -> list[float | None] | None:
+    if scored.probabilities is None or scored.probabilities.shape[1] > 1000:
+        return None
+    return [_number(round(float(p), 6)) for p in scored.probabilities[row]]
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def _text(value: bytes | str | None, limit: int = 16_384) -> str | None:
+    if value is None:
+        return None
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return printable(text)[:limit]
+
+
+def _chunks(items: list[str], size: int) -> list[list[str]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def to_json(value: object) -> str:
+    """A label as it stands in the database."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

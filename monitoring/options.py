@@ -1,0 +1,117 @@
+"""The monitor's settings as frozen records. `deploy.settings` builds them; nothing here reads a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseOptions:
+    """Which records become failure cases, and how many. A window's budget bounds disk and reviewers' time alike.
+
+    Attributes:
+        flag_rate: Share of *healthy* traffic that the low-confidence rule may flag: the threshold on P(wrong) is the
+            reference's quantile at 1 - flag_rate.
+        flag_above: The threshold on P(wrong) where a version has no reference.
+        novelty_level: Quantile of the reference's RMDS above which an input counts as novel.
+        audit_rate: Share of answered records drawn uniformly at random for audit.
+        scored_per_window: Cases that scores and novelty may open per window: the highest P(wrong) win.
+        audits_per_window: ... the audit: those with the lowest audit rank win, which keeps the draw uniform.
+        rules_per_window: ... failed requests, outputs that are not finite, passed deadlines.
+        feedback_per_window: ... negative feedback.
+        value_error_factor: A regression's answer counts as wrong when it misses the label by more than this many times
+            the mean absolute error on the reference.
+        tensor_bytes: Largest tensor kept with a case; of a larger one only its name, datatype and shape are kept.
+    """
+
+    flag_rate: float = 0.02
+    flag_above: float = 0.5
+    novelty_level: float = 0.995
+    audit_rate: float = 0.01
+    scored_per_window: int = 100
+    audits_per_window: int = 20
+    rules_per_window: int = 20
+    feedback_per_window: int = 200
+    value_error_factor: float = 3.0
+    tensor_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftOptions:
+    """When a difference from the reference counts as a signal.
+
+    Attributes:
+        false_signal_rate: Chance that one signal of a healthy window exceeds its threshold.
+        min_rows: Below this many rows a signal is "not enough data".
+        rolling_windows: Windows that the rolling scope merges.
+        interval_s: Signals of changed windows are computed at most this often.
+        psi_floor: A population stability index below this is never a signal (0.1: "moderate" in the industry's use).
+        wasserstein_floor: The same for Wasserstein-1, in standard deviations of the reference.
+        jensen_shannon_floor: The same for the Jensen-Shannon distance (natural logarithm).
+        ks_floor: The same for the Kolmogorov-Smirnov distance.
+    """
+
+    false_signal_rate: float = 0.001
+    min_rows: int = 100
+    rolling_windows: int = 10
+    interval_s: float = 2.0
+    psi_floor: float = 0.1
+    wasserstein_floor: float = 0.1
+    jensen_shannon_floor: float = 0.1
+    ks_floor: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetentionOptions:
+    """What is kept. Ages count only while the monitor runs, so that a jumping clock deletes nothing early.
+
+    Attributes:
+        record_rows: Records in the index: those that late feedback still finds.
+        case_rows: Cases; past it the oldest without a label go first.
+        tensor_bytes: Bytes of all tensors kept with cases; past it the oldest cases lose theirs.
+    """
+
+    interval_s: float = 60.0
+    record_rows: int = 2_000_000
+    window_days: float = 90.0
+    sample_days: float = 2.0
+    signal_days: float = 14.0
+    case_rows: int = 50_000
+    tensor_bytes: int = 2 << 30
+    feedback_days: float = 180.0
+    dead_letter_rows: int = 10_000
+    event_rows: int = 50_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MonitorOptions:
+    """One monitor process.
+
+    Attributes:
+        records_root: The record log's folder, shared with the replicas.
+        database_url: SQLAlchemy URL: `sqlite:////absolute/path/monitor.db` or `postgresql+psycopg://…`.
+        state_dir: Folder for what is not in the database (reports).
+        poll_interval_s: Pause between cycles when there is nothing to read.
+        batch_bytes: Log bytes that one cycle, and so one transaction, takes at most.
+        window_s: Length of a window.
+        lateness_s: How far behind the newest record a record may be before it counts as late. It is counted either way.
+        sample_rows: Rows of watched input values kept per window, for reports.
+        host: Where console and API listen.
+        token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept; none is for loopback only.
+    """
+
+    records_root: Path
+    database_url: str
+    state_dir: Path
+    poll_interval_s: float = 0.25
+    batch_bytes: int = 16 << 20
+    window_s: int = 60
+    lateness_s: float = 10.0
+    sample_rows: int = 100
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token_sha256: tuple[str, ...] = ()
+    cases: CaseOptions = field(default_factory=CaseOptions)
+    drift: DriftOptions = field(default_factory=DriftOptions)
+    retention: RetentionOptions = field(default_factory=RetentionOptions)
