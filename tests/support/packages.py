@@ -5,7 +5,7 @@
 | `digits_like_package` | x FP32 [-1,1,8,8] image → logits [-1,10], embedding [-1,64]; random weights by seed |
 | `echo_package` | text BYTES [-1,1] → echo BYTES [-1,1], identity |
 | `multi_input_package` | a FP32 [-1,3], b INT64 [-1,2,2] → total FP64 [-1] = Σa + Σb, first INT64 [-1,2] = b[:, 0] |
-| `all_dtypes_package` | in_<DATATYPE> [-1,2] → out_<DATATYPE> [-1,2], identity, one pair a datatype (BF16 when asked for) |
+| `all_dtypes_package` | in_<DATATYPE> [-1,2] → out_<DATATYPE> [-1,2], identity; BF16 only when asked for |
 | `variable_length_package` | x FP32 [-1,-1] → sum FP32 [-1] |
 | `unbatched_package` | x FP32 [3] → y FP32 [3], y = 2·x; no batch axis |
 | `slow_package` | x FP32 [-1,64] → y FP32 [-1,64] through `layers` matrix products of `width`²: milliseconds a row |
@@ -284,7 +284,7 @@ def all_dtypes_package(
 ) -> Package:
     """One identity pair a datatype, so that every datatype crosses the wire, the runtime and the record log.
 
-    BF16 wants a package without BYTES, because ONNX Runtime cannot carry both in one call: `datatypes=(Datatype.BF16,)`.
+    BF16 wants a package without BYTES, as ONNX Runtime cannot carry both in one call: `datatypes=(Datatype.BF16,)`.
     """
     signature = Signature(
         inputs=tuple(InputSpec(name=f"in_{d}", datatype=d, shape=(-1, 2)) for d in datatypes),
