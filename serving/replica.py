@@ -1,0 +1,105 @@
+"""One replica: record log, pool and data plane of a process, made and closed in the right order, under any server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import platform
+import socket
+import time
+from pathlib import Path
+
+from export.registry import Registry
+from monitoring.records.record import Event
+from monitoring.records.writer import RecordLogWriter
+from serving.auth import Authenticator
+from serving.dataplane import DataPlane
+from serving.fastlane import FastLaneProtocol, bind, install, sweep_forever
+from serving.options import ServingOptions
+from serving.pool import Pool
+from serving.stats import ServerStats
+
+_SETTLE_MARGIN_S = 15.0  # admission and proof, around what the load itself may take
+
+
+class Replica:
+    """Everything that one process serves with.
+
+    Made on the event loop that will answer. `open` begins to load; whoever starts the server decides what to wait for.
+
+    Args:
+        options: The settings.
+        name: Name of the replica in the record log, for people.
+
+    Raises:
+        ValueError: an option that cannot be followed.
+        OSError: the folder of the record log cannot be made.
+    """
+
+    def __init__(self, options: ServingOptions, name: str) -> None:
+        self.options = options
+        self.name = name
+        self.stats = ServerStats()
+        auth = Authenticator(options.auth)
+        self.writer = RecordLogWriter(Path(options.records), name, options.capture) if options.capture else None
+        self.pool = Pool(options, Registry(Path(options.registry)), self.writer, stats=self.stats)
+        self.plane = DataPlane(pool=self.pool, options=options, auth=auth, writer=self.writer, stats=self.stats)
+        self.protocol: type[FastLaneProtocol] = bind(self.plane, lane=options.fast_lane)
+        self.stats.lane = "fast" if options.fast_lane else "asgi"
+        self._sweeper: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Look at the registry and begin to load what the plans name."""
+        self._event("replica_started", {"pid": os.getpid(), "host": platform.node(), "lane": self.stats.lane})
+        await self.pool.start()
+        self._sweeper = asyncio.get_running_loop().create_task(sweep_forever(self.protocol))
+
+    def hook(self) -> None:
+        """Make the HTTP server that somebody else starts later in this process use our protocol class."""
+        self.protocol = install(self.plane, lane=self.options.fast_lane)
+        self.stats.lane = "fast" if self.options.fast_lane else "asgi"
+
+    async def settled(self) -> bool:
+        """Wait until everything that the plans name is READY or UNAVAILABLE; False when that takes too long."""
+        settled = await self.pool.settled(self.options.runtime.load_timeout_s + _SETTLE_MARGIN_S)
+        # What is alive now stays alive: the collector need not look at it again. Saves pauses of milliseconds.
+        gc.collect()
+        gc.freeze()
+        return settled
+
+    async def close(self) -> None:
+        """Unload everything and write the record log out. Call when the server has answered its last request."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self.pool.stop()
+        self._event("replica_stopped", {"pid": os.getpid()})
+        if self.writer is not None:
+            await asyncio.to_thread(self.writer.close)
+
+    def _event(self, kind: str, detail: dict[str, str | int | float | bool | None]) -> None:
+        if self.writer is not None:
+            self.writer.event(Event(kind=kind, time_ns=time.time_ns(), detail={"replica": self.name, **detail}))
+
+
+def bind_socket(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        OSError: the port is taken, or the host is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.listen(2048)
+    except BaseException:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
