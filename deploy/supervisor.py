@@ -40,12 +40,14 @@ class ChildSpec:
         argv: Command line.
         ready: Asks whether it answers; called every 0.1 s until it says yes.
         ready_timeout_s: After this without an answer the run is given up.
+        once: It does one thing and ends; ending with status 0 is being ready.
     """
 
     role: str
     argv: tuple[str, ...]
     ready: Callable[[], bool]
     ready_timeout_s: float
+    once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +77,20 @@ class Supervisor:
     Args:
         paths: The state folder, made.
         say: Prints a line for people.
+        progress: Told when a child is ready: its role, and seconds since the start.
         temp_root: Where the short temporary folder for sockets goes.
     """
 
-    def __init__(self, paths: StatePaths, say: Callable[[str], None], temp_root: Path) -> None:
+    def __init__(
+        self,
+        paths: StatePaths,
+        say: Callable[[str], None],
+        progress: Callable[[str, float], None],
+        temp_root: Path,
+    ) -> None:
         self._paths = paths
         self._say = say
+        self._progress = progress
         self._lock = RunLock(paths)
         self._children: list[_Child] = []
         self._signals = 0
@@ -119,22 +129,21 @@ class Supervisor:
         for need in ports:
             check_port(need)
         self.temporary.mkdir(mode=0o700)
+        begun = time.monotonic()
         for spec in specs:
             self._children.append(self._spawn(spec))
         self.info = replace(
             self.info, addresses=addresses, children={c.spec.role: c.process.pid for c in self._children}
         )
         write_run(self._paths, self.info)
-        started = time.monotonic()
         waiting = list(self._children)
         while waiting:
             self._check_signals()
             for child in list(waiting):
-                if child.process.poll() is not None:
-                    raise self._failed(child, f"ended with status {child.process.returncode} while starting")
-                if child.spec.ready():
+                if self._is_ready(child):
                     waiting.remove(child)
-                elif time.monotonic() - started > child.spec.ready_timeout_s:
+                    self._progress(child.spec.role, time.monotonic() - begun)
+                elif time.monotonic() - begun > child.spec.ready_timeout_s:
                     raise self._failed(child, f"was not ready after {child.spec.ready_timeout_s:.0f} s")
             self._show_logs()
             time.sleep(0.1)
@@ -204,6 +213,15 @@ class Supervisor:
                 env={**os.environ, processes.RUN_ID: self.run_id, "HARDCASE_RUN_TEMP": str(self.temporary)},
             )
         return _Child(spec=spec, process=process, tail=tail)
+
+    def _is_ready(self, child: _Child) -> bool:
+        status = child.process.poll()
+        if status is None:
+            return not child.spec.once and child.spec.ready()
+        if child.spec.once and status == 0:
+            self._children.remove(child)
+            return True
+        raise self._failed(child, f"ended with status {status} while starting")
 
     def _revive(self, child: _Child) -> None:
         now = time.monotonic()

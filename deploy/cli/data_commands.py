@@ -1,0 +1,145 @@
+"""Commands about what was recorded and found: records, cases, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.context import JsonFlag, console, invocation_of, print_json, print_table
+
+records_app = typer.Typer(no_args_is_help=True, help="The record log: every request that was answered or refused.")
+cases_app = typer.Typer(no_args_is_help=True, help="Failure cases that the monitor found; needs a running monitor.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands in the order in which the help shows them."""
+    panel = "Data"
+    app.add_typer(records_app, name="records", rich_help_panel=panel)
+    app.add_typer(cases_app, name="cases", rich_help_panel=panel)
+    app.command("report", rich_help_panel=panel)(report)
+
+
+@records_app.command("tail")
+def records_tail(
+    ctx: typer.Context,
+    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the newest to begin with.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what arrives, until Ctrl-C.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the newest records; tensors are left out.
+
+    Example: hardcase records tail -f
+    """
+    from deploy.records import tail_records
+
+    tail_records(invocation_of(ctx).paths.records, count=count, follow=follow, as_json=as_json)
+
+
+@records_app.command("export")
+def records_export(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Argument(help="File to write: .parquet or .jsonl.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write all records, tensors included, to one Parquet (zstd) or JSON Lines file.
+
+    Example: hardcase records export records.parquet
+    """
+    from deploy.records import export_records
+
+    count = export_records(invocation_of(ctx).paths.records, out)
+    if as_json:
+        print_json({"records": count, "path": str(out)})
+    else:
+        console().print(f"{count} records → {out}")
+
+
+@records_app.command("verify")
+def records_verify(ctx: typer.Context, as_json: JsonFlag = False) -> None:
+    """Check every frame, checksum, sequence number and counter of the log. Exit code 1 when something is wrong.
+
+    Example: hardcase records verify
+    """
+    from deploy.records import verify_records
+
+    if not verify_records(invocation_of(ctx).paths.records, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@cases_app.command("list")
+def cases_list(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Option("--model", help="Only of this model.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only with this reason.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="How many at most.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """The cases that are most probably wrong, first.
+
+    Example: hardcase cases list --model digits -n 5
+    """
+    from deploy.monitor_client import MonitorClient
+
+    client = MonitorClient.of(invocation_of(ctx).settings)
+    found = client.cases(model=model, reason=reason, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    columns = ("id", "model", "version", "predicted", "label", "P(wrong)", "reasons", "time")
+    rows = (client.case_row(case) for case in found)
+    print_table(columns, rows, empty="No cases: nothing was flagged so far.")
+
+
+@cases_app.command("show")
+def cases_show(
+    ctx: typer.Context, case: Annotated[str, typer.Argument(help="Id of the case.")], as_json: JsonFlag = False
+) -> None:
+    """Everything that is known about one case.
+
+    Example: hardcase cases show 17
+    """
+    from deploy.monitor_client import MonitorClient
+
+    client = MonitorClient.of(invocation_of(ctx).settings)
+    found = client.case(case)
+    if as_json:
+        print_json(found)
+        return
+    for key, value in found.items():
+        if value not in (None, "", [], {}):
+            console().print(f"{key:<16} {value}")
+    console().print(f"{'page':<16} {client.case_page(case)}")
+
+
+def report(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[str | None, typer.Option("--version", help="Version; default: the champion.")] = None,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="How far back the window reaches.")] = 60.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to put the HTML; default: only a link.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make an Evidently data-drift report of recent traffic against the version's reference; needs a running monitor.
+
+    Example: hardcase report digits --minutes 10 -o drift.html
+    """
+    from deploy.monitor_client import MonitorClient
+
+    invocation = invocation_of(ctx)
+    client = MonitorClient.of(invocation.settings)
+    if version is None:
+        plan = invocation.registry.plan(model)
+        version = plan.champion if plan else None
+    done = client.report(model, version, minutes=minutes)
+    if out is not None:
+        out.write_bytes(client.report_html(done))
+    if as_json:
+        print_json(done)
+    else:
+        console().print(client.describe_report(done))
+        if out is not None:
+            console().print(f"→ {out}")

@@ -1,0 +1,162 @@
+"""`hardcase up` and `hardcase down`: what is started on one machine, and what is printed about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from rich.text import Text
+
+from deploy import processes
+from deploy.cli.context import Invocation, console
+from deploy.errors import CommandError, NotRunning
+from deploy.paths import StatePaths
+from deploy.probes import answers
+from deploy.run_state import current_run, is_held, write_atomically
+from deploy.settings import Settings
+from deploy.settings_file import ENV_PREFIX
+from deploy.supervisor import ChildSpec, PortNeed, StopRequested, Supervisor, child_argv
+
+READY_TIMEOUT_S = 120.0
+DOWN_TIMEOUT_S = 60.0
+
+
+def run_up(invocation: Invocation, *, with_demo: bool) -> None:
+    """Start everything, stay until a signal, end everything."""
+    out = console()
+    settings, paths = invocation.settings, invocation.paths.make()
+    processes.adopt_orphans()
+    started = time.monotonic()
+    supervisor = Supervisor(
+        paths,
+        say=lambda line: out.print(Text(line, style="yellow")),
+        progress=lambda role, after_s: out.print(f"  {role} ready after {after_s:.1f} s"),
+        temp_root=Path(settings.ray.temp_root),
+    )
+    supervisor.install_signals()
+    supervisor.claim()
+    try:
+        frozen = _freeze_settings(settings, paths)
+        specs = children(settings, paths, frozen)
+        if with_demo and not invocation.registry.models():
+            specs.insert(0, trainer(paths))
+            out.print("The registry is empty: training and exporting the demo model on real digits.")
+        with _spinner("starting"):
+            supervisor.start(specs, ports(settings), addresses(settings))
+        _announce(invocation, time.monotonic() - started)
+        supervisor.watch()
+    except StopRequested:
+        out.print("Stopping ...")
+    finally:
+        supervisor.stop()
+        out.print("Stopped; nothing is left running. Registry, records and cases stay in " + str(paths.root))
+
+
+def children(settings: Settings, paths: StatePaths, frozen: Path) -> list[ChildSpec]:
+    """Serving and the monitor, as this command's own sub-commands."""
+    where = addresses(settings)
+    return [
+        ChildSpec(
+            role="serving",
+            argv=child_argv(frozen, "serve"),
+            ready=lambda: answers(f"{where['inference']}/v2/health/ready"),
+            ready_timeout_s=READY_TIMEOUT_S,
+        ),
+        ChildSpec(
+            role="monitor",
+            argv=child_argv(frozen, "monitor"),
+            ready=lambda: answers(f"{where['console']}/api/health"),
+            ready_timeout_s=READY_TIMEOUT_S,
+        ),
+    ]
+
+
+def trainer(paths: StatePaths) -> ChildSpec:
+    """Trains, exports, registers and promotes the demo model, then ends."""
+    argv = (sys.executable, "-m", "deploy.demo.train", "--registry", str(paths.registry), "--out", str(paths.demo))
+    return ChildSpec(role="trainer", argv=argv, ready=lambda: False, ready_timeout_s=READY_TIMEOUT_S, once=True)
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """What answers where."""
+    return {
+        "inference": f"http://{_reachable(settings.serving.host)}:{settings.serving.port}",
+        "console": f"http://{_reachable(settings.monitor.host)}:{settings.monitor.port}",
+    }
+
+
+def ports(settings: Settings) -> list[PortNeed]:
+    """The ports that must be free."""
+    return [
+        PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port"),
+        PortNeed(host=settings.monitor.host, port=settings.monitor.port, setting="monitor.port"),
+    ]
+
+
+def stop_run(paths: StatePaths) -> int:
+    """End the run that holds a state folder, and wait until it has let go.
+
+    Returns:
+        The process id that was asked to stop.
+
+    Raises:
+        NotRunning: nothing runs on the state folder.
+        CommandError: it did not end in time.
+    """
+    info = current_run(paths)
+    if info is None:
+        raise NotRunning(f"no `hardcase up` runs on {paths.root}", "another settings file may name another state_dir")
+    os.kill(info.pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    while is_held(paths):
+        if time.monotonic() > deadline:
+            raise CommandError(
+                f"hardcase (pid {info.pid}) has not stopped after {DOWN_TIMEOUT_S:.0f} s", "look into its terminal"
+            )
+        time.sleep(0.1)
+    return info.pid
+
+
+def _freeze_settings(settings: Settings, paths: StatePaths) -> Path:
+    """The run's settings as a file for the children: editing hardcase.yaml must not change half of a running system."""
+    plain = settings.model_dump(mode="json")
+    plain["state_dir"] = str(paths.root)
+    file = paths.run / "settings.json"
+    write_atomically(file, json.dumps(plain, indent=1))
+    for variable in [v for v in os.environ if v.startswith(ENV_PREFIX)]:
+        del os.environ[variable]  # already part of the file
+    return file
+
+
+def _reachable(host: str) -> str:
+    wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    return wildcard.get(host, f"[{host}]" if ":" in host else host)
+
+
+def _spinner(text: str) -> AbstractContextManager[object]:
+    out = console()
+    return out.status(text) if out.is_terminal else nullcontext()
+
+
+def _announce(invocation: Invocation, seconds: float) -> None:
+    out, where, registry = console(), addresses(invocation.settings), invocation.registry
+    out.print(Text(f"\nHardcase is up after {seconds:.1f} s.", style="bold green"))
+    for model in registry.models():
+        plan = registry.plan(model)
+        out.print(f"  model       {model}, version {plan.champion if plan else '-'} answers")
+    out.print(f"  inference   {where['inference']}/v2")
+    out.print(f"  console     {where['console']}/")
+    out.print(f"  metrics     {where['console']}/metrics, Prometheus discovery at {where['console']}/sd/prometheus")
+    out.print(f"  logs        {invocation.paths.logs}")
+    request = invocation.paths.demo / "request.json"
+    if request.exists() and "digits" in registry.models():
+        shown = os.path.relpath(request) if request.is_relative_to(Path.cwd()) else str(request)
+        token = " -H 'Authorization: Bearer TOKEN'" if invocation.settings.serving.auth.keys else ""
+        out.print("\nA first request, one real digit:")
+        out.print(f"  curl -s{token} {where['inference']}/v2/models/digits/infer -d @{shown}")
+    out.print("\n`make demo` in another terminal tells the whole story. Ctrl-C stops everything.\n")
