@@ -1,0 +1,216 @@
+"""From answered requests to record batches. The arrays of the batch are handed over as they are, without a copy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
+
+from monitoring.records.writer import RecordLogWriter
+
+from export.contracts.datatypes import Datatype
+from export.contracts.errors import (
+    ClientError,
+    DeadlineExceeded,
+    HardcaseError,
+    NotSupported,
+    Unavailable,
+)
+from export.contracts.signature import OutputRole, Signature
+from export.contracts.traffic import Variant
+from monitoring.records.record import (
+    Outcome,
+    Ragged,
+    RecordBatch,
+    RecordSchema,
+    Rows,
+    TensorColumn,
+    TensorData,
+)
+from serving.answer import BatchOutputs
+from serving.entry import Entry
+from serving.tensors import Array, encode_bytes
+
+
+class IdSource:
+    """Record ids of one process: 12 random hex digits and a counter; of constant length, unique across replicas."""
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(6).hex().encode() + b"-"
+        self._count = 0
+
+    def next(self) -> bytes:
+        """A new id, 23 ASCII characters."""
+        self._count += 1
+        return self._prefix + b"%010x" % self._count
+
+
+def outcome_of(error: HardcaseError | None) -> Outcome:
+    """How a request that ended with this error is counted; None is a client that went away."""
+    if error is None:
+        return Outcome.CANCELLED
+    if isinstance(error, ClientError | NotSupported):
+        return Outcome.INVALID
+    if isinstance(error, DeadlineExceeded):
+        return Outcome.DEADLINE
+    if isinstance(error, Unavailable):
+        return Outcome.REJECTED
+    return Outcome.FAILED
+
+
+class Capture:
+    """The record log as one version sees it.
+
+    Args:
+        writer: The replica's log; None records nothing.
+        model, version, digest: What answered, as the records name it.
+        signature: Its tensors; all outputs but internal ones are recorded.
+    """
+
+    def __init__(
+        self, writer: RecordLogWriter | None, model: str, version: str, digest: str, signature: Signature
+    ) -> None:
+        self._writer = writer
+        self._slot = writer.slot(model, version) if writer is not None else None
+        self._inputs = signature.inputs
+        self.recorded = tuple(i for i, s in enumerate(signature.outputs) if s.role is not OutputRole.INTERNAL)
+        self._specs = signature.outputs
+        self._batched = signature.batched
+        self.schema = RecordSchema(
+            model=model,
+            version=version,
+            digest=digest,
+            inputs=tuple(TensorColumn(s.name, s.datatype) for s in signature.inputs),
+            outputs=tuple(
+                TensorColumn(signature.outputs[i].name, signature.outputs[i].datatype) for i in self.recorded
+            ),
+        )
+
+    def received(self) -> None:
+        """Count a request; every request is counted once, before its record is offered."""
+        if self._slot is not None:
+            self._slot.received()
+
+    def offer(
+        self,
+        entries: Sequence[Entry],
+        outcome: Outcome,
+        *,
+        total_ns: Sequence[int],
+        queue_ns: Sequence[int] | None = None,
+        compute_ns: int = 0,
+        inputs: Sequence[Array] = (),
+        outputs: BatchOutputs | None = None,
+        error: str | None = None,
+        on_durable: Callable[[], None] | None = None,
+    ) -> None:
+        """Offer the records of requests that ended together, in the same way.
+
+        Args:
+            entries: The requests, in the order of their rows in `inputs` and `outputs`.
+            outcome: How they ended.
+            total_ns: From last byte to answer, of each.
+            queue_ns: Waiting time of each.
+            compute_ns: Time of the batch in the runtime.
+            inputs: The batch's input arrays, or () to record no payload.
+            outputs: The batch's outputs, None when there are none.
+            error: Public text.
+            on_durable: Called from the writer's thread once the records are as safe as the settings promise.
+        """
+        if self._writer is None:
+            return
+        variant = entries[0].variant
+        rows = [e.plan.rows for e in entries]
+        params = [e.plan.params for e in entries]
+        traces = [e.trace_id for e in entries]
+        self._writer.offer(
+            RecordBatch(
+                schema=self.schema,
+                ids=[e.id for e in entries],
+                time_ns=[e.time_ns for e in entries],
+                variant=variant,
+                outcome=outcome,
+                queue_ns=queue_ns if queue_ns is not None else [0] * len(entries),
+                total_ns=total_ns,
+                compute_ns=compute_ns,
+                rows=rows if self._batched and len(rows) != sum(rows) else None,
+                inputs=self._input_data(entries, inputs),
+                outputs=self._output_data(entries, outputs),
+                error=[error] * len(entries) if error is not None else None,
+                params=params if any(params) else None,
+                trace_ids=traces if any(traces) else None,
+            ),
+            on_durable,
+        )
+
+    def _input_data(self, entries: Sequence[Entry], arrays: Sequence[Array]) -> list[TensorData]:
+        return [
+            self._tensor(entries, spec.datatype, array)
+            for spec, array in zip(self._inputs, arrays, strict=bool(arrays))
+        ]
+
+    def _output_data(self, entries: Sequence[Entry], outputs: BatchOutputs | None) -> list[TensorData]:
+        if outputs is None:
+            return []
+        result = []
+        for index in self.recorded:
+            array = outputs.arrays[index]
+            assert array is not None  # recorded outputs are always run
+            result.append(self._tensor(entries, self._specs[index].datatype, array))
+        return result
+
+    def _tensor(self, entries: Sequence[Entry], datatype: Datatype, array: Array) -> TensorData:
+        if datatype is not Datatype.BYTES:
+            if self._batched:
+                return Rows(array, array.shape[1:], array.nbytes // array.shape[0])
+            return Rows(array, array.shape, array.nbytes)
+        if not self._batched:
+            return Ragged([encode_bytes(array)], [array.shape])
+        data, shapes, start = [], [], 0
+        for entry in entries:
+            part = array[start : start + entry.plan.rows]
+            data.append(encode_bytes(part))
+            shapes.append(part.shape)
+            start += entry.plan.rows
+        return Ragged(data, shapes)
+
+
+def elapsed_ns(entries: Sequence[Entry]) -> list[int]:
+    """Time since the last byte of each request."""
+    now = perf_counter_ns()
+    return [now - e.received_ns for e in entries]
+
+
+class RefusalLog:
+    """Records of requests that were refused before any version took them: error text, no payload.
+
+    Args:
+        writer: The replica's log; None records nothing.
+    """
+
+    def __init__(self, writer: RecordLogWriter | None) -> None:
+        self._writer = writer
+        self._schemas: dict[tuple[str, str], RecordSchema] = {}
+
+    def record(
+        self, model: str, version: str, request_id: bytes, time_ns: int, error: HardcaseError, variant: Variant
+    ) -> None:
+        """Count and offer one refusal. `model` and `version` are names that exist, or empty: never request data."""
+        if self._writer is None:
+            return
+        schema = self._schemas.get((model, version))
+        if schema is None:
+            schema = self._schemas[model, version] = RecordSchema(model=model, version=version)
+        self._writer.slot(model, version).received()
+        self._writer.offer(
+            RecordBatch(
+                schema=schema,
+                ids=[request_id],
+                time_ns=[time_ns],
+                variant=variant,
+                outcome=outcome_of(error),
+                queue_ns=[0],
+                total_ns=[0],
+                error=[error.message],
+            )
+        )

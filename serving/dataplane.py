@@ -1,0 +1,229 @@
+"""The life of a request, free of any transport.
+
+`DataPlane.accept`: route → parse and check → queue. Then, per batch, `LoadedVersion.execute` and `finish`: gather →
+run → count-check → answer → offer to capture. Transports call `accept` or `infer` and translate what comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from time import perf_counter_ns, time_ns
+
+from export.contracts.errors import HardcaseError, NotFound
+from export.contracts.traffic import Variant
+from monitoring.records.writer import RecordLogWriter
+from serving.answer import escaped
+from serving.auth import Authenticator
+from serving.capture import IdSource, RefusalLog, outcome_of
+from serving.entry import Entry, Reply
+from serving.errors import INTERNAL_TEXT, error_body
+from serving.options import ServingOptions
+from serving.pool import Pool
+from serving.stats import ServerStats
+from serving.version import LoadedVersion
+
+_log = logging.getLogger("hardcase.serving")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpInfer:
+    """An inference request as a transport read it.
+
+    Attributes:
+        model: Name from the path, percent-decoded.
+        version: Version from the path, None when the plan chooses.
+        body: The whole body, inflated.
+        header_length: Raw value of `Inference-Header-Content-Length`, None without it.
+        traceparent: Raw W3C trace context header.
+    """
+
+    model: str
+    version: str | None
+    body: bytes
+    header_length: bytes | None = None
+    traceparent: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer in HTTP's terms."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class DataPlane:
+    """Everything that answers inference requests in one process.
+
+    Args:
+        pool: Models and versions.
+        options: Limits and settings.
+        auth: Checks credentials; transports call it before they hand a request over.
+        writer: The record log; None records nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        options: ServingOptions,
+        auth: Authenticator,
+        writer: RecordLogWriter | None,
+        stats: ServerStats | None = None,
+    ) -> None:
+        self.pool = pool
+        self.options = options
+        self.auth = auth
+        self.writer = writer
+        self.stats = stats or ServerStats()
+        self._ids = IdSource()
+        self._refusals = RefusalLog(writer)
+        self._timeout_ns = int(options.limits.timeout_s * 1e9)
+
+    def accept(
+        self,
+        model: str,
+        version: str | None,
+        body: bytes,
+        header_length: bytes | None,
+        reply: Reply,
+        trace_id: bytes | None = None,
+    ) -> Entry:
+        """Take one whole request: route, parse, check, queue. The answer reaches `reply` later on this loop.
+
+        Returns:
+            The queued request; set its `cancelled` when the client goes away.
+
+        Raises:
+            HardcaseError: refused; it has been counted and recorded, and `reply` will not be called.
+        """
+        received_ns = perf_counter_ns()
+        loaded: LoadedVersion | None = None
+        variant = Variant.CHAMPION
+        request_id = b""
+        try:
+            served = self.pool.models.get(model)
+            if served is None:
+                raise NotFound("the model is unknown")
+            loaded, variant = served.choose(version)
+            parsed = loaded.parser.parse(body, header_length)
+            plan = parsed.plan
+            request_id = plan.id or self._ids.next()
+            timeout_ns = self._timeout_ns
+            if plan.timeout_ns and plan.timeout_ns < timeout_ns:
+                timeout_ns = plan.timeout_ns
+            entry = Entry(
+                plan,
+                parsed.buffers,
+                variant,
+                request_id,
+                escaped(request_id) if plan.id else request_id,
+                received_ns,
+                time_ns(),
+                received_ns + timeout_ns,
+                reply,
+                trace_id,
+            )
+            loaded.batcher.submit(entry)
+            loaded.capture.received()
+            return entry
+        except HardcaseError as error:
+            self._refused(model, loaded, variant, request_id, error)
+            raise
+        except Exception as unexpected:
+            _log.exception("unexpected error while a request was accepted")
+            failure = HardcaseError(INTERNAL_TEXT)
+            self._refused(model, loaded, variant, request_id, failure)
+            raise failure from unexpected
+
+    def refuse(self, model: str, version: str | None, error: HardcaseError) -> HttpAnswer:
+        """Count and record a request that a transport had to refuse before it was whole; returns the answer."""
+        served = self.pool.models.get(model)
+        loaded, variant = None, Variant.CHAMPION
+        if served is not None:
+            with contextlib.suppress(HardcaseError):
+                loaded, variant = served.choose(version)
+        self._refused(model, loaded, variant, b"", error)
+        return error_answer(error)
+
+    def _refused(
+        self, model: str, loaded: LoadedVersion | None, variant: Variant, request_id: bytes, error: HardcaseError
+    ) -> None:
+        """Count and record a refusal under names that exist, so that labels and slots stay bounded."""
+        outcome = outcome_of(error)
+        version = ""
+        if loaded is not None:
+            loaded.stats.refused(variant, outcome)
+            version = loaded.version
+        else:
+            self.stats.unrouted[outcome] = self.stats.unrouted.get(outcome, 0) + 1
+        known = model if model in self.pool.models else ""
+        self._refusals.record(known, version, request_id or self._ids.next(), time_ns(), error, variant)
+
+    async def infer(self, request: HttpInfer) -> HttpAnswer:
+        """`accept` for transports that wait: returns the answer, also when it is an error."""
+        waiter = _Waiter()
+        self.stats.in_flight += 1
+        try:
+            trace = trace_id(request.traceparent)
+            entry = self.accept(request.model, request.version, request.body, request.header_length, waiter, trace)
+        except HardcaseError as error:
+            self.stats.in_flight -= 1
+            return error_answer(error)
+        try:
+            status, headers, body = await waiter.future
+        except asyncio.CancelledError:
+            entry.cancelled = True
+            raise
+        finally:
+            self.stats.in_flight -= 1
+        return HttpAnswer(status, split_headers(headers), body)
+
+
+class _Waiter:
+    """A reply that somebody awaits."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[tuple[int, bytes, bytes]] = asyncio.get_running_loop().create_future()
+
+    def answer(self, entry: Entry, status: int, headers: bytes, body: bytes) -> None:
+        if not self.future.done():
+            self.future.set_result((status, headers, body))
+
+
+def error_answer(error: BaseException) -> HttpAnswer:
+    """An error as an answer. What is not one of ours gets a fixed text, and its traceback goes to the log."""
+    if not isinstance(error, HardcaseError):
+        _log.error("unexpected error", exc_info=error)
+        error = HardcaseError(INTERNAL_TEXT)
+    status, headers, body = error_body(error)
+    return HttpAnswer(status, split_headers(headers), body)
+
+
+def split_headers(block: bytes) -> list[tuple[bytes, bytes]]:
+    r"""Header lines that end with a blank line, as pairs.
+
+    Example:
+        >>> split_headers(b"content-type: text/plain\r\n\r\n")
+        [(b'content-type', b'text/plain')]
+    """
+    pairs = []
+    for line in block.split(b"\r\n"):
+        if line:
+            name, _, value = line.partition(b": ")
+            pairs.append((name, value))
+    return pairs
+
+
+def trace_id(traceparent: bytes | None) -> bytes | None:
+    """The 32 hex digits of a W3C `traceparent` header; None when there is none or it is malformed."""
+    if traceparent is None or len(traceparent) < 55 or traceparent[2:3] != b"-" or traceparent[35:36] != b"-":
+        return None
+    trace = traceparent[3:35]
+    return trace if not trace.strip(b"0123456789abcdef") and trace.strip(b"0") else None

@@ -1,0 +1,306 @@
+"""One loaded version: everything that a request meets between the queue and its answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns, time_ns
+from typing import cast
+
+import numpy as np
+
+from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
+from export.contracts.manifest import Manifest
+from export.package import Package
+from monitoring.records.record import Durability, Outcome
+from monitoring.records.writer import RecordLogWriter
+from serving.answer import AnswerPlans, BatchOutputs
+from serving.batching import Batcher
+from serving.capture import Capture, elapsed_ns, outcome_of
+from serving.entry import Entry
+from serving.errors import error_body
+from serving.options import ServingOptions
+from serving.protocol import RequestParser
+from serving.runtime.base import Array, Runtime
+from serving.stats import ReleaseReason, VersionStats
+
+_log = logging.getLogger("hardcase.serving")
+
+
+@dataclass(slots=True)
+class Execution:
+    """What running a batch left behind. Exactly one of `outputs` and `error` is set."""
+
+    inputs: Sequence[Array] = ()
+    outputs: BatchOutputs | None = None
+    error: HardcaseError | None = None
+    begun_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+
+
+class LoadedVersion:
+    """A version that is in memory and answers.
+
+    Args:
+        package: What was loaded.
+        runtime: What executes it.
+        options: Limits, batching, capture.
+        writer: The replica's record log; None records nothing.
+        inline: Run batches on the event loop.
+        batch_us: Time of a warm batch, microseconds, as measured before.
+    """
+
+    def __init__(
+        self,
+        *,
+        package: Package,
+        runtime: Runtime,
+        options: ServingOptions,
+        writer: RecordLogWriter | None,
+        inline: bool,
+        batch_us: float,
+    ) -> None:
+        manifest = package.manifest
+        self.package = package
+        self.manifest: Manifest = manifest
+        self.model = manifest.name
+        self.version = manifest.version
+        self.signature = manifest.signature
+        self.runtime = runtime
+        self.inline = inline
+        self.batch_us = batch_us
+        self.stats = VersionStats()
+        self.capture = Capture(writer, self.model, self.version, package.digest, self.signature)
+        # "synced" and "before_answer": the answer waits until the record is safe
+        self._gated = writer is not None and options.capture is not None
+        self._gated = self._gated and options.capture.durability is not Durability.ASYNC  # type: ignore[union-attr]
+        defaults = [i for i, s in enumerate(self.signature.outputs) if s.role.answered_by_default]
+        self._always = self.capture.recorded if writer is not None else tuple(defaults)
+        answers = AnswerPlans(
+            self.model,
+            self.version,
+            self.signature,
+            manifest.task.class_names,
+            options.non_finite,
+            self._always,
+        )
+        self.parser = RequestParser(self.signature, options.limits, answers)
+        self.batcher: Batcher[Execution] = Batcher(
+            execute=self.execute,
+            finish=self.finish,
+            drop=self.drop,
+            max_rows=(options.batch.max_rows or manifest.max_batch_rows) if self.signature.batched else 1,
+            queue_rows=options.batch.queue_rows,
+            inline=inline,
+        )
+
+    def execute(self, entries: list[Entry]) -> Execution:
+        """Gather a batch's inputs, run it, check what comes out. On the batcher's thread or the loop; never raises."""
+        execution = Execution(begun_ns=perf_counter_ns())
+        try:
+            rows = sum([e.plan.rows for e in entries])
+            execution.inputs = inputs = [self._gather(entries, i, rows) for i in range(len(self.signature.inputs))]
+            gathered_ns = perf_counter_ns()
+            execution.input_ns = gathered_ns - execution.begun_ns
+            outputs = self._run(inputs, rows, self._wanted(entries))
+            execution.infer_ns = perf_counter_ns() - gathered_ns
+            execution.outputs = BatchOutputs(self.signature.outputs, outputs, rows, self.signature.batched)
+        except HardcaseError as error:
+            execution.error = error
+        except Exception:
+            _log.exception("batch of %s/%s failed", self.model, self.version)
+            execution.error = ModelFailed("the model failed on this batch")
+        return execution
+
+    def _gather(self, entries: list[Entry], index: int, rows: int) -> Array:
+        """One input of the whole batch (rows, ...): the one copy from request bytes to model memory."""
+        spec = self.signature.inputs[index]
+        shape = entries[0].plan.shapes[index]
+        if self.signature.batched:
+            shape = (rows, *shape[1:])
+        parts = [e.buffers[index] for e in entries]
+        if not spec.datatype.itemsize:  # BYTES are object arrays
+            arrays = cast("list[Array]", parts)
+            return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        if len(parts) == 1 and isinstance(parts[0], np.ndarray):
+            return parts[0]
+        return np.frombuffer(b"".join(cast("list[memoryview]", parts)), dtype=spec.datatype.numpy).reshape(shape)
+
+    def _wanted(self, entries: list[Entry]) -> tuple[int, ...]:
+        extra = {index for e in entries for index in e.plan.answer.extra}
+        return tuple(sorted({*self._always, *extra})) if extra else self._always
+
+    def _run(self, inputs: Sequence[Array], rows: int, wanted: tuple[int, ...]) -> list[Array | None]:
+        """Run in pieces of at most the largest batch: one request may carry more rows."""
+        limit = self.batcher.max_rows
+        if rows <= limit or not self.signature.batched:
+            arrays = self.runtime.run(inputs, wanted)
+        else:
+            pieces = [
+                self.runtime.run([np.ascontiguousarray(x[at : at + limit]) for x in inputs], wanted)
+                for at in range(0, rows, limit)
+            ]
+            arrays = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        if len(arrays) != len(wanted):
+            raise ModelFailed(f"the model returned {len(arrays)} outputs for {len(wanted)} wanted ones")
+        result: list[Array | None] = [None] * len(self.signature.outputs)
+        for index, array in zip(wanted, arrays, strict=True):
+            result[index] = array
+        return result
+
+    def finish(self, entries: list[Entry], execution: Execution, reason: ReleaseReason) -> None:
+        """Answer every request of a batch and offer its records. On the loop."""
+        if execution.error is not None or execution.outputs is None:
+            self.stats.executed(sum([e.plan.rows for e in entries]), reason)
+            self.drop(entries, execution.error, inputs=execution.inputs)
+            return
+        begun_ns, outputs = perf_counter_ns(), execution.outputs
+        answers: list[tuple[Entry, bytes, bytes]] = []
+        spoiled: list[tuple[int, Entry, HardcaseError]] = []
+        start = 0
+        for entry in entries:
+            rows = entry.plan.rows
+            try:
+                headers, body = entry.plan.answer.render(outputs, entry.id_json, start, rows)
+                answers.append((entry, headers, body))
+            except (InvalidRequest, ModelFailed) as error:
+                spoiled.append((start, entry, error))
+            start += rows
+        split = spoiled or any(e.answered for e in entries) or any(e.variant is not entries[0].variant for e in entries)
+        now = perf_counter_ns()
+        self.stats.executed(start, reason, execution.input_ns, execution.infer_ns, now - begun_ns)
+        if split:
+            self._finish_split(entries, answers, spoiled, execution)
+        else:
+            self._hand_over(answers, entries, execution, outputs, execution.inputs, start, now - begun_ns)
+
+    def _hand_over(
+        self,
+        answers: list[tuple[Entry, bytes, bytes]],
+        entries: list[Entry],
+        execution: Execution,
+        outputs: BatchOutputs,
+        inputs: Sequence[Array],
+        rows: int,
+        output_ns: int,
+    ) -> None:
+        """The common end: all requests of the batch were answered by the same variant, with success."""
+
+        def send() -> None:
+            for entry, headers, body in answers:
+                if not entry.answered:
+                    entry.answered = True
+                    entry.reply.answer(entry, 200, headers, body)
+
+        if not self._gated:
+            send()
+        total_ns = elapsed_ns(entries)
+        queue_ns = [execution.begun_ns - e.received_ns for e in entries]
+        self.stats.succeeded(
+            entries[0].variant,
+            rows,
+            queue_ns,
+            total_ns,
+            input_ns=execution.input_ns,
+            infer_ns=execution.infer_ns,
+            output_ns=output_ns,
+            now_ms=time_ns() // 1_000_000,
+        )
+        self.capture.offer(
+            entries,
+            Outcome.OK,
+            total_ns=total_ns,
+            queue_ns=queue_ns,
+            compute_ns=execution.infer_ns,
+            inputs=inputs,
+            outputs=outputs,
+            on_durable=self._threadsafe(send) if self._gated else None,
+        )
+
+    def _finish_split(
+        self,
+        entries: list[Entry],
+        answers: list[tuple[Entry, bytes, bytes]],
+        spoiled: list[tuple[int, Entry, HardcaseError]],
+        execution: Execution,
+    ) -> None:
+        """The rare end: requests of one batch differ in outcome or variant, so each is finished on its own."""
+        outputs = execution.outputs
+        assert outputs is not None  # finish checked it
+        rendered = {id(entry): (entry, headers, body) for entry, headers, body in answers}
+        errors = {id(entry): error for _, entry, error in spoiled}
+        start = 0
+        for entry in entries:
+            rows = entry.plan.rows
+            span = slice(start, start + rows)
+            start += rows
+            if entry.answered:  # its deadline passed while the model ran; it was counted then
+                continue
+            batched = self.signature.batched
+            inputs = [x[span] if batched else x for x in execution.inputs]
+            arrays = [None if a is None else (a[span] if batched else a) for a in outputs.arrays]
+            part = BatchOutputs(self.signature.outputs, arrays, rows, batched)
+            if id(entry) in errors:
+                self.drop([entry], errors[id(entry)], inputs=inputs, outputs=part)
+            else:
+                self._hand_over([rendered[id(entry)]], [entry], execution, part, inputs, rows, 0)
+
+    def drop(
+        self,
+        entries: list[Entry],
+        error: HardcaseError | None,
+        *,
+        inputs: Sequence[Array] = (),
+        outputs: BatchOutputs | None = None,
+    ) -> None:
+        """Answer requests with an error (None: the client is gone), count them, and offer their records."""
+        live = [e for e in entries if not e.answered]
+        if not live:
+            return
+        if len(live) != len(entries) or isinstance(error, DeadlineExceeded):
+            inputs, outputs = (), None
+        outcome = outcome_of(error)
+        for entry in live:
+            entry.answered = True
+        total_ns = elapsed_ns(live)
+        for entry, spent in zip(live, total_ns, strict=True):
+            self.stats.refused(entry.variant, outcome, spent)
+
+        def send() -> None:
+            for entry in live:
+                if error is not None:
+                    status, headers, body = error_body(error)
+                    entry.reply.answer(entry, status, headers, body)
+
+        if not self._gated:
+            send()
+        self.capture.offer(
+            live,
+            outcome,
+            total_ns=total_ns,
+            inputs=inputs,
+            outputs=outputs,
+            error=error.message if error is not None else None,
+            on_durable=self._threadsafe(send) if self._gated else None,
+        )
+
+    def _threadsafe(self, send: Callable[[], None]) -> Callable[[], None]:
+        loop = self.batcher.loop
+
+        def call() -> None:
+            if loop is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(send)
+
+        return call
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing runs."""
+        return self.batcher.idle
+
+    def close(self) -> None:
+        """Let go of queue, thread and weights."""
+        self.batcher.close()
+        self.runtime.close()
