@@ -204,7 +204,7 @@ def write_package(
     fill: Callable[[Path], Mapping[str, FileRole]],
     *,
     golden: Golden | None = None,
-    parity: bytes | None = None,
+    parity: Callable[[], bytes | None] | None = None,
     reference: ReferenceProfile | None = None,
     overwrite: bool = False,
 ) -> Package:
@@ -215,7 +215,7 @@ def write_package(
         manifest: Everything but the files: `files`, `golden`, `parity` and `reference` are filled in here.
         fill: Writes the weights into the folder that it is given and returns each file's role by relative path.
         golden: Golden cases to store.
-        parity: The parity gate's report as JSON.
+        parity: Gives the parity gate's report as JSON, once the weights are written.
         reference: The reference profile to store.
         overwrite: Replace a package that is already there.
 
@@ -229,8 +229,9 @@ def write_package(
         if golden is not None:
             save_npz(folder / GOLDEN_FILE, _golden_arrays(golden))
             roles[GOLDEN_FILE] = FileRole.GOLDEN
-        if parity is not None:
-            (folder / PARITY_FILE).write_bytes(parity)
+        report = parity() if parity is not None else None
+        if report is not None:
+            (folder / PARITY_FILE).write_bytes(report)
             roles[PARITY_FILE] = FileRole.PARITY
         names = reference.save(folder) if reference is not None else ()
         roles |= dict.fromkeys(names, FileRole.REFERENCE)
@@ -238,7 +239,7 @@ def write_package(
             manifest,
             files=tuple(_describe(folder, path, role) for path, role in sorted(roles.items())),
             golden=GOLDEN_FILE if golden is not None else None,
-            parity=PARITY_FILE if parity is not None else None,
+            parity=PARITY_FILE if report is not None else None,
             reference=names[0] if names else None,
         )
         for runtime in complete.runtimes:

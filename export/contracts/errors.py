@@ -163,9 +163,18 @@ class AdmissionRefused(PackageError):
 
 
 class ParityFailed(PackageError):
-    """The exported files and the module part; the message says where and by how much."""
+    """The exported files and the module part; the message says where and by how much.
+
+    Args:
+        message: The worst place, in words.
+        report: The whole report (`export.parity.ParityReport`), where there is one.
+    """
 
     code = "parity_failed"
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class RegistryError(PackageError):

@@ -1,0 +1,131 @@
+"""Callables that run a module or a model file on named arrays, for parity, golden cases and references.
+
+These are for export on the CPU, one call at a time. Serving has its own runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from export.contracts.datatypes import Datatype
+from export.contracts.errors import PackageError
+from export.contracts.signature import Signature
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = npt.NDArray[Any]
+Runner: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def module_runner(module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
+    """Run a module eagerly; `inputs` and `outputs` name its positions."""
+    import torch
+
+    def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        with torch.inference_mode():
+            answer = module(*(to_tensor(arrays[name]) for name in inputs))
+        return dict(zip(outputs, (to_array(t) for t in flatten_outputs(answer)), strict=True))
+
+    return run
+
+
+def torchscript_runner(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
+    """Run a TorchScript file. TorchScript is code: only for files of one's own, or admitted ones.
+
+    Raises:
+        PackageError: libtorch cannot load the file.
+    """
+    import torch
+
+    try:
+        module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise PackageError(f"TorchScript cannot load the file: {first_line(error)}") from None
+    return module_runner(module, inputs, outputs)
+
+
+def onnx_runner(path: Path, signature: Signature) -> Runner:
+    """Run an ONNX file with ONNX Runtime on the CPU.
+
+    Raises:
+        PackageError: ONNX Runtime cannot load the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base but Exception
+        raise PackageError(f"ONNX Runtime cannot load the file: {type(error).__name__}") from error
+    bf16_inputs = {s.name for s in signature.inputs if s.datatype is Datatype.BF16}
+    names = [o.name for o in signature.outputs]
+    if bf16_inputs or any(o.datatype is Datatype.BF16 for o in signature.outputs):
+        raise PackageError("BF16 inputs and outputs cannot be compared by numpy: cast them inside the model")
+
+    def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        feeds = {s.name: arrays[s.name] for s in signature.inputs}
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    return run
+
+
+def in_batches(runner: Runner, inputs: Mapping[str, Array], rows_each: int = 256) -> dict[str, Array]:
+    """Run all rows of `inputs` in batches of at most `rows_each` and join the outputs along axis 0."""
+    rows = len(next(iter(inputs.values())))
+    parts = [runner({k: v[i : i + rows_each] for k, v in inputs.items()}) for i in range(0, rows, rows_each)]
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def flatten_outputs(answer: Any) -> list[Any]:
+    """The tensors of a module's answer, in order: a tensor, or a tuple, list, dict or dataclass of them.
+
+    Raises:
+        PackageError: something else is among them.
+    """
+    import torch
+
+    if isinstance(answer, torch.Tensor):
+        return [answer]
+    if isinstance(answer, Mapping):
+        return [t for value in answer.values() for t in flatten_outputs(value)]
+    if isinstance(answer, tuple | list):
+        return [t for value in answer for t in flatten_outputs(value)]
+    raise PackageError(
+        f"the module returns a {type(answer).__name__}: return a tensor, or a tuple, list or dict of them"
+    )
+
+
+def output_keys(answer: Any) -> list[str] | None:
+    """Names of the outputs where the module itself names them (a dict of tensors, or a named tuple)."""
+    if isinstance(answer, Mapping):
+        return [str(k) for k in answer]
+    fields = getattr(answer, "_fields", None)
+    return list(fields) if isinstance(answer, tuple) and fields else None
+
+
+def to_tensor(array: Array) -> torch.Tensor:
+    """A tensor of the same elements. Copies, because a module may write into its input."""
+    import torch
+
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """The elements of a tensor as a C-contiguous array; BF16 as uint16."""
+    import torch
+
+    t = tensor.detach().cpu().contiguous()
+    return t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text without file names, at most 200 characters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(word for word in lines[0].split() if "/" not in word)[:200]
