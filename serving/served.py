@@ -115,6 +115,12 @@ class ServedModel:
         return frozenset(named)
 
     @property
+    def behind(self) -> bool:
+        """Whether something else than the plan's champion answers, or nothing does."""
+        planned = self.plan.champion if self.plan else None
+        return planned != (self.champion.version if self.champion else None)
+
+    @property
     def ready(self) -> bool:
         """Whether the model answers, or need not."""
         return self.champion is not None or self.plan is None or self.plan.champion is None

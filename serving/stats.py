@@ -29,8 +29,6 @@ class ReleaseReason(StrEnum):
     IDLE = "idle"  # nothing was running: what had arrived went at once
     FREE = "free"  # the batch before it ended: what had gathered meanwhile went
     FULL = "full"  # the largest batch was reached; more waits behind it
-    SHAPE = "shape"  # the next request has another shape, or another set of outputs
-    CLOSING = "closing"  # the version is being unloaded: the queue was emptied
 
 
 class LatencyHistogram:
@@ -100,7 +98,6 @@ class VersionStats:
         inference_count: Rows answered. `execution_count`: batches run.
         batch_sizes: Cost by rows of a batch; bounded by the largest batch.
         release: Batches by the reason of their release.
-        queue_rows: Rows that wait now; written by the batcher.
     """
 
     __slots__ = (
@@ -116,7 +113,6 @@ class VersionStats:
         "last_inference_ms",
         "queue",
         "queue_ns",
-        "queue_rows",
         "release",
         "requests",
         "success_count",
@@ -142,7 +138,6 @@ class VersionStats:
         self.execution_count = 0
         self.batch_sizes: dict[int, BatchCost] = {}
         self.release: dict[ReleaseReason, int] = dict.fromkeys(ReleaseReason, 0)
-        self.queue_rows = 0
 
     def executed(
         self, rows: int, reason: ReleaseReason, input_ns: int = 0, infer_ns: int = 0, output_ns: int = 0

@@ -1,0 +1,280 @@
+"""Every metric of a replica: one table, and the collector that reads the plain counters when somebody asks.
+
+Nothing here runs while requests are answered. Labels come from closed sets: registered models and versions, and enums.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+
+from monitoring.records.record import Outcome
+from serving.dataplane import DataPlane
+from serving.served import VersionState
+from serving.stats import LatencyHistogram, VersionStats
+from serving.version import LoadedVersion
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LANES = ("fast", "asgi", "none")
+BATCH_ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_VERSION = ("model", "version")
+
+
+class Kind(StrEnum):
+    """The Prometheus type of a metric."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A line of the table. The name carries the base unit; counters end in `_total`."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: dict[str, MetricSpec] = {
+    spec.name: spec
+    for spec in (
+        MetricSpec(
+            "hardcase_requests_total",
+            Kind.COUNTER,
+            "Inference requests that reached a loaded version, by how they ended.",
+            (*_VERSION, "variant", "outcome"),
+        ),
+        MetricSpec(
+            "hardcase_unrouted_requests_total",
+            Kind.COUNTER,
+            "Inference requests for which no version was loaded, by how they ended.",
+            ("outcome",),
+        ),
+        MetricSpec("hardcase_unauthenticated_requests_total", Kind.COUNTER, "Requests refused for their credential."),
+        MetricSpec(
+            "hardcase_request_queue_seconds",
+            Kind.HISTOGRAM,
+            "Answered requests: time from the last byte received to the start of the batch.",
+            _VERSION,
+        ),
+        MetricSpec(
+            "hardcase_request_compute_seconds",
+            Kind.HISTOGRAM,
+            "Answered requests: time of the batch that the request was in, from gathering inputs to splitting answers.",
+            _VERSION,
+        ),
+        MetricSpec(
+            "hardcase_request_total_seconds",
+            Kind.HISTOGRAM,
+            "Answered requests: time from the last byte received to the answer handed to the socket.",
+            _VERSION,
+        ),
+        MetricSpec("hardcase_rows_total", Kind.COUNTER, "Rows answered.", _VERSION),
+        MetricSpec("hardcase_batch_rows", Kind.HISTOGRAM, "Rows of the batches that were executed.", _VERSION),
+        MetricSpec(
+            "hardcase_batch_release_total",
+            Kind.COUNTER,
+            "Batches by the reason why they left the queue.",
+            (*_VERSION, "reason"),
+        ),
+        MetricSpec("hardcase_queue_rows", Kind.GAUGE, "Rows that wait for a batch.", _VERSION),
+        MetricSpec("hardcase_in_flight_requests", Kind.GAUGE, "Inference requests that wait for their answer."),
+        MetricSpec("hardcase_connections", Kind.GAUGE, "Open HTTP connections."),
+        MetricSpec(
+            "hardcase_version_state",
+            Kind.GAUGE,
+            "1 for the state that a version is in, 0 for the others.",
+            (*_VERSION, "state"),
+        ),
+        MetricSpec(
+            "hardcase_version_info",
+            Kind.GAUGE,
+            "1 for each version in memory; the labels say what executes it and where.",
+            (*_VERSION, "runtime", "device", "provider"),
+        ),
+        MetricSpec(
+            "hardcase_version_batch_seconds",
+            Kind.GAUGE,
+            "Time of one largest batch, measured before the version answered anybody.",
+            _VERSION,
+        ),
+        MetricSpec("hardcase_plan_revision", Kind.GAUGE, "Revision of the traffic plan in force.", ("model",)),
+        MetricSpec(
+            "hardcase_champion_behind",
+            Kind.GAUGE,
+            "1 while another version than the plan's champion answers, because that one is not READY.",
+            ("model",),
+        ),
+        MetricSpec("hardcase_ready", Kind.GAUGE, "1 when every promoted model has a version that answers."),
+        MetricSpec(
+            "hardcase_cpu_fallbacks_total",
+            Kind.COUNTER,
+            "Versions that run on the CPU although an accelerator was asked for, because the settings allow it.",
+        ),
+        MetricSpec("hardcase_lane", Kind.GAUGE, "1 for the lane that inference requests take.", ("lane",)),
+        MetricSpec(
+            "hardcase_capture_requests_total",
+            Kind.COUNTER,
+            "Requests that the record log has to account for.",
+            _VERSION,
+        ),
+        MetricSpec(
+            "hardcase_capture_records_total",
+            Kind.COUNTER,
+            "What became of their records: captured, sampled_out, or dropped_<reason>.",
+            (*_VERSION, "result"),
+        ),
+        MetricSpec("hardcase_build_info", Kind.GAUGE, "1; the labels name the releases.", ("version", "python")),
+    )
+}
+
+
+class ReplicaCollector(Collector):
+    """Reads the counters of one data plane."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    def collect(self) -> Iterator[Family]:
+        """All families, each with all its samples."""
+        versions = [v for served in self._plane.pool.models.values() for v in served.loaded()]
+        yield from self._requests(versions)
+        yield from self._batches(versions)
+        yield from self._versions(versions)
+        yield from self._process()
+        yield from self._capture()
+
+    def _requests(self, versions: Sequence[LoadedVersion]) -> Iterator[Family]:
+        requests = _counter("hardcase_requests_total")
+        rows = _counter("hardcase_rows_total")
+        queue = _gauge("hardcase_queue_rows")
+        for v in versions:
+            for (variant, outcome), count in list(v.stats.requests.items()):
+                requests.add_metric([v.model, v.version, variant, outcome], count)
+            rows.add_metric([v.model, v.version], v.stats.inference_count)
+            queue.add_metric([v.model, v.version], v.batcher.waiting_rows)
+        yield from (requests, rows, queue)
+        for part in ("queue", "compute", "total"):
+            family = _histogram(f"hardcase_request_{part}_seconds")
+            for v in versions:
+                histogram: LatencyHistogram = getattr(v.stats, part)
+                family.add_metric([v.model, v.version], _seconds(histogram), histogram.sum_ns / 1e9)
+            yield family
+
+    def _batches(self, versions: Sequence[LoadedVersion]) -> Iterator[Family]:
+        rows, release = _histogram("hardcase_batch_rows"), _counter("hardcase_batch_release_total")
+        for v in versions:
+            buckets, total = _batch_rows(v.stats)
+            rows.add_metric([v.model, v.version], buckets, total)
+            for reason, count in v.stats.release.items():
+                release.add_metric([v.model, v.version, reason], count)
+        yield from (rows, release)
+
+    def _versions(self, versions: Sequence[LoadedVersion]) -> Iterator[Family]:
+        pool = self._plane.pool
+        state, info = _gauge("hardcase_version_state"), _gauge("hardcase_version_info")
+        batch = _gauge("hardcase_version_batch_seconds")
+        for status in pool.index():
+            for candidate in VersionState:
+                state.add_metric([status.name, status.version, candidate], status.state is candidate)
+        for v in versions:
+            info.add_metric([v.model, v.version, v.runtime.kind, v.runtime.device, v.runtime.provider], 1)
+            if v.batch_us < float("inf"):
+                batch.add_metric([v.model, v.version], v.batch_us / 1e6)
+        revision, behind = _gauge("hardcase_plan_revision"), _gauge("hardcase_champion_behind")
+        for served in pool.models.values():
+            if served.plan is not None:
+                revision.add_metric([served.name], served.plan.revision)
+                behind.add_metric([served.name], served.behind)
+        ready = _gauge("hardcase_ready")
+        ready.add_metric([], pool.ready())
+        yield from (state, info, batch, revision, behind, ready)
+
+    def _process(self) -> Iterator[Family]:
+        stats = self._plane.stats
+        unrouted, lane = _counter("hardcase_unrouted_requests_total"), _gauge("hardcase_lane")
+        for outcome in Outcome:
+            unrouted.add_metric([outcome], stats.unrouted.get(outcome, 0))
+        for name in LANES:
+            lane.add_metric([name], stats.lane == name)
+        build = _gauge("hardcase_build_info")
+        build.add_metric([importlib.metadata.version("hardcase"), platform.python_version()], 1)
+        yield from (unrouted, lane, build)
+        yield _single(_counter("hardcase_unauthenticated_requests_total"), stats.unauthenticated)
+        yield _single(_counter("hardcase_cpu_fallbacks_total"), stats.cpu_fallbacks)
+        yield _single(_gauge("hardcase_in_flight_requests"), stats.in_flight)
+        yield _single(_gauge("hardcase_connections"), stats.connections)
+
+    def _capture(self) -> Iterator[Family]:
+        requests, records = _counter("hardcase_capture_requests_total"), _counter("hardcase_capture_records_total")
+        writer = self._plane.writer
+        for (model, version), account in writer.accounting().items() if writer is not None else ():
+            requests.add_metric([model, version], account.requests)
+            records.add_metric([model, version, "captured"], account.captured)
+            records.add_metric([model, version, "sampled_out"], account.sampled_out)
+            for reason, count in account.dropped.items():
+                records.add_metric([model, version, f"dropped_{reason}"], count)
+        yield from (requests, records)
+
+
+def render(plane: DataPlane) -> bytes:
+    """The metrics of this process in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(ReplicaCollector(plane))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+def _counter(name: str) -> CounterMetricFamily:
+    spec = METRICS[name]
+    return CounterMetricFamily(spec.name.removesuffix("_total"), spec.help, labels=spec.labels)
+
+
+def _gauge(name: str) -> GaugeMetricFamily:
+    spec = METRICS[name]
+    return GaugeMetricFamily(spec.name, spec.help, labels=spec.labels)
+
+
+def _histogram(name: str) -> HistogramMetricFamily:
+    spec = METRICS[name]
+    return HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+
+
+def _single(family: CounterMetricFamily | GaugeMetricFamily, value: float) -> Family:
+    family.add_metric([], value)
+    return family
+
+
+def _seconds(histogram: LatencyHistogram) -> list[tuple[str, float]]:
+    """Cumulative buckets with bounds in seconds."""
+    bounds = [repr(ns / 1e9) for ns in histogram.bounds_ns] + ["+Inf"]
+    return list(zip(bounds, _cumulative(histogram.counts), strict=True))
+
+
+def _batch_rows(stats: VersionStats) -> tuple[list[tuple[str, float]], int]:
+    """Cumulative buckets of batch sizes, and the rows of all batches."""
+    counts = [0] * (len(BATCH_ROW_BOUNDS) + 1)
+    total = 0
+    for rows, cost in list(stats.batch_sizes.items()):
+        counts[sum(rows > bound for bound in BATCH_ROW_BOUNDS)] += cost.count
+        total += rows * cost.count
+    bounds = [str(float(bound)) for bound in BATCH_ROW_BOUNDS] + ["+Inf"]
+    return list(zip(bounds, _cumulative(counts), strict=True)), total
+
+
+def _cumulative(counts: Sequence[int]) -> list[float]:
+    sums: list[float] = []
+    for count in counts:
+        sums.append(count + (sums[-1] if sums else 0))
+    return sums
