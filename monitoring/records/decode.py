@@ -34,7 +34,7 @@ class TensorColumnView:
         """(records, *row_shape) when every record has one row of one shape, else None."""
         if self.layout.row_shape is None or not self.one_row_each or self.datatype is Datatype.BYTES:
             return None
-        values = np.frombuffer(self.column.buffers()[1], self.datatype.numpy)  # type: ignore[var-annotated]
+        values = np.frombuffer(self.column.buffers()[1], self.datatype.numpy)
         return values.reshape(len(self.column), *self.layout.row_shape)
 
     def raw(self, index: int) -> bytes:

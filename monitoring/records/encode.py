@@ -123,7 +123,8 @@ class Encoder:
         layout = self._layouts.get((*base, shapes))
         if layout is not None:
             return layout
-        columns = [("in", c) for c in schema.inputs if batch.inputs] + [("out", c) for c in schema.outputs if batch.outputs]
+        columns = [("in", c) for c in schema.inputs if batch.inputs]
+        columns += [("out", c) for c in schema.outputs if batch.outputs]
         layout = StreamLayout(
             model=schema.model,
             version=schema.version,
@@ -190,8 +191,8 @@ def _check(batch: RecordBatch) -> None:
             raise ValueError(f"{len(tensors)} {name} for a schema of {len(columns)}")
 
 
-def _raw(data: Any) -> memoryview:
-    view = memoryview(data if isinstance(data, bytes | memoryview) else np.ascontiguousarray(data))
+def _raw(data: npt.NDArray[Any] | bytes | memoryview) -> memoryview:
+    view = memoryview(np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data)
     return view if view.format == "B" and view.ndim == 1 else view.cast("B") if view.nbytes else memoryview(b"")
 
 
@@ -255,14 +256,15 @@ def _as_ragged(
         n = len(batch.ids)
         if isinstance(tensor, Ragged):
             if len(tensor.data) != n or len(tensor.shapes) != n:
-                raise ValueError(f"{layout.name} holds {len(tensor.data)} buffers and {len(tensor.shapes)} shapes, not {n}")
+                raise ValueError(f"{layout.name} holds {len(tensor.data)} buffers for {n} records")
             pieces.extend(map(_raw, tensor.data))
             shapes.extend(tensor.shapes)
             continue
         raw = _raw(tensor.data)
         counts = [1] * n if batch.rows is None else [int(r) for r in batch.rows]
-        if len(raw) != sum(counts) * tensor.row_bytes:
-            raise ValueError(f"{layout.name} holds {len(raw)} bytes where its rows need {sum(counts) * tensor.row_bytes}")
+        expected = sum(counts) * tensor.row_bytes
+        if len(raw) != expected:
+            raise ValueError(f"{layout.name} holds {len(raw)} bytes where its rows need {expected}")
         at = 0
         for count in counts:
             pieces.append(raw[at : at + count * tensor.row_bytes])

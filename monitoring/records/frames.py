@@ -1,7 +1,7 @@
 """The bytes of a segment: magic, then frames. Shared by the writer and the reader; specified in `docs/record-log.md`.
 
 A frame is a 24-byte header, a payload, and zeros up to a multiple of 8. The CRC covers all of it but itself, and starts
-from a seed made of the incarnation and the segment's number, so that a frame that lies in the wrong file does not verify.
+from a seed made of the incarnation and the segment's number, so that a frame in the wrong file does not verify.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class SegmentHeader:
     """Payload of the first frame of a segment.
 
     Attributes:
-        previous_end: Bytes of the segment before this one that count; what lies behind was given up by the writer.
+        previous: Number of the segment before this one; 0 for the first.
+        previous_end: Bytes of it that count; what lies behind was given up by the writer.
         previous_sequence: Last sequence number of the segment before.
         previous_chain: CRC chain over the frames of the segment before.
         totals: Records in all segments before this one, as (model, version, records).
@@ -62,6 +63,7 @@ class SegmentHeader:
     incarnation: str
     segment: int
     created_ns: int
+    previous: int
     previous_end: int
     previous_sequence: int
     previous_chain: int
@@ -136,7 +138,9 @@ def padding(length: int) -> int:
     return -length % 8
 
 
-def pack(*, kind: Kind, sequence: int, count: int, payload: Sequence[Buffer], seed: int) -> tuple[list[Buffer], int, int]:
+def pack(
+    *, kind: Kind, sequence: int, count: int, payload: Sequence[Buffer], seed: int
+) -> tuple[list[Buffer], int, int]:
     """Frame a payload.
 
     Returns:

@@ -6,6 +6,7 @@ with its reason.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -24,10 +25,10 @@ from monitoring.records.folders import (
     list_sources,
     log_bytes,
 )
-from monitoring.records.frames import FORMAT_VERSION, REFERENCE, Buffer, Kind, SegmentHeader
+from monitoring.records.frames import FORMAT_VERSION, REFERENCE, Buffer, Kind, SegmentHeader, segment_path
 from monitoring.records.layout import StreamLayout
 from monitoring.records.record import CaptureOptions, DropReason, Durability
-from monitoring.records.segment import Segment, SegmentError, sync_directory
+from monitoring.records.segment import AppendedFrame, Segment, SegmentError, reason_of, sync_directory
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class DataFrame:
 class _End:
     """A trusted end of the log: what the next segment's header says about the one before."""
 
+    segment: int = 0
     size: int = 0
     frames: int = 0
     sequence: int = 0
@@ -96,11 +98,13 @@ class SegmentLog:
         self._segment: Segment | None = None
         self._number = 0
         self._end = _End()  # trusted end of the last segment, open or not
+        self._previous = _End()  # ... and of the one before
         self._totals: dict[tuple[str, str], int] = {}
         self._unsynced: list[DataFrame] = []
         self._sealed_bytes = 0  # own closed segments and the segments of dead writers
         self._usage_at = -_USAGE_EVERY_S
         self._syncer = _Syncer()
+        self._failures_seen = 0
         self._measure()
 
     def write(self, frame: DataFrame) -> None:
@@ -110,14 +114,20 @@ class SegmentLog:
         except SegmentError as error:
             self._drop([frame], error.reason)
             return
+        except OSError as error:
+            logger.warning("the record log refused a frame: %s", error.strerror)
+            self._drop([frame], reason_of(error))
+            return
         if self._synced:
             self._unsynced.append(frame)
         else:
             self._commit([frame])
 
     def sync(self) -> None:
-        """In SYNCED mode, force what was written to the disk. After a failed fsync the kernel may have marked lost
-        pages as clean, so it is never asked again: the frames go into a new segment.
+        """In SYNCED mode, force what was written to the disk.
+
+        After a failed fsync the kernel may have marked lost pages as clean, so it is never asked again: the frames go
+        into a new segment.
         """
         reason = DropReason.WRITE_ERROR
         for _ in range(_SYNC_ATTEMPTS):
@@ -164,7 +174,7 @@ class SegmentLog:
         self._segment = None
         try:
             segment.footer()
-            self._end = _End(segment.size, segment.frames, segment.sequence, segment.chain)
+            self._end = _end_of(segment)
             if self._synced:
                 segment.sync()
             self._publish(segment)
@@ -196,14 +206,13 @@ class SegmentLog:
             segment = self._open()
         sequence = segment.sequence + 1
         if frame.layout is None:
-            frames: list[tuple[Kind, int, int, Sequence[Buffer]]] = [(frame.kind, sequence, frame.count, [frame.payload])]
-            identity = schema_id = 0
+            frames: list[AppendedFrame] = [(frame.kind, sequence, frame.count, [frame.payload])]
+            schema_id = 0
         else:
-            identity = id(frame.layout)
-            schema_id = segment.schemas.get(identity, len(segment.schemas))
+            schema_id = segment.schema_id(frame.layout)
             reference = REFERENCE.pack(schema_id, 0)
             frames = [(frame.kind, sequence, frame.count, [reference, frame.payload])]
-            if identity not in segment.schemas:
+            if id(frame.layout) not in segment.schemas:
                 frames.insert(0, (Kind.SCHEMA, segment.sequence, 0, [reference, frame.schema_message]))
         try:
             segment.append(frames)
@@ -212,15 +221,19 @@ class SegmentLog:
                 self._give_up(segment)
             raise
         if frame.layout is not None:
-            segment.schemas[identity] = schema_id
+            segment.schemas[id(frame.layout)] = (schema_id, frame.layout)
 
     def _open(self) -> Segment:
+        number = self._number + 1
+        while segment_path(self._directory, number).exists():  # left by an append that failed, and did not go away
+            number += 1
         header = SegmentHeader(
             format=FORMAT_VERSION,
             replica=self._replica,
             incarnation=self._incarnation,
-            segment=self._number + 1,
+            segment=number,
             created_ns=self._wall_ns(),
+            previous=self._end.segment,
             previous_end=self._end.size,
             previous_sequence=self._end.sequence,
             previous_chain=self._end.chain,
@@ -229,7 +242,7 @@ class SegmentLog:
         segment = Segment(self._directory, header, now_s=self._monotonic())
         self._segment, self._number = segment, segment.number
         self._previous = self._end
-        self._end = _End(sequence=self._end.sequence)
+        self._end = _End(segment=number, sequence=self._end.sequence)
         return segment
 
     def _give_up(self, segment: Segment) -> None:
@@ -243,14 +256,15 @@ class SegmentLog:
             return
         if segment.size:
             self._sealed_bytes += segment.size
-            self._end = _End(segment.size, segment.frames, segment.sequence, segment.chain)
+            self._end = _end_of(segment)
             os.close(segment.fd)
             return
         # Not even the header could be written: the number is used again.
-        self._number -= 1
+        self._number = segment.number - 1
         self._end = self._previous
         os.close(segment.fd)
-        segment.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            segment.path.unlink()
 
     def _poison(self, segment: Segment) -> None:
         """Cut a segment back to its trusted end, close it, and never touch it again."""
@@ -264,7 +278,7 @@ class SegmentLog:
     def _commit(self, frames: Sequence[DataFrame]) -> None:
         segment = self._segment
         if segment is not None:
-            self._end = _End(segment.size, segment.frames, segment.sequence, segment.chain)
+            self._end = _end_of(segment)
             self._publish(segment)
         for frame in frames:
             if frame.slot is None:
@@ -285,8 +299,9 @@ class SegmentLog:
                 frame.slot.dropped(reason, frame.count)
 
     def _count_poisoned(self) -> None:
-        failures, self._syncer.failures = self._syncer.failures, 0
-        self._counters.globals[Global.POISONED] += failures
+        failures = self._syncer.failures  # counted up by the other thread
+        self._counters.globals[Global.POISONED] += failures - self._failures_seen
+        self._failures_seen = failures
 
     def _check_quota(self, size: int, *, reserve: bool) -> None:
         quota = self._options.quota_bytes
@@ -329,6 +344,10 @@ class SegmentLog:
                 return
 
 
+def _end_of(segment: Segment) -> _End:
+    return _End(segment.number, segment.size, segment.frames, segment.sequence, segment.chain)
+
+
 class _Syncer:
     """Forces sealed segments to the disk away from the writer thread, whose promise is about milliseconds."""
 
@@ -356,7 +375,7 @@ class _Syncer:
                 os.fdatasync(fd)
             except OSError:
                 self.failures += 1
-                logger.warning("fsync of a sealed segment failed: its records are safe from a crash, not from power loss")
+                logger.warning("fsync of a sealed segment failed: it survives a crash, perhaps not a power loss")
             finally:
                 os.close(fd)
             time.sleep(0)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from monitoring.records.frames import (
     MAGIC,
@@ -21,6 +22,8 @@ from monitoring.records.frames import (
     segment_path,
 )
 from monitoring.records.record import DropReason
+
+AppendedFrame: TypeAlias = tuple[Kind, int, int, Sequence[Buffer]]
 
 _WRITEV_BUFFERS = 512
 
@@ -47,7 +50,8 @@ class Segment:
         sequence: Sequence number of the last data frame.
         chain: CRC chain over all frames.
         broken: The file could not be cut back after a failed write: nothing may be appended any more.
-        schemas: Ids of the Arrow schemas that stand in this segment, by the identity of their layout.
+        schemas: Ids of the Arrow schemas that stand in this segment, by the identity of their layout, which is kept
+            alive so that its identity stays its own.
         opened_s: Monotonic time at which it was made.
     """
 
@@ -60,7 +64,7 @@ class Segment:
         self.sequence = header.previous_sequence
         self.chain = 0
         self.broken = False
-        self.schemas: dict[int, int] = {}
+        self.schemas: dict[int, tuple[int, object]] = {}
         self.opened_s = now_s
         self._seed = seed_of(header.incarnation, header.segment)
         try:
@@ -68,7 +72,12 @@ class Segment:
         except OSError as error:
             raise SegmentError(reason_of(error)) from error
 
-    def append(self, frames: Sequence[tuple[Kind, int, int, Sequence[Buffer]]]) -> int:
+    def schema_id(self, layout: object) -> int:
+        """The id of a layout's schema frame in this segment, or the one that it would get."""
+        known = self.schemas.get(id(layout))
+        return known[0] if known else len(self.schemas)
+
+    def append(self, frames: Sequence[AppendedFrame]) -> int:
         """Append frames (kind, sequence, records, payload) in one go.
 
         Returns:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from monitoring.records.counters import Accounting, CounterFile, Slot
+from monitoring.records.counters import Accounting, CounterFile, Global, Slot
 from monitoring.records.encode import Encoder, encode, payload_bytes, select
 from monitoring.records.folders import lock, new_incarnation, safe_replica
 from monitoring.records.frames import Kind
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _FRAME_BYTES = 256 << 10  # batches are merged up to this, so that the interpreter lock is held for short times only
 _GROUP_BYTES = 8 << 20  # one turn of the writer thread takes at most this, so that callbacks are not kept waiting
+_FEEDBACK_PER_FRAME = 256
+_SIDE_ITEMS = 16_384  # feedback and events that may wait
 _EAGER_SHARE = 8  # in ASYNC mode the thread starts early when 1/8 of the buffer waits
 
 
@@ -116,6 +118,7 @@ class RecordLogWriter:
         self._eager = min(options.buffer_bytes // _EAGER_SHARE, _GROUP_BYTES)
         self._side_lock = threading.Lock()  # feedback and events come from any thread
         self._side_waiting = 0
+        self._side_dropped = [0, 0]  # feedback, events: counted here by any thread, moved to the page by the writer's
         self._encoder = Encoder()
         self._streams: dict[int, tuple[StreamLayout, pa.Schema, pa.Buffer]] = {}
         self._random = np.random.default_rng()
@@ -164,7 +167,7 @@ class RecordLogWriter:
     # ---- called by anybody ---------------------------------------------------------------------------------------
 
     def feedback(self, item: Feedback, on_durable: Callable[[], None] | None = None) -> None:
-        """Record feedback; never sampled out. Dropped and counted only when 1 MiB of it already waits."""
+        """Record feedback; never sampled out. Dropped and counted only when 16,384 items already wait."""
         self._side(item, on_durable)
 
     def event(self, event: Event) -> None:
@@ -231,7 +234,7 @@ class RecordLogWriter:
         """Write one group: everything that waits, up to a bound. In the durable modes this is the group commit."""
         callbacks: list[Callable[[], None]] = []
         groups: dict[int, _Group] = {}
-        feedback: list[Feedback] = []
+        side: list[Feedback | Event] = []
         taken = 0
         while self._pending and taken < _GROUP_BYTES:
             item, on_durable, nbytes = self._pending.popleft()
@@ -240,19 +243,43 @@ class RecordLogWriter:
                 callbacks.append(on_durable)
             if isinstance(item, RecordBatch):
                 self._collect(item, nbytes, groups)
-            elif isinstance(item, Feedback):
-                feedback.append(item)
-            elif isinstance(item, Event):
-                self._log.write(DataFrame(kind=Kind.EVENT, count=1, payload=_json(asdict(item))))
-        for group in groups.values():
-            self._write(group.layout, group.batches)
-        if feedback:
-            payload = _json([asdict(f) for f in feedback])
-            self._log.write(DataFrame(kind=Kind.FEEDBACK, count=len(feedback), payload=payload))
-        self._log.sync()
-        self._drained += taken
-        for call in callbacks:
-            self._call(call)
+            elif isinstance(item, Feedback | Event):
+                side.append(item)
+        try:
+            for group in groups.values():
+                self._write(group.layout, group.batches)
+            self._write_side(side)
+            self._log.sync()
+        finally:
+            self._drained += taken
+            self._hurry = taken >= _GROUP_BYTES  # what is left has waited already
+            for call in callbacks:
+                self._call(call)
+
+    def _write_side(self, items: Sequence[Feedback | Event]) -> None:
+        """Write feedback and events, and account for those that found the queue full."""
+        encoded: list[bytes] = []
+        with self._side_lock:
+            self._side_waiting -= len(items)
+            (feedback_dropped, events_dropped), self._side_dropped = self._side_dropped, [0, 0]
+        for item in items:
+            try:
+                payload = json.dumps(asdict(item), separators=(",", ":")).encode()
+            except (TypeError, ValueError):
+                logger.exception("feedback or an event that is not JSON was dropped")
+                feedback_dropped += isinstance(item, Feedback)
+                events_dropped += isinstance(item, Event)
+                continue
+            if isinstance(item, Feedback):
+                encoded.append(payload)
+            else:
+                self._log.write(DataFrame(kind=Kind.EVENT, count=1, payload=payload))
+        for start in range(0, len(encoded), _FEEDBACK_PER_FRAME):
+            some = encoded[start : start + _FEEDBACK_PER_FRAME]
+            payload = b"[" + b",".join(some) + b"]"
+            self._log.write(DataFrame(kind=Kind.FEEDBACK, count=len(some), payload=payload))
+        self._counters.globals[Global.FEEDBACK_DROPPED] += feedback_dropped
+        self._counters.globals[Global.EVENTS_DROPPED] += events_dropped
 
     def _collect(self, batch: RecordBatch, nbytes: int, groups: dict[int, _Group]) -> None:
         """Sample a batch and put it with its like; write a group that has become large enough."""
@@ -325,7 +352,15 @@ class RecordLogWriter:
     # ---- helpers -------------------------------------------------------------------------------------------------
 
     def _side(self, item: Feedback | Event, on_durable: Callable[[], None] | None) -> None:
-        self._pending.append((item, on_durable, 0))
+        with self._side_lock:
+            full = self._closed or self._side_waiting >= _SIDE_ITEMS
+            self._side_waiting += not full
+            self._side_dropped[0 if isinstance(item, Feedback) else 1] += full
+        if self._closed:
+            if on_durable is not None:
+                self._call(on_durable)
+            return
+        self._pending.append((None if full else item, on_durable, 0))
         if self._state is _State.IDLE:
             self._ring()
 
@@ -371,16 +406,17 @@ def _make_folder(root: Path, replica: str, incarnation: str) -> tuple[Path, int,
     return directory, lock_fd, counters
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
 _WRITERS: weakref.WeakSet[RecordLogWriter] = weakref.WeakSet()
 _FORK_HOOK: list[bool] = []
+
+
+def _detach_all() -> None:
+    for writer in list(_WRITERS):
+        writer._detach()
 
 
 def _detach_after_fork(writer: RecordLogWriter) -> None:
     if not _FORK_HOOK:
         _FORK_HOOK.append(True)
-        os.register_at_fork(after_in_child=lambda: [w._detach() for w in list(_WRITERS)])
+        os.register_at_fork(after_in_child=_detach_all)
     _WRITERS.add(writer)
