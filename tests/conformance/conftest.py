@@ -1,0 +1,106 @@
+"""One registry with every kind of model, and the transports that must all answer alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnxruntime
+import pytest
+
+from export.contracts.datatypes import Datatype
+from export.package import Package
+from export.registry import Registry
+from serving.options import Limits, ServingOptions
+from tests.support import packages
+from tests.support.server import CANARY, Server, standalone
+
+# Short, so that the tests of slow clients are quick; small, so that the tests of large bodies are.
+LIMITS = Limits(body_bytes=8 << 20, receive_s=2.0, idle_s=4.0, rows=512, timeout_s=20.0)
+
+LANES = [pytest.param("fast", id="fast lane"), pytest.param("asgi", id="ASGI lane")]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The registry under test, and ONNX Runtime on the same files."""
+
+    root: Path
+    packages: dict[tuple[str, str], Package]
+    sessions: dict[tuple[str, str], onnxruntime.InferenceSession]
+
+    def run(self, model: str, inputs: dict[str, Any], version: str = "1") -> dict[str, np.ndarray[Any, Any]]:
+        """What the model computes when nothing is in between."""
+        key = (model, version)
+        if key not in self.sessions:
+            path = str(self.packages[key].dir / self.packages[key].manifest.runtimes[0].path)
+            self.sessions[key] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = self.sessions[key]
+        return dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tmp_path_factory.mktemp("packages")
+    numeric = [d for d in Datatype if d is not Datatype.BF16]
+    built = [
+        packages.digits_like_package(folder, max_batch_rows=64),
+        packages.digits_like_package(folder, version="2", seed=7),
+        packages.echo_package(folder),
+        packages.multi_input_package(folder),
+        packages.all_dtypes_package(folder, datatypes=numeric),
+        packages.all_dtypes_package(folder, name="bf16", datatypes=[Datatype.BF16]),
+        packages.variable_length_package(folder),
+        packages.unbatched_package(folder),
+        packages.probabilities_package(folder),
+        packages.slow_package(folder, width=1024, layers=40),
+        packages.torchscript_package(folder, name="script", version="1", with_onnx=False),
+    ]
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    for package in built:
+        registry.add(package.dir)
+    for name in sorted({p.manifest.name for p in built}):
+        registry.promote(name, "1", author="tests", reason="conformance")
+    return Models(root=registry.root, packages={(p.manifest.name, p.manifest.version): p for p in built}, sessions={})
+
+
+@pytest.fixture(scope="session", params=LANES)
+def server(
+    request: pytest.FixtureRequest, models: Models, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server on each transport, with every model of the registry."""
+    lane: str = request.param
+    options = ServingOptions(registry="", records="", limits=LIMITS)
+    with standalone(tmp_path_factory.mktemp(lane), models.root, lane=lane, options=options) as running:
+        yield running
+
+
+_LEAKS = re.compile(
+    rb"Traceback|File \"|/site-packages|/tmp/|/home/|/root/|\.py\b|object at 0x|0x[0-9a-f]{8}|localhost|127\.0\.0\.1|"
+    + re.escape(CANARY["HARDCASE_TEST_CANARY"].encode())
+)
+
+
+@pytest.fixture(autouse=True)
+def no_error_tells_about_the_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S01: every error body that any test of this folder receives is searched for what must not leak."""
+    received = httpx.Client.send
+
+    def scan(self: httpx.Client, *args: Any, **kwargs: Any) -> httpx.Response:
+        response = received(self, *args, **kwargs)
+        if response.status_code >= 400:
+            assert not _LEAKS.search(response.content), response.content
+        return response
+
+    monkeypatch.setattr(httpx.Client, "send", scan)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Payloads are random, so that a re-ordering shows; the seed is fixed, so that a failure comes back."""
+    return np.random.default_rng(20260101)
