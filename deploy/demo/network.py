@@ -45,6 +45,15 @@ def train_network(part: Part, *, seed: int, epochs: int = 30, batch: int = 64) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = DigitNet()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors this small lose more to waiting for each other than two cores give
+    try:
+        return _fit(network, part, generator, epochs, batch)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(network: DigitNet, part: Part, generator: torch.Generator, epochs: int, batch: int) -> DigitNet:
     images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3, weight_decay=1e-4)
     loss_of = nn.CrossEntropyLoss()

@@ -1,0 +1,205 @@
+"""Behind `hardcase export`, `import` and `registry add|show`: packages in, facts out."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import Missing, Refused, UsageError
+from export.contracts import codec
+from export.contracts.manifest import Task, TaskKind
+from export.contracts.signature import OutputRole, Signature
+from export.package import Package
+from export.registry import Registry
+
+
+def export_target(target: str, out: Path, version: str | None) -> Package:
+    """Call the target's function and export what it returns.
+
+    Raises:
+        UsageError: the target has not the form `module:function`, or its function returns something else than a dict.
+        Missing: no such module, file or function.
+        ParityFailed, PackageError: the export was refused.
+    """
+    from export.from_torch import export_module
+
+    arguments = _load_target(target)()
+    if not isinstance(arguments, Mapping):
+        raise UsageError(
+            f"{target} returned {type(arguments).__name__}, not a dict",
+            "return the keyword arguments of export.from_torch.export_module",
+        )
+    given = dict(arguments)
+    if version is not None:
+        given["version"] = version
+    for needed in ("module", "example_inputs", "name", "version", "task"):
+        if needed not in given:
+            raise UsageError(f"{target} returned no '{needed}'", "see export.from_torch.export_module")
+    module, example = given.pop("module"), given.pop("example_inputs")
+    given.setdefault("out_dir", out / f"{given['name']}-{given['version']}")
+    try:
+        return export_module(module, example, **given)
+    except TypeError as error:
+        if "keyword argument" in str(error):
+            raise UsageError(f"{target}: {error}", "see export.from_torch.export_module") from None
+        raise
+
+
+def _load_target(target: str) -> Callable[[], Any]:
+    where, colon, name = target.rpartition(":")
+    if not colon or not where or not name.isidentifier():
+        raise UsageError(f"'{target}' is not of the form package.module:function or file.py:function")
+    # As `python -m` does: what lies beside the working folder can be imported.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        if where.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+            if spec is None or spec.loader is None or not Path(where).is_file():
+                raise Missing(f"no file '{where}'")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        raise Missing(f"cannot import '{where}': {error}") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise Missing(f"'{where}' has no function '{name}'")
+    return found  # type: ignore[no-any-return]  # whatever the user's module defines under that name
+
+
+def import_file(
+    file: Path,
+    *,
+    out: Path,
+    name: str,
+    version: str,
+    roles: list[str],
+    class_names: tuple[str, ...],
+    signature: Path | None,
+) -> Package:
+    """Make a package of an existing ONNX or TorchScript file.
+
+    Raises:
+        UsageError: the options do not fit together or the file.
+        PackageError: the import was refused.
+    """
+    given_roles = dict(_role(text) for text in roles)
+    task = Task(kind=TaskKind.CLASSIFICATION, class_names=class_names) if class_names else None
+    dest = out / f"{name}-{version}"
+    if file.suffix.lower() == ".onnx":
+        from export.from_onnx import import_onnx
+
+        if signature is not None:
+            raise UsageError("--signature is for TorchScript: an ONNX file carries its own")
+        return import_onnx(
+            file, name=name, version=version, out_dir=dest, output_roles=given_roles, task=_task(task, given_roles)
+        )
+    if file.suffix.lower() not in (".pt", ".pth", ".torchscript", ".ts"):
+        raise UsageError(f"'{file.name}' is neither .onnx nor TorchScript (.pt, .pth, .ts)")
+    from export.from_onnx import import_torchscript
+
+    if signature is None:
+        raise UsageError(
+            "a TorchScript file does not say its shapes: give --signature FILE", "docs/cli.md shows an example"
+        )
+    try:
+        parsed = codec.loads(Signature, signature.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--signature: {error}") from None
+    return import_torchscript(
+        file,
+        name=name,
+        version=version,
+        out_dir=dest,
+        signature=parsed,
+        task=_task(task, given_roles),
+    )
+
+
+def _role(text: str) -> tuple[str, OutputRole]:
+    output, equals, role = text.partition("=")
+    try:
+        return output, OutputRole(role)
+    except ValueError:
+        allowed = ", ".join(OutputRole)
+        problem = f"no role '{role}'" if equals else "expected OUTPUT=ROLE"
+        raise UsageError(f"--role {text}: {problem}", f"roles are {allowed}") from None
+
+
+def _task(given: Task | None, roles: Mapping[str, OutputRole]) -> Task:
+    if given is not None:
+        return given
+    named = set(roles.values())
+    if named & {OutputRole.LOGITS, OutputRole.PROBABILITIES}:
+        return Task(kind=TaskKind.CLASSIFICATION)
+    if OutputRole.VALUE in named:
+        return Task(kind=TaskKind.REGRESSION)
+    return Task(kind=TaskKind.OTHER)
+
+
+def admit_and_add(registry: Registry, folder: Path) -> Package:
+    """Examine a package in a limited child process, then copy it into the registry.
+
+    Raises:
+        Refused: it is not safe to load; the message says which rule it breaks.
+        PackageError: the registry refused.
+    """
+    from export.admission import admit
+
+    report = admit(folder)
+    if not report.accepted:
+        raise Refused(f"the package is not admitted: {report.reason}")
+    return registry.add(folder)
+
+
+def describe_model(registry: Registry, model: str) -> dict[str, object]:
+    """What `registry show MODEL` says.
+
+    Raises:
+        Missing: no such model.
+    """
+    versions = registry.versions(model)
+    if not versions:
+        raise Missing(f"model '{model}' is not in the registry", "`hardcase registry list` shows what is")
+    plan = registry.plan(model)
+    return {
+        "model": model,
+        "versions": list(versions),
+        "champion": plan.champion if plan else None,
+        "challenger": plan.challenger if plan else None,
+        "pinned": list(plan.pinned) if plan else [],
+        "revision": plan.revision if plan else 0,
+        "aliases": [f"{alias} → {version}" for alias, version in registry.aliases(model).items()],
+    }
+
+
+def describe_version(package: Package) -> dict[str, object]:
+    """What `registry show MODEL VERSION` says."""
+    manifest = package.manifest
+    provenance = manifest.provenance
+    return {
+        "model": manifest.name,
+        "version": manifest.version,
+        "digest": package.digest,
+        "task": manifest.task.kind.value,
+        "classes": ", ".join(manifest.task.class_names) or "-",
+        "inputs": [f"{i.name}  {i.datatype}  {list(i.shape)}  {i.display.kind}" for i in manifest.signature.inputs],
+        "outputs": [f"{o.name}  {o.datatype}  {list(o.shape)}  {o.role}" for o in manifest.signature.outputs],
+        "runtimes": [f"{r.kind}  {r.path}" for r in manifest.runtimes],
+        "files": [f"{f.path}  {f.role}  {f.size_bytes} bytes  sha256:{f.sha256[:16]}…" for f in manifest.files],
+        "created": f"{provenance.created_at}, {provenance.source}",
+        "git_commit": provenance.git_commit,
+        "parent": provenance.parent_version,
+        "dataset": provenance.dataset_snapshot,
+        "metrics": [f"{k}  {v:.4f}" for k, v in provenance.metrics.items()],
+        "golden": "yes" if manifest.golden else "no",
+        "parity": "checked" if manifest.parity else "not checked",
+        "reference": "yes" if manifest.reference else "no",
+        "path": str(package.dir),
+    }
