@@ -67,9 +67,11 @@ class Cursor:
         self._scan: SegmentScan | None = None
         self._skip_to = after.offset if after else 0  # in the segment of `after`: read again for its schemas only
         self._damages: list[Damage] = []
+        self._seen: list[Damage] = []  # of the segment at hand
         self._first = True
         self._bound: tuple[SourceState, int, tuple[int, bool, bool]] | None = None
         self._last = (0, 0)  # segment and sequence at which the scan before ended
+        self._last_chain: int | None = None  # ... and its chain, when nothing in it was damaged
 
     @property
     def position_now(self) -> Position:
@@ -186,6 +188,9 @@ class Cursor:
             missing = header.previous_sequence - self._last[1]
             reason = f"{missing} frame(s) at the segment's end are missing"
             self._damages.append(Damage(header.previous, 0, 0, DamageKind.MISSING, reason))
+        elif header.previous == self._last[0] and self._last_chain not in (None, header.previous_chain):
+            reason = "the segment is whole, and is not the one that the next segment continues"
+            self._damages.append(Damage(header.previous, 0, 0, DamageKind.FOREIGN, reason))
 
     def _leave(self, scan: SegmentScan, state: SourceState) -> None:
         """A closed segment was read to its end."""
@@ -197,6 +202,8 @@ class Cursor:
             reason = "the log was closed in order, and its last segment has no footer"
             self._note(scan, Damage(scan.number, scan.offset, 0, DamageKind.MISSING, reason))
         self._last = (scan.number, scan.sequence)
+        self._last_chain = None if any(d.segment == scan.number for d in self._seen) else scan.chain
+        self._seen.clear()
         scan.close()
         self._scan = None
 
@@ -205,6 +212,7 @@ class Cursor:
         if not scan.damages:
             return
         killed_end = self._is_killed_end(scan, state)
+        self._seen += scan.damages
         for damage in scan.damages:
             at_end = damage.length and damage.offset + damage.length >= scan.size()
             if killed_end and at_end and damage.kind is DamageKind.CHECKSUM:

@@ -34,7 +34,7 @@ from monitoring.records.layout import StreamLayout
 from monitoring.records.record import DropReason, Event, Feedback
 from monitoring.records.scan import Damage
 
-__all__ = ["Frame", "Position", "RecordLogReader", "SourceAccounting"]
+__all__ = ["Frame", "Position", "RecordLogReader", "SourceAccounting", "settle"]
 
 _KIND_NAMES = {Kind.RECORDS: "records", Kind.FEEDBACK: "feedback", Kind.EVENT: "event"}
 
@@ -220,20 +220,24 @@ class RecordLogReader:
         if stored is not None:
             return stored
         state = source_state(directory)
-        counters = state.counters
-        known = dict(counters.slots) if counters else {}
-        found = _count(directory, state)
-        for key in [k for k in found if k not in known]:
-            if counters is not None:  # there was no space for its slot: it was counted under the shared one
-                found["", ""] = found.get(("", ""), 0) + found.pop(key)
-            else:
-                known[key] = Accounting(requests=found[key], captured=found[key])
-        settled = {key: _settle(account, found.get(key, 0)) for key, account in known.items()}
-        result = _account(counters, settled, final=True)
+        result = _account(state.counters, settle(directory, state), final=True)
         # Where the folder cannot be written, the result is simply computed again next time.
         with contextlib.suppress(OSError):
             write_atomically(directory / FINAL_FILE, _dump_final(result))
         return result
+
+
+def settle(directory: Path, state: SourceState) -> dict[tuple[str, str], Accounting]:
+    """The account of a dead writer, by counting what its log holds."""
+    counters = state.counters
+    known = dict(counters.slots) if counters else {}
+    found = _count(directory, state)
+    for key in [k for k in found if k not in known]:
+        if counters is not None:  # there was no space for its slot: it was counted under the shared one
+            found["", ""] = found.get(("", ""), 0) + found.pop(key)
+        else:
+            known[key] = Accounting(requests=found[key], captured=found[key])
+    return {key: _settle(account, found.get(key, 0)) for key, account in known.items()}
 
 
 def _settle(account: Accounting, found: int) -> Accounting:
