@@ -147,6 +147,30 @@ class Batch:
         first = int(np.searchsorted(self.row_record, record, side="left"))
         return slice(first, int(np.searchsorted(self.row_record, record, side="right")))
 
+    def pick(self, record: int) -> Batch:
+        """The batch of this one record."""
+        piece, item = self.origin(record)
+        rows, one = self.rows_of(record), slice(record, record + 1)
+        return Batch(
+            model=self.model,
+            version=self.version,
+            digest=self.digest,
+            variant=self.variant,
+            outcome=self.outcome,
+            pieces=[Piece(place=piece.place, records=piece.records, items=np.array([item], dtype=np.int64))],
+            ids=self.ids[one],
+            time_ns=self.time_ns[one],
+            rows=self.rows[one],
+            queue_us=self.queue_us[one],
+            compute_us=self.compute_us[one],
+            total_us=self.total_us[one],
+            probability=self.probability[one],
+            row_record=np.zeros(rows.stop - rows.start, dtype=np.int64),
+            inputs={name: array[rows] for name, array in self.inputs.items()},
+            outputs={name: array[rows] for name, array in self.outputs.items()},
+            datatypes=self.datatypes,
+        )
+
 
 _Tensors: TypeAlias = dict[str, Array]
 

@@ -8,7 +8,7 @@ one case however many pools want it; a case carries every reason that held for i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,7 +23,7 @@ from monitoring import schema as t
 from monitoring.baseline import Baseline, QuantityKind
 from monitoring.batches import Batch
 from monitoring.flags import FLAG_BITS
-from monitoring.keys import case_id, printable, record_hash
+from monitoring.keys import printable, record_hash
 from monitoring.options import CaseOptions
 from monitoring.scores import Scored
 
@@ -47,18 +47,33 @@ class InputState(StrEnum):
     EXPIRED = "expired"  # dropped by retention
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """A record with everything that its case is made of: number `record` of `batch`."""
+
+    batch: Batch
+    scored: Scored
+    baseline: Baseline
+    record: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A record that wants to be a case. `audit_rank` is its uniform number from `keys.audit_ranks`."""
+    """A record that wants to be a case.
+
+    Attributes:
+        rank: Place in the queue.
+        audit_rank: The record's uniform number from `keys.audit_ranks`.
+        load: Fetches the record; None when the log has let it go.
+        known: The case's row as far as the record index knows it, for when `load` comes back empty.
+    """
 
     id: str
     flags: int
     rank: float
     audit_rank: float
-    batch: Batch
-    scored: Scored
-    baseline: Baseline
-    record: int
+    load: Callable[[], Loaded | None]
+    known: Callable[[], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,42 +148,42 @@ def admit(
     return len(rows)
 
 
+def rank_of(flags: int, score_rank: float) -> float:
+    """Place in the queue: a rule's failure is certain, everything else goes by its scores."""
+    return RULE_RANK if flags & RULE_BITS else score_rank
+
+
 def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The rows of a case and of its tensors."""
-    batch, scored, record = x.batch, x.scored, x.record
-    piece, item = batch.origin(record)
-    row = int(scored.worst[record])
-    has_rows = len(batch.row_record) > 0
-    predicted = int(scored.predicted[row]) if has_rows else -1
-    names = x.baseline.class_names
-    tensors, state = _tensors(x.id, batch, record, options.tensor_bytes)
-    time_ns = int(batch.time_ns[record])
-    case = {
+    loaded = x.load()
+    decided = {
         "id": x.id,
+        "window_start_s": start_s,
+        "state": CaseState.OPEN.value,
+        "flags": x.flags,
+        "rank": x.rank,
+        "audit_rank": x.audit_rank,
+        "label": None,
+        "correct": None,
+        "comment": None,
+    }
+    if loaded is None:
+        return decided | (x.known() if x.known is not None else {}), []
+    batch, record = loaded.batch, loaded.record
+    piece, item = batch.origin(record)
+    tensors, state = _tensors(x.id, batch, record, options.tensor_bytes)
+    audited = options.audit_rate * float(batch.probability[record]) if x.flags & AUDIT_BIT else None
+    facts = {
         "id_hash": record_hash(batch.model, batch.ids[record]),
         "record_id": printable(batch.ids[record]),
         "model": batch.model,
         "version": batch.version,
         "variant": batch.variant,
-        "time_ns": time_ns,
-        "window_start_s": start_s,
-        "state": CaseState.OPEN.value,
-        "flags": x.flags,
-        "rank": x.rank,
-        "p_wrong": _number(scored.p_wrong[row]) if has_rows else None,
-        "confidence": _number(scored.confidence[row]) if has_rows else None,
-        "predicted": predicted if predicted >= 0 else None,
-        "predicted_label": names[predicted] if 0 <= predicted < len(names) else None,
-        "label": None,
-        "correct": None,
-        "scores": _score_values(x.baseline, scored, row) if has_rows else {},
-        "probabilities": _class_probabilities(scored, row) if has_rows else None,
+        "time_ns": int(batch.time_ns[record]),
         "outcome": batch.outcome.value,
         "error": _text(piece.records.error[item]),
         "rows": int(batch.rows[record]),
-        "row": row - batch.rows_of(record).start if has_rows else 0,
-        "inclusion_probability": options.audit_rate * float(batch.probability[record]) if x.flags & AUDIT_BIT else None,
-        "audit_rank": x.audit_rank,
+        "inclusion_probability": audited,
         "timing_us": {
             "queue": int(batch.queue_us[record]),
             "compute": int(batch.compute_us[record]),
@@ -177,29 +192,29 @@ def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, A
         "params": _text(piece.records.params[item]),
         "trace_id": _text(piece.records.trace_ids[item], 64),
         "tags": _text(piece.records.tags[item]),
-        "comment": None,
         "source": piece.place.source,
         "input_state": state.value,
     }
-    return case, tensors
+    return decided | facts | _opinions(loaded), tensors
 
 
-def candidate(
-    baseline: Baseline, batch: Batch, scored: Scored, record: int, flags: int, audit_rank: float
-) -> Candidate:
-    """The candidate that a record of a batch is."""
-    row = int(scored.worst[record])
-    rank = scored.rank(row) if len(batch.row_record) else 0.0
-    return Candidate(
-        id=case_id(batch.model, batch.ids[record], int(batch.time_ns[record])),
-        flags=flags,
-        rank=RULE_RANK if flags & RULE_BITS else rank,
-        audit_rank=audit_rank,
-        batch=batch,
-        scored=scored,
-        baseline=baseline,
-        record=record,
-    )
+def _opinions(x: Loaded) -> dict[str, Any]:
+    """What model and scores say of the record's worst row."""
+    scored, names = x.scored, x.baseline.class_names
+    if not len(x.batch.row_record):
+        unknown = ("p_wrong", "confidence", "predicted", "predicted_label", "probabilities")
+        return dict.fromkeys(unknown) | {"scores": {}, "row": 0}
+    row = int(scored.worst[x.record])
+    predicted = int(scored.predicted[row])
+    return {
+        "p_wrong": _number(scored.p_wrong[row]),
+        "confidence": _number(scored.confidence[row]),
+        "predicted": predicted if predicted >= 0 else None,
+        "predicted_label": names[predicted] if 0 <= predicted < len(names) else None,
+        "scores": _score_values(x.baseline, scored, row),
+        "probabilities": _class_probabilities(scored, row),
+        "row": row - x.batch.rows_of(x.record).start,
+    }
 
 
 def _survivors(standings: list[_Standing], options: CaseOptions) -> set[str]:

@@ -6,7 +6,7 @@ rounds them away, so that a record scores the same whichever batch it came in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ from export.contracts.datatypes import Datatype
 from export.contracts.descriptors import frame
 from export.contracts.scores import ScoreName, softmax, softmax_scores
 from export.contracts.signature import OutputRole, OutputSpec
-from monitoring.baseline import Baseline
+from monitoring.baseline import Baseline, compile_baseline
 from monitoring.batches import Batch
 from monitoring.flags import FLAG_BITS
 from monitoring.options import CaseOptions
@@ -55,10 +55,17 @@ class Scored:
     worst: Ints
     flags: Ints
 
-    def rank(self, row: int) -> float:
-        """Place in the queue by the scores of a row; 0 without scores."""
-        p, sure = float(self.p_wrong[row]), float(self.confidence[row])
-        return p + RANK_TIE * (1.0 - sure) if np.isfinite(p) else 0.0
+    def widened(self, quantities: int) -> Scored:
+        """The same with room for more watched quantities, none of them known."""
+        return replace(self, values=np.full((len(self.values), quantities), np.nan, dtype=np.float32))
+
+    @property
+    def ranks(self) -> npt.NDArray[np.float64]:
+        """Place of each record in the queue by its worst row, (N,); 0 without scores."""
+        if not len(self.p_wrong):
+            return np.zeros(len(self.worst))
+        p = self.p_wrong[self.worst].astype(np.float64)
+        return np.asarray(np.where(np.isfinite(p), p + RANK_TIE * (1.0 - self.confidence[self.worst]), 0.0))
 
 
 def score_batch(baseline: Baseline, batch: Batch, options: CaseOptions) -> Scored:
@@ -99,6 +106,12 @@ def score_batch(baseline: Baseline, batch: Batch, options: CaseOptions) -> Score
         worst=_worst_rows(batch, p_wrong),
         flags=_flags(baseline, batch, options, p_wrong, scores.get(ScoreName.RMDS.value)),
     )
+
+
+def blank(baseline: Baseline, batch: Batch) -> Scored:
+    """What is said of a batch that cannot be scored: nothing, except how its requests ended."""
+    bare = replace(batch, inputs={}, outputs={})
+    return score_batch(compile_baseline(None, None), bare, CaseOptions()).widened(len(baseline.quantities))
 
 
 def _watched(baseline: Baseline, batch: Batch) -> Floats:
@@ -180,7 +193,7 @@ def _flags(baseline: Baseline, batch: Batch, options: CaseOptions, p_wrong: Floa
     for output in batch.outputs.values():
         if output.dtype.kind == "f":
             finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
-            _mark(flags, batch, ~finite, FlagReason.RULE_NOT_FINITE)
+            _mark(flags, batch, np.asarray(~finite), FlagReason.RULE_NOT_FINITE)
     return flags
 
 

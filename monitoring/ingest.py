@@ -1,0 +1,359 @@
+"""One transaction: what was read from the log, everything derived from it, and how far the log was read.
+
+Either all of it is in the database or none, so a monitor killed anywhere goes on where it stood, and no record counts
+twice or is left out. `prepare` is pure and slow (decode, score); `commit` holds the write transaction and is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import sqlalchemy as sa
+
+from export.contracts.cases import FlagReason
+from export.contracts.traffic import Variant
+from monitoring import schema as t
+from monitoring.baseline import Baseline
+from monitoring.baselines import Baselines
+from monitoring.batches import Batch, Place, Poison, Records, assemble
+from monitoring.cases import RULE_BITS, SCORE_BITS, Candidate, Loaded, admit, preselect, rank_of
+from monitoring.flags import FLAG_BITS
+from monitoring.keys import audit_ranks, case_id, printable, record_hashes
+from monitoring.options import MonitorOptions
+from monitoring.record_rows import insert_records
+from monitoring.records.record import Event, Feedback, Outcome
+from monitoring.samples import WindowSample
+from monitoring.scores import Scored, blank, score_batch
+from monitoring.store import FIXED_POINT
+from monitoring.truth import Settler, add_feedback, waiting_for
+from monitoring.window_rows import NANOSECONDS, WindowDelta, WindowKey, add_to_window
+from monitoring.windows import WindowStats, count_latency, count_values, sum_features
+
+logger = logging.getLogger(__name__)
+
+
+class LogPosition(Protocol):
+    """Where a frame of the log ends (`monitoring.records.reader.Position`)."""
+
+    @property
+    def segment(self) -> int: ...  # noqa: D102  # described where it is implemented
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def sequence(self) -> int: ...  # noqa: D102
+
+
+class LogFrame(Protocol):
+    """A frame of the log (`monitoring.records.reader.Frame`)."""
+
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def position(self) -> LogPosition: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    def records(self) -> Records: ...  # noqa: D102
+    def feedback(self) -> list[Feedback]: ...  # noqa: D102
+    def event(self) -> Event: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a source was consumed. `START` is before its first frame."""
+
+    segment: int
+    offset: int
+    sequence: int
+    event_ns: int = 0
+
+
+START = Cursor(-1, 0, -1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unit:
+    """A batch with its scores."""
+
+    batch: Batch
+    scored: Scored
+    baseline: Baseline
+
+
+@dataclass(kw_only=True, eq=False)
+class Prepared:
+    """Everything that one transaction will write."""
+
+    units: list[Unit] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
+    events: list[tuple[Place, Event]] = field(default_factory=list)
+    poisons: list[Poison] = field(default_factory=list)
+    ends: dict[str, Cursor] = field(default_factory=dict)
+
+    @property
+    def records(self) -> int:
+        """Records in it."""
+        return sum(len(unit.batch) for unit in self.units)
+
+
+class Ingest:
+    """Turns frames into rows.
+
+    Args:
+        fetch: Reads the records of the frame behind a place again; None when the log has let it go.
+    """
+
+    def __init__(self, baselines: Baselines, options: MonitorOptions, fetch: Callable[[Place], Records | None]) -> None:
+        self._baselines = baselines
+        self._options = options
+        self._fetch = fetch
+
+    def prepare(self, frames: Sequence[LogFrame], cursors: Mapping[str, Cursor]) -> Prepared:
+        """Decode and score frames. Frames that a source's cursor has passed are left out: they were consumed before."""
+        out = Prepared(ends=dict(cursors))
+        found: list[tuple[Place, Records]] = []
+        for frame in frames:
+            at = out.ends.get(frame.source, START)
+            if frame.position.sequence <= at.sequence:
+                continue
+            place = Place(source=frame.source, segment=at.segment, offset=at.offset, sequence=at.sequence)
+            event_ns = at.event_ns
+            try:
+                if frame.kind == "records":
+                    records = frame.records()
+                    event_ns = max(event_ns, int(records.time_ns.max(initial=0)))
+                    found.append((place, records))
+                elif frame.kind == "feedback":
+                    out.feedback += frame.feedback()
+                else:
+                    out.events.append((place, frame.event()))
+            except Exception as error:  # a frame that passed its checksum and still cannot be read must not stop us
+                logger.exception("a frame of kind %s cannot be decoded", frame.kind)
+                out.poisons.append(_poison(place, -1, f"{frame.kind}_undecodable", error))
+            p = frame.position
+            out.ends[frame.source] = Cursor(p.segment, p.offset, p.sequence, event_ns)
+        for batch in assemble(found, out.poisons):
+            out.units += self._score(batch, out.poisons)
+        return out
+
+    def commit(self, connection: sa.Connection, prepared: Prepared) -> None:
+        """Write it all. The caller commits, or rolls back."""
+        options = self._options
+        versions = _ensure_versions(connection, prepared.units)
+        watermark_ns = _watermark(connection)
+        deltas: dict[WindowKey, WindowDelta] = {}
+        candidates: dict[tuple[str, str, int], list[Candidate]] = {}
+        hashes: list[int] = []
+        for unit in prepared.units:
+            batch = unit.batch
+            version_id = versions[batch.model, batch.version]
+            id_hashes = np.array(record_hashes(batch.model, batch.ids), dtype=np.int64)
+            lots = audit_ranks(id_hashes, batch.time_ns)
+            flags = unit.scored.flags | _audits(unit, lots, options)
+            insert_records(connection, unit.batch, unit.scored, version_id, id_hashes, flags)
+            hashes += id_hashes.tolist()
+            starts = batch.time_ns // (options.window_s * NANOSECONDS) * options.window_s
+            for start_s in np.unique(starts).tolist():
+                here = starts == start_s
+                key = WindowKey(version_id, batch.variant, start_s)
+                if key not in deltas:
+                    deltas[key] = WindowDelta(stats=WindowStats.empty(unit.baseline))
+                deltas[key] = _count(unit, here, flags, lots, deltas[key], options)
+                if (start_s + options.window_s + options.lateness_s) * NANOSECONDS <= watermark_ns:
+                    deltas[key].late += int(here.sum())
+                wanted = _candidates(unit, here, flags, lots, options)
+                candidates.setdefault((batch.model, batch.version, start_s), []).extend(wanted)
+        for key in sorted(deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
+            add_to_window(connection, key, options.window_s, deltas[key])
+        for (model, version, start_s), wanted in sorted(candidates.items()):
+            admit(connection, model, version, start_s, wanted, options.cases)
+        touched = waiting_for(connection, hashes) | add_feedback(connection, prepared.feedback)
+        Settler(connection, self._baselines, options, self._reload).settle(touched)
+        _write_events(connection, prepared.events)
+        _write_poisons(connection, prepared.poisons)
+        _count_ingested(connection, prepared.units)
+        _write_cursors(connection, prepared.ends)
+
+    def _score(self, batch: Batch, poisons: list[Poison]) -> list[Unit]:
+        baseline = self._baselines.get(batch.model, batch.version)
+        cases = self._options.cases
+        try:
+            return [Unit(batch=batch, scored=score_batch(baseline, batch, cases), baseline=baseline)]
+        except Exception as error:
+            if len(batch) == 1 or isinstance(error, ValueError):
+                # A ValueError is about shapes, which all records of a batch share: each would fail alike.
+                logger.warning("records of %s version %s are not scored: %s", batch.model, batch.version, error)
+                first = batch.pieces[0]
+                item = int(first.items[0]) if len(batch) == 1 else -1
+                poisons.append(_poison(first.place, item, "not_scored", error))
+                return [Unit(batch=batch, scored=blank(baseline, batch), baseline=baseline)]
+            logger.exception("scoring failed; trying the records one by one")
+        return [unit for record in range(len(batch)) for unit in self._score(batch.pick(record), poisons)]
+
+    def _reload(self, record: Mapping[str, Any]) -> Loaded | None:
+        """The record of a row of `records`, from the log."""
+        place = Place(**{name: record[name] for name in ("source", "segment", "offset", "sequence")})
+        records = self._fetch(place)
+        if records is None:
+            return None
+        for batch in assemble([(place, records)], []):
+            for i, identity in enumerate(batch.ids):
+                if int(batch.time_ns[i]) == record["time_ns"] and printable(identity) == record["record_id"]:
+                    for unit in self._score(batch.pick(i), []):
+                        return Loaded(batch=unit.batch, scored=unit.scored, baseline=unit.baseline, record=0)
+        return None
+
+
+def read_cursors(connection: sa.Connection) -> dict[str, Cursor]:
+    """How far each known source was consumed."""
+    o = t.offsets.c
+    rows = connection.execute(sa.select(o.source, o.segment, o.offset, o.sequence, o.event_ns))
+    return {row.source: Cursor(row.segment, row.offset, row.sequence, row.event_ns) for row in rows}
+
+
+def _audits(unit: Unit, lots: np.ndarray[Any, np.dtype[np.float64]], options: MonitorOptions) -> Any:
+    """The audit bit of each record: drawn among answers that clients received."""
+    batch = unit.batch
+    if batch.outcome is not Outcome.OK or not batch.outputs or batch.variant == Variant.SHADOW.value:
+        return np.zeros(len(batch), dtype=np.int64)
+    return np.where(lots < options.cases.audit_rate, FLAG_BITS[FlagReason.AUDIT], 0)
+
+
+def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, options: MonitorOptions) -> WindowDelta:
+    """Add the records marked by `here`, (N,), to a window's delta."""
+    batch, scored, baseline = unit.batch, unit.scored, unit.baseline
+    everything = bool(here.all())
+    rows = slice(None) if everything else here[batch.row_record]
+    made: dict[str, Any] = {}
+    predicted = scored.predicted[rows]
+    if batch.outcome is Outcome.OK and len(predicted):
+        made = dict(count_values(baseline, scored.values[rows]))
+        if baseline.classes:
+            made["predicted"] = np.bincount(predicted[predicted >= 0], minlength=baseline.classes)
+        if scored.features is not None and baseline.embedding_size:
+            total, count = sum_features(scored.features[rows])
+            made |= {"features": total, "feature_rows": np.array([count], dtype=np.int64)}
+        names = tuple(q.name for q in baseline.quantities[: baseline.input_columns])
+        lot = lots[batch.row_record[rows]]
+        sample = WindowSample.draw(
+            options.sample_rows, names, lot, predicted, scored.values[rows][:, : baseline.input_columns]
+        )
+        delta.sample = sample if delta.sample is None else delta.sample.merge(sample)
+        delta.rows += len(predicted)
+        p_wrong = scored.p_wrong[rows].astype(np.float64)
+        delta.p_wrong_sum += int(np.rint(np.where(np.isfinite(p_wrong), p_wrong, 0.0) * FIXED_POINT).sum())
+    if batch.outcome is Outcome.OK:
+        made["latency"] = count_latency((batch.queue_us[here], batch.compute_us[here], batch.total_us[here]))
+    delta.stats = delta.stats.merge(replace(WindowStats.empty(baseline), **made))
+    delta.requests += int(here.sum())
+    delta.outcomes += Counter({batch.outcome.value: int(here.sum())})
+    delta.flagged += int(((flags[here] & (SCORE_BITS | RULE_BITS)) != 0).sum())
+    return delta
+
+
+def _candidates(unit: Unit, here: Any, flags: Any, lots: Any, options: MonitorOptions) -> list[Candidate]:
+    members = np.flatnonzero(here & (flags != 0))
+    if not len(members):
+        return []
+    ranks = unit.scored.ranks
+    made = []
+    for i in preselect(flags[members], ranks[members], lots[members], options.cases):
+        record = int(members[i])
+        loaded = Loaded(batch=unit.batch, scored=unit.scored, baseline=unit.baseline, record=record)
+        made.append(
+            Candidate(
+                id=case_id(unit.batch.model, printable(unit.batch.ids[record]), int(unit.batch.time_ns[record])),
+                flags=int(flags[record]),
+                rank=rank_of(int(flags[record]), float(ranks[record])),
+                audit_rank=float(lots[record]),
+                load=lambda loaded=loaded: loaded,  # type: ignore[misc]  # the default binds this turn's value
+            )
+        )
+    return made
+
+
+def _ensure_versions(connection: sa.Connection, units: list[Unit]) -> dict[tuple[str, str], int]:
+    """Row ids of the versions; new ones are added, and the times seen of all are stretched."""
+    v = t.versions.c
+    spans: dict[tuple[str, str], tuple[str, int, int]] = {}
+    for unit in units:
+        b = unit.batch
+        first, last = int(b.time_ns.min()), int(b.time_ns.max())
+        digest, low, high = spans.get((b.model, b.version), (b.digest, first, last))
+        spans[b.model, b.version] = (max(digest, b.digest), min(low, first), max(high, last))
+    known = {(r.model, r.version): r for r in connection.execute(sa.select(t.versions))}
+    ids: dict[tuple[str, str], int] = {}
+    for (model, version), (digest, low, high) in sorted(spans.items()):
+        row = known.get((model, version))
+        if row is None:
+            values = {"model": model, "version": version, "digest": digest, "first_ns": low, "last_ns": high}
+            ids[model, version] = connection.execute(t.versions.insert().values(**values).returning(v.id)).scalar_one()
+        else:
+            ids[model, version] = row.id
+            if low < row.first_ns or high > row.last_ns:
+                values = {"first_ns": min(low, row.first_ns), "last_ns": max(high, row.last_ns)}
+                connection.execute(t.versions.update().where(v.id == row.id).values(**values))
+    return ids
+
+
+def _watermark(connection: sa.Connection) -> int:
+    newest = connection.scalar(sa.select(sa.func.max(t.offsets.c.event_ns)))
+    return int(newest or 0)
+
+
+def _write_events(connection: sa.Connection, events: list[tuple[Place, Event]]) -> None:
+    rows = [
+        {
+            "source": place.source,
+            "sequence": place.sequence + 1,
+            "time_ns": event.time_ns,
+            "kind": event.kind[:48],
+            "model": event.model[:64],
+            "version": event.version[:64],
+            "detail": event.detail,
+        }
+        for place, event in events
+    ]
+    if rows:
+        connection.execute(t.events.insert(), rows)
+
+
+def _write_poisons(connection: sa.Connection, poisons: list[Poison]) -> None:
+    rows = {
+        (p.place.source, p.place.segment, p.place.sequence + 1, p.item): {"reason": p.reason, "detail": p.detail}
+        for p in poisons
+    }
+    names = ("source", "segment", "sequence", "item")
+    if rows:
+        connection.execute(t.dead_letters.insert(), [dict(zip(names, k, strict=True)) | v for k, v in rows.items()])
+
+
+def _count_ingested(connection: sa.Connection, units: list[Unit]) -> None:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for unit in units:
+        for piece in unit.batch.pieces:
+            counts[piece.place.source, unit.batch.model, unit.batch.version] += len(piece.items)
+    a = t.accounting.c
+    for (source, model, version), count in sorted(counts.items()):
+        where = sa.and_(a.source == source, a.model == model, a.version == version)
+        changed = connection.execute(t.accounting.update().where(where).values(ingested=a.ingested + count))
+        if changed.rowcount == 0:
+            zeros = dict.fromkeys(("requests", "captured", "sampled_out", "lost", "corrupt"), 0)
+            key = {"source": source, "model": model, "version": version, "dropped": {}, "final": False}
+            connection.execute(t.accounting.insert().values(**key, **zeros, ingested=count))
+
+
+def _write_cursors(connection: sa.Connection, ends: Mapping[str, Cursor]) -> None:
+    o = t.offsets.c
+    for source, end in ends.items():
+        values = {"segment": end.segment, "offset": end.offset, "sequence": end.sequence, "event_ns": end.event_ns}
+        if connection.execute(t.offsets.update().where(o.source == source).values(**values)).rowcount == 0:
+            connection.execute(t.offsets.insert().values(source=source, finalised=False, **values))
+
+
+def _poison(place: Place, item: int, reason: str, error: Exception) -> Poison:
+    return Poison(place=place, item=item, reason=reason, detail=f"{type(error).__name__}: {error}"[:500])

@@ -1,0 +1,283 @@
+"""Feedback meets its records, in either order, and decides who was right.
+
+`settle` is a function of the records and the feedback that the database holds for an id: it works out what label,
+correctness and reasons the record should have, and moves windows and cases by the difference to what is stored. So it
+may run as often as one likes, and the order of arrival leaves no trace.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+import xxhash
+
+from export.contracts.cases import CaseState
+from export.contracts.scores import ScoreName
+from monitoring import schema as t
+from monitoring.baseline import Baseline
+from monitoring.baselines import Baselines
+from monitoring.cases import AUDIT_BIT, FEEDBACK_BIT, Candidate, InputState, Loaded, admit, rank_of, to_json
+from monitoring.keys import audit_ranks, case_id, printable, record_hash
+from monitoring.options import MonitorOptions
+from monitoring.records.record import Feedback
+from monitoring.scores import RANK_TIE
+from monitoring.window_rows import WindowDelta, WindowKey, add_to_window, window_start
+from monitoring.windows import WindowStats
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What one piece of feedback says of one record.
+
+    Attributes:
+        classes: True class of each row, or None where the label is none of the model's classes or does not fit.
+        correct: Rows that were answered right, or None when that cannot be told.
+        negative: Whether this makes the record a failure.
+    """
+
+    classes: tuple[int, ...] | None
+    correct: int | None
+    negative: bool
+
+
+def add_feedback(connection: sa.Connection, items: Iterable[Feedback]) -> set[int]:
+    """Store feedback; the same item again changes nothing. Returns the id hashes it is about."""
+    rows = {row["uid"]: row for row in map(_feedback_row, items)}
+    if not rows:
+        return set()
+    f = t.feedback.c
+    present: set[int] = set()
+    for chunk in _chunked(list(rows), 500):
+        present.update(connection.scalars(sa.select(f.uid).where(f.uid.in_(chunk))))
+    fresh = [row for uid, row in rows.items() if uid not in present]
+    if fresh:
+        connection.execute(t.feedback.insert(), fresh)
+    return {row["id_hash"] for row in rows.values()}
+
+
+def waiting_for(connection: sa.Connection, id_hashes: list[int]) -> set[int]:
+    """Those of `id_hashes` about which feedback came before its record."""
+    f = t.feedback.c
+    if connection.scalar(sa.select(f.id).where(f.joined.is_(False)).limit(1)) is None:
+        return set()
+    found: set[int] = set()
+    for chunk in _chunked(id_hashes, 500):
+        found.update(connection.scalars(sa.select(f.id_hash).where(f.id_hash.in_(chunk))))
+    return found
+
+
+def judge(item: Row, record: Row, baseline: Baseline, value_error_factor: float) -> Verdict:
+    """What a row of `feedback` says of a row of `records`.
+
+    A `score` of zero or below is a complaint (thumbs are -1 and 1, or 0 and 1). A label is a class name, or a class
+    index where no class has that name.
+    """
+    complaint = item["score"] is not None and item["score"] <= 0
+    label = None if item["label"] is None else json.loads(item["label"])
+    given = item["labels"] if item["labels"] is not None else ([] if label is None else [label])
+    if not given:
+        return Verdict(classes=None, correct=None, negative=complaint)
+    predicted = record["predicted_rows"] or [record["predicted"]]
+    classes = [_class_index(value, baseline) for value in given]
+    comparable = len(given) == len(predicted) and None not in classes and None not in predicted
+    if comparable:
+        correct = sum(a == b for a, b in zip(classes, predicted, strict=True))
+        known = tuple(c for c in classes if c is not None)
+        return Verdict(classes=known, correct=correct, negative=complaint or correct < len(known))
+    return Verdict(
+        classes=None, correct=None, negative=complaint or _misses(label, record, baseline, value_error_factor)
+    )
+
+
+class Settler:
+    """Joins feedback and records within one transaction.
+
+    Args:
+        load: Fetches a record (a row of `records` with its model and version) from the log.
+    """
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        baselines: Baselines,
+        options: MonitorOptions,
+        load: Callable[[Row], Loaded | None],
+    ) -> None:
+        self._connection = connection
+        self._baselines = baselines
+        self._options = options
+        self._load = load
+        self._deltas: dict[WindowKey, WindowDelta] = {}
+        self._candidates: dict[tuple[str, str, int], list[Candidate]] = {}
+        self._updates: list[tuple[str, dict[str, Any]]] = []
+
+    def settle(self, id_hashes: set[int]) -> None:
+        """Bring records, windows and cases in line with the feedback about these ids."""
+        for chunk in _chunked(sorted(id_hashes), 400):
+            self._settle_chunk(chunk)
+        for key in sorted(self._deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
+            add_to_window(self._connection, key, self._options.window_s, self._deltas[key])
+        for (model, version, start_s), candidates in sorted(self._candidates.items()):
+            admit(self._connection, model, version, start_s, candidates, self._options.cases)
+        for identity, values in self._updates:
+            self._connection.execute(t.cases.update().where(t.cases.c.id == identity).values(**values))
+
+    def _settle_chunk(self, hashes: list[int]) -> None:
+        r, v, f = t.records.c, t.versions.c, t.feedback.c
+        query = sa.select(t.records, v.model, v.version).join(t.versions, r.version_id == v.id)
+        found = self._connection.execute(query.where(r.id_hash.in_(hashes)).order_by(r.seq))
+        records: list[Row] = [dict(row) for row in found.mappings()]
+        about = sa.select(t.feedback).where(f.id_hash.in_(hashes)).order_by(f.time_ns, f.uid)
+        items: dict[tuple[str, str], list[Row]] = {}
+        for item in self._connection.execute(about).mappings():
+            items.setdefault((item["model"], item["record_id"]), []).append(dict(item))
+        joined: set[int] = set()
+        for record in records:
+            said = items.get((record["model"], record["record_id"]), [])
+            if said:
+                self._settle_record(record, said)
+                joined.update(item["id"] for item in said if not item["joined"])
+        for chunk in _chunked(sorted(joined), 500):
+            self._connection.execute(t.feedback.update().where(f.id.in_(chunk)).values(joined=True))
+
+    def _settle_record(self, record: Row, items: list[Row]) -> None:
+        baseline = self._baselines.get(record["model"], record["version"])
+        factor = self._options.cases.value_error_factor
+        verdicts = [judge(item, record, baseline, factor) for item in items]
+        labelled = [(i, x) for i, x in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"]]
+        label, truth = None, None
+        if labelled:  # the newest label holds
+            item, truth = labelled[-1]
+            label = item["label"] if item["label"] is not None else to_json(item["labels"])
+        flags = record["flags"] | (FEEDBACK_BIT if any(x.negative for x in verdicts) else 0)
+        correct = None if truth is None else truth.correct
+        if (label, correct, flags) != (record["label"], record["correct_rows"], record["flags"]):
+            self._move_window(record, truth, baseline)
+            values = {"label": label, "correct_rows": correct, "flags": flags}
+            self._connection.execute(t.records.update().where(t.records.c.seq == record["seq"]).values(**values))
+        comments = [item["comment"] for item in items if item["comment"]]
+        self._update_case(record, flags, label, correct, comments[-1] if comments else None)
+
+    def _move_window(self, record: Row, truth: Verdict | None, baseline: Baseline) -> None:
+        """Add the new label's counts to the record's window and take the old one's away."""
+        before = None
+        if record["correct_rows"] is not None:
+            old = json.loads(record["label"])
+            stored = {"label": None, "labels": old if isinstance(old, list) else [old], "score": None}
+            before = judge(stored, record, baseline, 0.0)
+        start = window_start(record["time_ns"], self._options.window_s)
+        key = WindowKey(record["version_id"], record["variant"], start)
+        delta = self._deltas.setdefault(key, WindowDelta(stats=WindowStats.empty(baseline)))
+        for verdict, sign in ((before, -1), (truth, 1)):
+            if verdict is None or verdict.correct is None or verdict.classes is None:
+                continue
+            rows = len(verdict.classes)
+            delta.labelled += sign * rows
+            delta.correct += sign * verdict.correct
+            if record["flags"] & AUDIT_BIT:
+                delta.audit_labelled += sign * rows
+                delta.audit_correct += sign * verdict.correct
+            if len(delta.stats.labels):
+                np.add.at(delta.stats.labels, list(verdict.classes), sign)
+
+    def _update_case(
+        self, record: Row, flags: int, label: str | None, correct: int | None, comment: str | None
+    ) -> None:
+        identity = case_id(record["model"], record["record_id"], record["time_ns"])
+        right = None if correct is None else correct == len(record["predicted_rows"] or [0])
+        values = {"flags": flags, "label": label, "correct": right, "comment": comment}
+        state = CaseState.LABELLED if label is not None else CaseState.OPEN
+        # Only these two follow feedback; what a reviewer decided stands.
+        follow = sa.case((t.cases.c.state.in_([CaseState.OPEN, CaseState.LABELLED]), state), else_=t.cases.c.state)
+        self._updates.append((identity, values | {"state": follow}))
+        if flags & FEEDBACK_BIT:
+            start = window_start(record["time_ns"], self._options.window_s)
+            where = (record["model"], record["version"], start)
+            self._candidates.setdefault(where, []).append(self._candidate(identity, record, flags))
+
+    def _candidate(self, identity: str, record: Row, flags: int) -> Candidate:
+        p, sure = record["p_wrong"], record["confidence"]
+        lot = audit_ranks(np.array([record["id_hash"]]), np.array([record["time_ns"]]))[0]
+        return Candidate(
+            id=identity,
+            flags=flags,
+            rank=rank_of(flags, 0.0 if p is None else p + RANK_TIE * (1.0 - sure)),
+            audit_rank=float(lot),
+            load=lambda: self._load(record),
+            known=lambda: self._known(record, flags),
+        )
+
+    def _known(self, record: Row, flags: int) -> dict[str, Any]:
+        names = self._baselines.get(record["model"], record["version"]).class_names
+        predicted = record["predicted"]
+        same = ("id_hash", "record_id", "model", "version", "variant", "time_ns", "p_wrong", "confidence", "predicted")
+        scores = {ScoreName.P_WRONG.value: record["p_wrong"], ScoreName.MSP.value: record["confidence"]}
+        chance = self._options.cases.audit_rate * record["probability"] if flags & AUDIT_BIT else None
+        return {name: record[name] for name in same} | {
+            "predicted_label": names[predicted] if predicted is not None and predicted < len(names) else None,
+            "scores": {name: value for name, value in scores.items() if value is not None},
+            "probabilities": None,
+            "outcome": record["outcome"],
+            "error": None,
+            "rows": record["rows"],
+            "row": record["worst_row"],
+            "inclusion_probability": chance,
+            "timing_us": {},
+            "params": None,
+            "trace_id": None,
+            "tags": None,
+            "source": record["source"],
+            "input_state": InputState.GONE.value,
+        }
+
+
+def _feedback_row(item: Feedback) -> dict[str, Any]:
+    label = None if item.label is None else to_json(item.label)
+    labels = None if item.labels is None else list(item.labels)
+    whole = to_json(
+        [item.model, item.record_id, item.time_ns, item.label, labels, item.score, item.comment, item.source]
+    )
+    uid = np.array([xxhash.xxh64_intdigest(whole.encode("utf-8", "surrogatepass"))], dtype=np.uint64)
+    return {
+        "uid": int(uid.view(np.int64)[0]),
+        "id_hash": record_hash(item.model, item.record_id),
+        "model": item.model,
+        "record_id": printable(item.record_id),
+        "time_ns": item.time_ns,
+        "label": None if label is None else printable(label),
+        "labels": labels,
+        "score": item.score,
+        "comment": None if item.comment is None else printable(item.comment),
+        "author": None if item.source is None else printable(item.source),
+        "joined": False,
+    }
+
+
+def _class_index(label: object, baseline: Baseline) -> int | None:
+    if isinstance(label, bool) or label is None:
+        return None
+    text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+    if text in baseline.class_names:
+        return baseline.class_names.index(text)
+    if text.isascii() and text.isdigit() and int(text) < baseline.classes:
+        return int(text)
+    return None
+
+
+def _misses(label: object, record: Row, baseline: Baseline, factor: float) -> bool:
+    """Whether a regression's answer is too far from a numeric label."""
+    error = None if baseline.profile is None else baseline.profile.value_error
+    if error is None or record["value"] is None or isinstance(label, bool) or not isinstance(label, int | float):
+        return False
+    return abs(float(label) - float(record["value"])) > factor * error
+
+
+def _chunked(items: list[int], size: int) -> list[list[int]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
