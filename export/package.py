@@ -191,7 +191,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     for path, entry in named.items():
         if path not in found:
             raise AdmissionRefused(f"file '{path}' is missing")
-        digest, size = _digest_of(folder.joinpath(*path.split("/")))
+        digest, size = _digest_of(folder, path)
         if size != entry.size_bytes:
             raise AdmissionRefused(f"file '{path}' has {size} bytes, the manifest says {entry.size_bytes}")
         if digest != entry.sha256:
@@ -259,7 +259,7 @@ def copy_package(source: Package, folder: Path) -> None:
     for path in (MANIFEST_FILE, *(f.path for f in source.manifest.files)):
         target = folder.joinpath(*path.split("/"))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _open_regular(source.dir.joinpath(*path.split("/"))) as read, target.open("xb") as write:
+        with open_beneath(source.dir, path) as read, target.open("xb") as write:
             shutil.copyfileobj(read, write, 1 << 20)
 
 
@@ -311,7 +311,7 @@ def _golden_arrays(golden: Golden) -> dict[str, Array]:
 
 
 def _describe(folder: Path, path: str, role: FileRole) -> PackageFile:
-    digest, size = _digest_of(folder / path)
+    digest, size = _digest_of(folder, path)
     return PackageFile(path=path, role=role, sha256=digest, size_bytes=size)
 
 
@@ -326,27 +326,37 @@ def _walk(folder: Path) -> Iterator[str]:
             yield entry.name
 
 
-def _digest_of(path: Path) -> tuple[str, int]:
+def _digest_of(folder: Path, path: str) -> tuple[str, int]:
     """SHA-256 and size of a regular file."""
-    with _open_regular(path) as file:
+    with open_beneath(folder, path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
 
 
-def _open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file that has one name, without following a link.
+def open_beneath(folder: Path, path: str) -> io.BufferedReader:
+    """Open a regular file below `folder` that has one name, following no link on the way.
 
     Raises:
-        AdmissionRefused: a link, a device, a pipe, or not readable.
+        AdmissionRefused: not a plain relative path, a link, a device, a pipe, or not readable.
     """
+    if not is_safe_path(path):
+        raise AdmissionRefused("a file path is not a plain relative path")
+    *parents, name = path.split("/")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        for parent in parents:
+            inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
     except OSError as error:
-        raise AdmissionRefused(f"file '{path.name[:80]}' cannot be opened: {error.strerror}") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise AdmissionRefused(f"file '{path[:80]}' cannot be opened: {error.strerror}") from None
+    finally:
         os.close(descriptor)
-        raise AdmissionRefused(f"file '{path.name[:80]}' is not a regular file with one name")
-    return io.BufferedReader(io.FileIO(descriptor, "rb"))
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(file)
+        raise AdmissionRefused(f"file '{path[:80]}' is not a regular file with one name")
+    return io.BufferedReader(io.FileIO(file, "rb"))
 
 
 def _public(error: Exception) -> str:
