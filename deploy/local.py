@@ -70,7 +70,7 @@ def children(settings: Settings, paths: StatePaths, frozen: Path) -> list[ChildS
         ChildSpec(
             role="monitor",
             argv=child_argv(frozen, "monitor"),
-            ready=lambda: answers(f"{where['console']}/api/health"),
+            ready=lambda: answers(f"{where['console']}/api/health/ready"),
             ready_timeout_s=READY_TIMEOUT_S,
         ),
     ]
@@ -79,7 +79,15 @@ def children(settings: Settings, paths: StatePaths, frozen: Path) -> list[ChildS
 def trainer(paths: StatePaths) -> ChildSpec:
     """Trains, exports, registers and promotes the demo model, then ends."""
     argv = (sys.executable, "-m", "deploy.demo.train", "--registry", str(paths.registry), "--out", str(paths.demo))
-    return ChildSpec(role="trainer", argv=argv, ready=lambda: False, ready_timeout_s=READY_TIMEOUT_S, once=True)
+    return ChildSpec(
+        role="trainer",
+        argv=argv,
+        ready=lambda: False,
+        ready_timeout_s=READY_TIMEOUT_S,
+        once=True,
+        # Beside two other processes that start, threads only wait for each other.
+        environment={"OMP_NUM_THREADS": "1"},
+    )
 
 
 def addresses(settings: Settings) -> dict[str, str]:

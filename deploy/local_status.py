@@ -31,7 +31,7 @@ class Status:
         running: A supervisor holds the state folder, or serving answers.
         healthy: Serving and the monitor are ready, and every champion answers.
         processes: How many processes belong to the run.
-        monitor: The body of `/api/health`; empty when it does not answer.
+        monitor: The body of `/api/health/ready`; empty when it does not answer.
     """
 
     running: bool
@@ -55,7 +55,7 @@ def collect(invocation: Invocation) -> Status:
     live = probes.answers(where["inference"] + "/v2/health/live")
     ready = probes.answers(where["inference"] + "/v2/health/ready")
     versions = _versions(invocation, where["inference"]) if live else []
-    monitor_code, monitor_body = probes.get(where["console"] + "/api/health")
+    monitor_code, monitor_body = probes.get(where["console"] + "/api/health/ready")
     members = processes.members(run.run_id) if run else []
     champions_answer = all(v.state == "READY" for v in versions if v.champion)
     return Status(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.errors import Missing, Refused, UsageError
+from deploy.errors import Missing, UsageError
 from export.contracts import codec
 from export.contracts.manifest import Task, TaskKind
 from export.contracts.signature import OutputRole, Signature
@@ -147,14 +147,12 @@ def admit_and_add(registry: Registry, folder: Path) -> Package:
     """Examine a package in a limited child process, then copy it into the registry.
 
     Raises:
-        Refused: it is not safe to load; the message says which rule it breaks.
-        PackageError: the registry refused.
+        AdmissionRefused: it is not safe to load; the message says which rule it breaks.
+        RegistryError: the registry refused.
     """
     from export.admission import admit
 
-    report = admit(folder)
-    if not report.accepted:
-        raise Refused(f"the package is not admitted: {report.reason}")
+    admit(folder)
     return registry.add(folder)
 
 

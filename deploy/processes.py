@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import psutil
 
 RUN_ID = "HARDCASE_RUN_ID"
+RUN_TEMP = "HARDCASE_RUN_TEMP"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -55,6 +56,21 @@ def port_is_free(host: str, port: int) -> bool:
                 return False
             raise
     return True
+
+
+def free_port() -> int:
+    """A port that nobody listens on, anywhere on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_range(first: int, end: int, *, step: int = 1000, needed: int = 16) -> int:
+    """The first of `first`, `first + step`, ... below `end` after which `needed` ports are free; `first` if none is."""
+    for start in range(first, end, step):
+        if all(port_is_free("", port) for port in range(start, start + needed)):
+            return start
+    return first
 
 
 def port_owner(port: int) -> PortOwner:

@@ -137,6 +137,8 @@ class ServingSettings(Section):
     """HTTP port of the Open Inference Protocol."""
     replicas: int = Field(default=1, ge=1, le=512)
     """Identical replicas behind HAProxy; each hosts every model of the pool."""
+    standalone: bool = False
+    """Serve from one process without Ray and HAProxy; `replicas` and `ray` do not matter then."""
     models: tuple[str, ...] = ()
     """Models that this pool hosts; empty hosts all that the registry has."""
     plan_poll_s: Seconds = 1.0
@@ -180,10 +182,22 @@ class RaySettings(Section):
 
     address: str | None = None
     """Address of an existing cluster; empty starts one on this machine and stops it again."""
-    num_cpus: int = Field(default=0, ge=0)
-    """CPUs that a local cluster may use; 0 takes all."""
-    object_store_bytes: Size = 100 << 20
-    """Object store of a local cluster. Inference does not use it; small is fine."""
+    replica_cpus: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Logical CPUs that Ray reserves for each replica."""
+    replica_gpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """GPUs that Ray reserves for each replica; a share such as 0.5 lets two replicas use one."""
+    drain_s: float = Field(default=1.0, ge=0, le=600)
+    """How long a stopping replica is held while HAProxy forgets it; a cluster of several machines needs about 30."""
+    haproxy_threads: int = Field(default=4, ge=1, le=64)
+    """Threads of HAProxy."""
+    haproxy_stats_port: int = Field(default=0, ge=0, le=65535)
+    """Port of HAProxy's statistics page; 0 takes a free one."""
+    haproxy_metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Port of HAProxy's own Prometheus metrics; 0 takes a free one."""
+    first_replica_port: int = Field(default=0, ge=0, le=64000)
+    """First of the thousand ports from which replicas take theirs; 0 looks for a free range."""
+    start_timeout_s: Seconds = 120.0
+    """Time in which the cluster and all replicas must be ready."""
     temp_root: str = Field(default="/tmp", max_length=60)
     """Folder in which a local cluster makes its own temporary folder. Short, because of the limit on socket paths."""
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ class ChildSpec:
         ready: Asks whether it answers; called every 0.1 s until it says yes.
         ready_timeout_s: After this without an answer the run is given up.
         once: It does one thing and ends; ending with status 0 is being ready.
+        environment: Variables to add.
     """
 
     role: str
@@ -48,6 +49,7 @@ class ChildSpec:
     ready: Callable[[], bool]
     ready_timeout_s: float
     once: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,12 @@ class Supervisor:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                env={**os.environ, processes.RUN_ID: self.run_id, "HARDCASE_RUN_TEMP": str(self.temporary)},
+                env={
+                    **os.environ,
+                    **spec.environment,
+                    processes.RUN_ID: self.run_id,
+                    processes.RUN_TEMP: str(self.temporary),
+                },
             )
         return _Child(spec=spec, process=process, tail=tail)
 

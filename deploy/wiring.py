@@ -29,7 +29,7 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
     return _fill(
         ServingOptions,
         settings.serving,
-        leave_out=("host", "port", "replicas"),
+        leave_out=("host", "port", "replicas", "standalone"),
         registry=str(paths.registry),
         records=str(paths.records),
         capture=capture,

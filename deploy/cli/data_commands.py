@@ -40,20 +40,20 @@ def records_tail(
 @records_app.command("export")
 def records_export(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Argument(help="File to write: .parquet or .jsonl.")],
+    out: Annotated[Path, typer.Argument(help="A .jsonl file, or a folder for Parquet files.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Write all records, tensors included, to one Parquet (zstd) or JSON Lines file.
+    """Write all records, tensors included: a JSON Lines file, or a folder of Parquet files (zstd) by model and version.
 
-    Example: hardcase records export records.parquet
+    Example: hardcase records export exported/
     """
     from deploy.records import export_records
 
-    count = export_records(invocation_of(ctx).paths.records, out)
+    rows = export_records(invocation_of(ctx).paths.records, out)
     if as_json:
-        print_json({"records": count, "path": str(out)})
+        print_json(rows)
     else:
-        console().print(f"{count} records → {out}")
+        print_table(("file", "rows"), rows.items(), empty="There are no records yet.")
 
 
 @records_app.command("verify")

@@ -1,0 +1,33 @@
+"""The monitor process: the cycle and the console with its API, in the foreground until a signal."""
+
+from __future__ import annotations
+
+from deploy import processes
+from deploy.cli.context import Invocation
+from deploy.errors import CommandError
+from deploy.serving_process import configure_logging, read_targets
+from deploy.supervisor import PortNeed, check_port
+from deploy.wiring import RegistryCatalogue, monitor_options
+
+
+def run_monitor(invocation: Invocation, *, supervised: bool) -> None:
+    """Ingest, score and show until SIGINT or SIGTERM.
+
+    Raises:
+        AlreadyRunning: the port is taken.
+        CommandError: the host may not be bound without a token.
+    """
+    configure_logging(invocation.settings.log.level)
+    if supervised:
+        processes.end_with_parent()
+    settings, paths = invocation.settings, invocation.paths.make()
+    check_port(PortNeed(host=settings.monitor.host, port=settings.monitor.port, setting="monitor.port"))
+
+    from monitoring.server import serve_monitor
+
+    try:
+        serve_monitor(
+            monitor_options(settings, paths), RegistryCatalogue(invocation.registry), lambda: read_targets(paths)
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from None

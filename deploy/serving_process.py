@@ -1,0 +1,164 @@
+"""The serving process: Ray Serve behind HAProxy, or one process without Ray; in the foreground until a signal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy import processes
+from deploy.cli.context import Invocation, console
+from deploy.errors import AlreadyRunning, CommandError
+from deploy.paths import StatePaths
+from deploy.run_state import write_atomically
+from deploy.settings import RaySettings
+from deploy.supervisor import PortNeed, check_port
+from deploy.wiring import serving_options
+
+TARGETS_INTERVAL_S = 1.0
+_log = logging.getLogger("hardcase.serving")
+
+
+def run_standalone(invocation: Invocation, *, supervised: bool) -> None:
+    """Serve from this process until a signal.
+
+    Raises:
+        AlreadyRunning: the port is taken.
+        CommandError: the host may not be bound without a credential.
+    """
+    from serving.standalone import Listening, serve
+
+    _begin(invocation, supervised=supervised)
+    settings, paths = invocation.settings.serving, invocation.paths.make()
+    check_port(PortNeed(host=settings.host, port=settings.port, setting="serving.port"))
+
+    def ready(listening: Listening) -> None:
+        write_targets(paths, [(listening.host, listening.port)])
+        console().print(f"serving without Ray on {listening.url}/v2")
+
+    serve(serving_options(invocation.settings, paths), settings.host, settings.port, on_ready=ready)
+
+
+def run_ray(invocation: Invocation, *, supervised: bool) -> None:
+    """Serve through Ray until a signal, keep the list of replicas for Prometheus, and end all that Ray started.
+
+    Raises:
+        AlreadyRunning: the port is taken.
+    """
+    if invocation.settings.serving.standalone:
+        run_standalone(invocation, supervised=supervised)
+        return
+    _begin(invocation, supervised=supervised)
+    settings, paths = invocation.settings, invocation.paths.make()
+    check_port(PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port"))
+    temporary = _temporary(Path(settings.ray.temp_root))
+    run_id = os.environ.setdefault(processes.RUN_ID, secrets.token_hex(8))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+    # Ray and Serve read these when they are imported, here and in every process that they start.
+    for name, value in _ray_environment(settings.ray, temporary).items():
+        os.environ.setdefault(name, value)
+    from serving import deployment
+
+    try:
+        deployment.start(
+            serving_options(settings, paths),
+            host=settings.serving.host,
+            port=settings.serving.port,
+            replicas=settings.serving.replicas,
+            cpus=settings.ray.replica_cpus,
+            gpus=settings.ray.replica_gpus,
+            drain_s=settings.ray.drain_s,
+            ray_address=settings.ray.address,
+            ray_folder=temporary,
+            timeout_s=settings.ray.start_timeout_s,
+        )
+        console().print(f"serving through Ray on http://{settings.serving.host}:{settings.serving.port}/v2")
+        _publish_targets(paths, stop)
+    finally:
+        try:
+            deployment.stop()
+        finally:
+            if not supervised:
+                processes.end_all(run_id, grace_s=3.0)
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish_targets(paths: StatePaths, stop: threading.Event) -> None:
+    from serving import deployment
+
+    known: list[tuple[str, int]] | None = None
+    while not stop.wait(TARGETS_INTERVAL_S):
+        try:
+            targets = sorted((t.host, t.port) for t in deployment.replica_targets())
+        except Exception as error:  # Ray's own errors share no base; its controller may be restarting
+            _log.warning("replicas cannot be listed: %s", type(error).__name__)
+            continue
+        if targets != known:
+            write_targets(paths, targets)
+            known = targets
+
+
+def write_targets(paths: StatePaths, targets: Sequence[tuple[str, int]]) -> None:
+    """Publish the replicas' own addresses for the monitor's `/sd/prometheus`."""
+    write_atomically(paths.replicas_file, json.dumps([f"{host}:{port}" for host, port in targets]))
+
+
+def read_targets(paths: StatePaths) -> list[str]:
+    """`host:port` of every replica; empty while nothing serves."""
+    try:
+        found = json.loads(paths.replicas_file.read_text())
+    except (OSError, ValueError):
+        return []
+    return [str(target) for target in found]
+
+
+def _ray_environment(settings: RaySettings, folder: Path) -> dict[str, str]:
+    from serving.ray_environment import RayPorts, ray_environment
+
+    ports = RayPorts(
+        haproxy_stats=settings.haproxy_stats_port or processes.free_port(),
+        haproxy_metrics=settings.haproxy_metrics_port or processes.free_port(),
+        first_replica_http=settings.first_replica_port or processes.free_range(30_000, 40_000),
+        first_replica_grpc=processes.free_range(40_000, 50_000),
+    )
+    return ray_environment(folder, ports=ports, drain_s=settings.drain_s, haproxy_threads=settings.haproxy_threads)
+
+
+def _begin(invocation: Invocation, *, supervised: bool) -> None:
+    configure_logging(invocation.settings.log.level)
+    if supervised:
+        processes.end_with_parent()
+    else:
+        processes.adopt_orphans()
+    settings = invocation.settings.serving
+    from serving.auth import UnsafeBind, require_safe_bind
+
+    try:
+        require_safe_bind(settings.host, serving_options(invocation.settings, invocation.paths).auth)
+    except UnsafeBind as error:
+        raise CommandError(error.message, "set serving.auth.keys, or serving.host to 127.0.0.1") from None
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error: time, level, logger, message."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+
+
+def _temporary(root: Path) -> Path:
+    given = os.environ.get(processes.RUN_TEMP)
+    folder = Path(given) if given else root / f"hc-{secrets.token_hex(4)}"
+    if not given and folder.exists():
+        raise AlreadyRunning(f"{folder} exists already")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
