@@ -1,0 +1,86 @@
+"""The monitor's FastAPI application: JSON API, console pages, metrics and service discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Depends, FastAPI
+
+from monitoring.api import errors, files, routes
+from monitoring.api.options import ConsoleOptions, MonitorView, Targets
+from monitoring.api.security import Guard, Sessions
+from monitoring.api.views import View
+from monitoring.catalogue import Catalogue
+from monitoring.console.pages import error_page, page_router
+from monitoring.reports import ReportService
+from monitoring.store import Store
+
+DESCRIPTION = """What Hardcase's monitor knows: models, windows, drift signals, failure cases, records, reports.
+
+Errors are `{"error": text}`. Times are RFC 3339 in UTC. Undefined values are null, never zero."""
+
+
+def build_console(
+    store: Store,
+    catalogue: Catalogue,
+    monitor: MonitorView,
+    targets: Targets,
+    options: ConsoleOptions,
+    *,
+    reports: ReportService,
+    metrics: Any = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> FastAPI:
+    """Put the application together.
+
+    Args:
+        store: The monitor's database; the application only reads it.
+        catalogue: Packages and plans.
+        monitor: How the loop is doing.
+        targets: What Prometheus scrapes.
+        options: Where it is bound and who may ask.
+        reports: The report service; its life is the caller's affair.
+        metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
+        clock: For "5 minutes ago" on the pages.
+
+    Raises:
+        ValueError: the options would open the console to a network without a token.
+    """
+    from prometheus_client import CollectorRegistry
+
+    options.check()
+    view = View(store=store, catalogue=catalogue)
+    sessions = Sessions(options)
+    app = FastAPI(
+        title="Hardcase monitor",
+        version="1",
+        description=DESCRIPTION,
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        dependencies=[Depends(routes.refuse_unknown_query)],
+        responses=routes.PROBLEMS,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.include_router(routes.health_router(monitor, targets, options))
+    app.include_router(routes.model_router(view))
+    app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
+    app.include_router(routes.case_router(view))
+    app.include_router(routes.report_router(view, reports))
+    app.include_router(page_router(view, monitor, reports, options, sessions, clock))
+    errors.install(app, error_page)
+    app.add_middleware(Guard, options=options, sessions=sessions)
+    _describe_errors(app)
+    return app
+
+
+def _describe_errors(app: FastAPI) -> None:
+    """FastAPI documents a 422 of its own shape for every operation; ours is 400 with an `ErrorBody`."""
+    document = app.openapi()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

@@ -1,0 +1,195 @@
+"""The JSON operations: one short function each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from export.contracts.errors import InvalidRequest, NotFound
+from monitoring.api import models as m
+from monitoring.api import views
+from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
+from monitoring.api.views import View
+from monitoring.report_shelf import ReportRequest
+from monitoring.reports import ReportService
+
+Model = Annotated[m.Name, Path(description="Name of the model.")]
+CaseId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of the case: 16 hex digits.")]
+RecordId = Annotated[str, Path(min_length=1, max_length=128, description="Id of the record, as the client gave it.")]
+ReportId = Annotated[str, Path(pattern="^[0-9a-f]{20}$", description="Id of the report: 20 hex digits.")]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": m.ErrorBody, "description": "A parameter is unknown or wrong; the text names it."},
+    401: {"model": m.ErrorBody, "description": "A token is configured and was not shown."},
+    404: {"model": m.ErrorBody, "description": "What the address names does not exist."},
+}
+START_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    403: {"model": m.ErrorBody, "description": "The request comes from another site's page."},
+    413: {"model": m.ErrorBody, "description": "The body has no stated length, or is too large."},
+    503: {"model": m.ErrorBody, "description": "Too many reports wait; Retry-After says when to ask again."},
+}
+
+
+def refuse_unknown_query(request: Request) -> None:
+    """Refuse a query parameter that the operation does not have, or that is given twice.
+
+    Raises:
+        InvalidRequest: names the parameter.
+    """
+    schema = request.app.openapi()["paths"].get(request.scope["route"].path, {}).get(request.method.lower())
+    if schema is None:
+        return
+    allowed = [p["name"] for p in schema.get("parameters", ()) if p["in"] == "query"]
+    for name in request.query_params:
+        if name not in allowed:
+            known = f"this address knows {', '.join(allowed)}" if allowed else "this address knows none"
+            raise InvalidRequest(f"query parameter '{name[:64]}' is unknown: {known}")
+        if len(request.query_params.getlist(name)) > 1:
+            raise InvalidRequest(f"query parameter '{name}' is given more than once")
+
+
+def readiness(health: IngestHealth, options: ConsoleOptions) -> m.Health:
+    """Readiness in words: a loop that hangs, fails, or falls behind."""
+    reasons = []
+    if health.error is not None:
+        reasons.append(health.error)
+    if health.heartbeat_age_s is None:
+        reasons.append("the monitor has not finished a first cycle")
+    elif health.heartbeat_age_s > options.ready_lag_s:
+        reasons.append(f"the monitor's loop has not come round for {health.heartbeat_age_s:.0f} s")
+    if health.lag_s > options.ready_lag_s:
+        reasons.append(f"the monitor is {health.lag_s:.0f} s behind the record log")
+    return m.Health(
+        ready=not reasons,
+        reasons=reasons,
+        heartbeat_age_s=health.heartbeat_age_s,
+        lag_s=health.lag_s,
+        lag_bytes=health.lag_bytes,
+        records=health.records,
+    )
+
+
+def health_router(monitor: MonitorView, targets: Targets, options: ConsoleOptions) -> APIRouter:
+    """Health and service discovery."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/api/health")
+    def health() -> m.Health:
+        """Liveness, readiness and ingest lag. Always 200 while the process lives."""
+        return readiness(monitor.health(), options)
+
+    @router.get("/api/health/live")
+    def live() -> dict[str, bool]:
+        """200 while the process lives. Needs no token."""
+        return {"live": True}
+
+    @router.get("/api/health/ready", responses={503: {"model": m.Health, "description": "Not ready; says why."}})
+    def ready(response: Response) -> m.Health:
+        """200 when ready, 503 when not."""
+        answer = readiness(monitor.health(), options)
+        response.status_code = 200 if answer.ready else 503
+        return answer
+
+    @router.get("/sd/prometheus", tags=["metrics"])
+    def prometheus_targets() -> list[m.TargetGroup]:
+        """Prometheus HTTP service discovery: every serving replica and the monitor itself."""
+        return [m.TargetGroup(targets=[t], labels={"__metrics_path__": "/metrics"}) for t in targets()]
+
+    return router
+
+
+def model_router(view: View) -> APIRouter:
+    """Models, windows, drift."""
+    router = APIRouter(tags=["models"])
+
+    @router.get("/api/models")
+    def models() -> m.Models:
+        """All models with plan, versions and how they did over the newest windows."""
+        return m.Models(models=[view.summary(name) for name in view.models()])
+
+    @router.get("/api/models/{model}")
+    def model_summary(model: Model) -> m.ModelSummary:
+        """One model."""
+        return view.summary(view.known(model))
+
+    @router.get("/api/models/{model}/windows")
+    def windows(model: Model, query: Annotated[m.WindowQuery, Query()]) -> m.Windows:
+        """Windows, oldest first; the newest `limit` of the range."""
+        return m.Windows(model=view.known(model, query.version), windows=view.windows(model, query))
+
+    @router.get("/api/models/{model}/drift")
+    def drift(model: Model, query: Annotated[m.DriftQuery, Query()]) -> m.Drift:
+        """Drift signals against the reference compiled at export."""
+        return m.Drift(model=view.known(model, query.version), signals=view.drift(model, query))
+
+    return router
+
+
+def case_router(view: View) -> APIRouter:
+    """Cases, records, accounting."""
+    router = APIRouter(tags=["cases"])
+
+    @router.get("/api/cases")
+    def cases(query: Annotated[m.CaseQuery, Query()]) -> m.Cases:
+        """A page of cases; give `next` as `cursor` for the page after it."""
+        page = view.store.cases(
+            model=query.model,
+            version=query.version,
+            reason=query.reason,
+            state=query.state,
+            correct=query.correct,
+            min_p_wrong=query.min_score,
+            from_ns=None if query.start is None else int(query.start.timestamp()) * 1_000_000_000,
+            to_ns=None if query.end is None else int(query.end.timestamp()) * 1_000_000_000,
+            order=query.order,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
+        return m.Cases(cases=[view.case(row) for row in page.cases], next=page.cursor)
+
+    @router.get("/api/cases/{case}")
+    def case_detail(case: CaseId) -> m.CaseDetail:
+        """A case with scores, probabilities, timings and feedback."""
+        return view.case_detail(case)
+
+    @router.get("/api/records/{record_id:path}")
+    def records(record_id: RecordId, model: Annotated[m.Name | None, Query()] = None) -> m.Records:
+        """What is known of a record: more than one when a client used an id again."""
+        found = view.store.records(record_id, model)
+        if not found:
+            raise NotFound("there is no record with this id, or it is older than the retention")
+        return m.Records(records=[view.record(row) for row in found])
+
+    @router.get("/api/accounting")
+    def accounting() -> m.Accounting:
+        """Conservation: captured + sampled out + dropped + lost = requests."""
+        return view.accounting()
+
+    return router
+
+
+def report_router(view: View, reports: ReportService) -> APIRouter:
+    """Drift reports."""
+    router = APIRouter(tags=["reports"])
+
+    @router.get("/api/reports")
+    def listed(query: Annotated[m.ReportQuery, Query()]) -> m.Reports:
+        """Reports, newest first."""
+        return m.Reports(reports=[views.report(r) for r in reports.newest(query.model, query.limit)])
+
+    @router.post("/api/reports", status_code=202, responses=START_PROBLEMS)
+    def start(asked: m.ReportStart) -> m.Report:
+        """Compare a window with the version's reference. The same window twice is the same report."""
+        if asked.start >= asked.end:
+            raise InvalidRequest("from: must be earlier than to")
+        view.known(asked.model, asked.version)
+        request = ReportRequest(model=asked.model, version=asked.version, start=asked.start, end=asked.end)
+        return views.report(reports.start(request))
+
+    @router.get("/api/reports/{report}")
+    def one(report: ReportId) -> m.Report:
+        """What became of a report, with the result of every column."""
+        return views.report(reports.get(report))
+
+    return router

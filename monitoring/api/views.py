@@ -1,0 +1,227 @@
+"""Store and catalogue rows as the API's answers. The console's pages are made of the same answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from export.contracts.cases import CaseState
+from export.contracts.errors import NotFound
+from export.contracts.manifest import Manifest
+from export.contracts.signature import InputSpec
+from monitoring.api import models as m
+from monitoring.catalogue import Catalogue
+from monitoring.images import is_picture
+from monitoring.queries import Totals, models_seen, totals, window_lines
+from monitoring.report_shelf import Report, ReportState
+from monitoring.rows import CaseRow, FeedbackRow, RecordRow, SignalRow, VersionRow
+from monitoring.store import Store
+
+OVERVIEW_WINDOWS = 1440  # newest windows of a model that the overview adds up: a day of minutes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What every answer is made of."""
+
+    store: Store
+    catalogue: Catalogue
+
+    def models(self) -> tuple[str, ...]:
+        """Registered models and models of the log, sorted."""
+        return tuple(sorted({*self.catalogue.models(), *(n for n in models_seen(self.store) if n)}))
+
+    def known(self, model: str, version: str | None = None) -> str:
+        """The model's name.
+
+        Raises:
+            NotFound: neither registered nor in the log.
+        """
+        if model not in self.models():
+            raise NotFound(f"there is no model '{model[:64]}'")
+        if version is not None:
+            seen = {v.version for v in self.store.versions(model)}
+            if version not in {*seen, *self.catalogue.versions(model)}:
+                raise NotFound(f"model '{model[:64]}' has no version '{version[:64]}'")
+        return model
+
+    def manifest(self, model: str, version: str) -> Manifest | None:
+        """The manifest of a version; None when the registry does not know it."""
+        return self.catalogue.manifest(model, version) if model in self.catalogue.models() else None
+
+    def summary(self, model: str) -> m.ModelSummary:
+        """A model, its plan, and how its versions did."""
+        plan = self.catalogue.plan(model) if model in self.catalogue.models() else None
+        seen = {v.version: v for v in self.store.versions(model)}
+        registered = self.catalogue.versions(model)
+        names = (*registered, *(v for v in seen if v not in registered))
+        sums = totals(window_lines(self.store, model, limit=OVERVIEW_WINDOWS))
+        cases: dict[str, Counter[CaseState]] = {}
+        for _, version, state, _, count in self.store.case_counts(model):
+            cases.setdefault(version, Counter())[CaseState(state)] += count
+        versions = [
+            self._version(model, name, seen.get(name), sums.get(name, Totals()), dict(cases.get(name, {})))
+            for name in names
+        ]
+        return m.ModelSummary(name=model, plan=None if plan is None else m.Plan.model_validate(plan), versions=versions)
+
+    def _version(
+        self, model: str, name: str, row: VersionRow | None, quality: Totals, cases: dict[CaseState, int]
+    ) -> m.Version:
+        manifest = self.manifest(model, name)
+        signals = self.store.latest_signals(model, name) if row is not None else ()
+        return m.Version(
+            version=name,
+            digest=row.digest if row is not None else None,
+            task=None if manifest is None else manifest.task.kind.value,
+            registered=manifest is not None,
+            first_at=None if row is None else m.from_ns(row.first_ns),
+            last_at=None if row is None else m.from_ns(row.last_ns),
+            quality=m.Quality.model_validate(quality),
+            signals_exceeded=sum(s.exceeded for s in signals),
+            signals=sum(s.value is not None for s in signals),
+            cases=cases,
+        )
+
+    def windows(self, model: str, query: m.WindowQuery) -> list[m.Window]:
+        """Windows of a model."""
+        lines = window_lines(
+            self.store,
+            model,
+            version=query.version,
+            variant=query.variant,
+            from_s=None if query.start is None else int(query.start.timestamp()),
+            to_s=None if query.end is None else int(query.end.timestamp()),
+            limit=query.limit,
+        )
+        return [
+            m.Window(
+                start=m.from_ns(line.start_s * 1_000_000_000),
+                accuracy=line.accuracy,
+                audit_accuracy=line.audit_accuracy,
+                **{n: getattr(line, n) for n in line.__slots__ if n in m.Window.model_fields},
+            )
+            for line in lines
+        ]
+
+    def drift(self, model: str, query: m.DriftQuery) -> list[m.Signal]:
+        """Signals of the newest window of each version, or of a range."""
+        rows: tuple[SignalRow, ...]
+        if query.start is None and query.end is None:
+            versions = [query.version] if query.version else [v.version for v in self.store.versions(model)]
+            latest = [s for v in versions for s in self.store.latest_signals(model, v, query.scope)]
+            rows = tuple(s for s in latest if query.exceeded in (None, s.exceeded))[: query.limit]
+        else:
+            rows = self.store.signals(
+                model,
+                version=query.version,
+                scope=query.scope,
+                from_s=None if query.start is None else int(query.start.timestamp()),
+                to_s=None if query.end is None else int(query.end.timestamp()),
+                exceeded=query.exceeded,
+                limit=query.limit,
+            )
+        return [signal(row) for row in rows]
+
+    def picture_of(self, model: str, version: str) -> InputSpec | None:
+        """The first input that can be drawn."""
+        manifest = self.manifest(model, version)
+        specs = manifest.signature.inputs if manifest is not None else ()
+        return next((spec for spec in specs if is_picture(spec)), None)
+
+    def case(self, row: CaseRow) -> m.Case:
+        """A case as listed."""
+        return m.Case.model_validate(self._case_fields(row))
+
+    def case_detail(self, identity: str) -> m.CaseDetail:
+        """A case with everything that is known.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = self.case_row(identity)
+        manifest = self.manifest(row.model, row.version)
+        tensors = [
+            m.Tensor.model_validate(
+                {
+                    "direction": t.direction,
+                    "name": t.name,
+                    "datatype": t.datatype,
+                    "shape": list(t.shape),
+                    "size_bytes": len(t.data),
+                }
+            )
+            for t in self.store.case_tensors(row.id)
+        ]
+        extra = {
+            "class_names": list(manifest.task.class_names) if manifest is not None else [],
+            "tensors": tensors,
+            "feedback": [feedback(f) for f in self.store.feedback(row.model, row.record_id)],
+        }
+        fields = ("scores", "probabilities", "timing_us", "params", "trace_id", "tags", "comment", "input_state")
+        return m.CaseDetail.model_validate(self._case_fields(row) | {n: getattr(row, n) for n in fields} | extra)
+
+    def case_row(self, identity: str) -> CaseRow:
+        """A case as stored.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = self.store.case(identity)
+        if row is None:
+            raise NotFound("there is no case with this id")
+        return row
+
+    def _case_fields(self, row: CaseRow) -> dict[str, object]:
+        kept = row.input_state == "kept"
+        drawable = kept and self.picture_of(row.model, row.version) is not None
+        same = (n for n in m.Case.model_fields if n not in ("time", "input", "picture"))
+        return {n: getattr(row, n) for n in same} | {
+            "time": m.from_ns(row.time_ns),
+            "input": f"/api/cases/{row.id}/input" if kept else None,
+            "picture": f"/api/cases/{row.id}/input.png" if drawable else None,
+        }
+
+    def record(self, row: RecordRow) -> m.Record:
+        """What is known of a record."""
+        same = (n for n in m.Record.model_fields if n not in ("time", "case", "feedback"))
+        return m.Record.model_validate(
+            {n: getattr(row, n) for n in same}
+            | {
+                "time": m.from_ns(row.time_ns),
+                "case": row.case_id if row.has_case else None,
+                "feedback": [feedback(f) for f in self.store.feedback(row.model, row.record_id)],
+            }
+        )
+
+    def accounting(self) -> m.Accounting:
+        """Conservation of every source."""
+        lines = [m.AccountingLine.model_validate(row) for row in self.store.accounting()]
+        return m.Accounting(
+            lines=lines,
+            requests=sum(a.requests for a in lines),
+            captured=sum(a.captured for a in lines),
+            ingested=sum(a.ingested for a in lines),
+            balanced=all(a.unexplained == 0 for a in lines),
+            dead_letters=self.store.dead_letter_counts(),
+        )
+
+
+def signal(row: SignalRow) -> m.Signal:
+    """A signal's row as an answer."""
+    same = {n: getattr(row, n) for n in m.Signal.model_fields if n != "start"}
+    return m.Signal.model_validate(same | {"start": m.from_ns(row.start_s * 1_000_000_000)})
+
+
+def feedback(row: FeedbackRow) -> m.Feedback:
+    """A feedback row as an answer."""
+    same = {n: getattr(row, n) for n in m.Feedback.model_fields if n != "time"}
+    return m.Feedback.model_validate(same | {"time": m.from_ns(row.time_ns)})
+
+
+def report(row: Report) -> m.Report:
+    """A report as an answer."""
+    done = row.state is ReportState.DONE
+    same = {n: getattr(row, n) for n in m.Report.model_fields if n not in ("html", "json_")}
+    links = {kind: f"/api/reports/{row.id}.{kind}" if done else None for kind in ("html", "json")}
+    return m.Report.model_validate(same | links)

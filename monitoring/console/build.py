@@ -1,0 +1,318 @@
+"""From the API's answers to what the pages show. Nothing here formats HTML; nothing here is asked twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from export.contracts.cases import CaseState
+from monitoring.api import models as m
+from monitoring.api.options import ConsoleOptions, MonitorView
+from monitoring.api.routes import readiness
+from monitoring.api.views import View
+from monitoring.console import contexts as c
+from monitoring.console import words
+from monitoring.console.panels import model_panels, traffic_panel
+from monitoring.queries import WindowLine, window_lines
+from monitoring.report_shelf import Report, ReportState
+from monitoring.rows import CaseRow
+from monitoring.store import CaseOrder
+
+CHART_WINDOWS = 240
+STRIP = 12  # cases in a strip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Builder:
+    """Makes the contexts of the pages about models; see `build_cases` for the others."""
+
+    view: View
+    monitor: MonitorView
+    options: ConsoleOptions
+
+    def shell(self, section: str) -> c.Shell:
+        """Navigation and health line."""
+        health = readiness(self.monitor.health(), self.options)
+        behind = "up to date" if health.lag_s < 2 else f"{health.lag_s:.0f} s behind"
+        waiting = sum(n for _, _, state, _, n in self.view.store.case_counts() if state == CaseState.OPEN)
+        return c.Shell(
+            section=section,
+            ready=health.ready,
+            health=behind if health.ready else health.reasons[0],
+            open_cases=waiting,
+        )
+
+    def overview(self) -> c.OverviewPage:
+        """The first page."""
+        cards = tuple(self._model_card(name) for name in self.view.models())
+        balance = self.balance()
+        return c.OverviewPage(
+            shell=(shell := self.shell("overview")),
+            tiles=_tiles(cards, balance, shell.open_cases),
+            models=cards,
+            balance=balance,
+            events=self.events(None, 8),
+        )
+
+    def model(self, name: str, version: str | None) -> c.ModelPage:
+        """One version of a model over time."""
+        summary = self.view.summary(self.view.known(name, version))
+        lines = _version_lines(summary)
+        chosen = version or _default_version(lines)
+        windows = window_lines(self.view.store, name, version=chosen, limit=CHART_WINDOWS) if chosen else ()
+        signals = (
+            self.view.drift(name, m.DriftQuery.model_validate({"version": chosen, "limit": 2000})) if chosen else []
+        )
+        table = signal_lines(signals)
+        panels = model_panels(self.view.store, name, chosen, windows, table[:5]) if chosen else ()
+        start, end = _range(windows)
+        return c.ModelPage(
+            shell=self.shell("overview"),
+            model=name,
+            task=next((v.task for v in summary.versions if v.task), None),
+            version=chosen,
+            versions=lines,
+            tabs=tuple(
+                c.Choice(
+                    value=line.version,
+                    label=line.version,
+                    chosen=line.version == chosen,
+                    href=f"/models/{name}?version={line.version}",
+                )
+                for line in lines
+            ),
+            panels=panels,
+            signals=table,
+            signals_at=m.to_text(signals[0].start) if signals else None,
+            worst=self.worst(name, chosen),
+            report_from=start,
+            report_to=end,
+        )
+
+    def worst(self, model: str | None, version: str | None, limit: int = STRIP) -> tuple[c.CaseCard, ...]:
+        """The cases on top of the queue."""
+        page = self.view.store.cases(
+            model=model, version=version, state=CaseState.OPEN, order=CaseOrder.RANK, limit=limit
+        )
+        return tuple(self.card(row) for row in page.cases)
+
+    def card(self, row: CaseRow) -> c.CaseCard:
+        """A case for a grid."""
+        case = self.view.case(row)
+        manifest = self.view.manifest(row.model, row.version)
+        names = manifest.task.class_names if manifest is not None else ()
+        return c.CaseCard(
+            id=row.id,
+            model=row.model,
+            version=row.version,
+            picture=case.picture,
+            predicted=row.predicted_label if row.predicted_label is not None else words.label(row.predicted, names),
+            label=words.label(row.label, names),
+            correct=row.correct,
+            confidence=row.confidence,
+            p_wrong=row.p_wrong,
+            reasons=row.reasons,
+            state=row.state,
+            outcome=row.outcome,
+            at=m.to_text(case.time),
+            record_id=row.record_id,
+        )
+
+    def balance(self) -> c.Balance:
+        """The conservation line over all sources."""
+        rows = self.view.store.accounting()
+        return c.Balance(
+            requests=sum(r.requests for r in rows),
+            captured=sum(r.captured for r in rows),
+            sampled_out=sum(r.sampled_out for r in rows),
+            dropped=sum(sum(r.dropped.values()) for r in rows),
+            lost=sum(r.lost for r in rows),
+            corrupt=sum(r.corrupt for r in rows),
+            unexplained=sum(r.unexplained for r in rows),
+            ingested=sum(r.ingested for r in rows),
+            dead_letters=sum(self.view.store.dead_letter_counts().values()),
+            balanced=all(r.unexplained == 0 for r in rows),
+        )
+
+    def events(self, model: str | None, limit: int) -> tuple[c.EventLine, ...]:
+        """What happened to the replicas lately."""
+        return tuple(
+            c.EventLine(
+                at=m.to_text(m.from_ns(e.time_ns)),
+                kind=words.plain(e.kind),
+                model=e.model,
+                version=e.version,
+                detail=", ".join(f"{k} {v}" for k, v in sorted(e.detail.items()) if v not in (None, ""))[:200],
+            )
+            for e in self.view.store.events(model, limit)
+        )
+
+    def _model_card(self, name: str) -> c.ModelCard:
+        summary = self.view.summary(name)
+        windows = window_lines(self.view.store, name, limit=CHART_WINDOWS)
+        return c.ModelCard(
+            name=name,
+            task=next((v.task for v in summary.versions if v.task), None),
+            versions=_version_lines(summary),
+            traffic=traffic_panel(windows) if windows else None,
+            worst=self.worst(name, None, 8),
+        )
+
+
+def signal_lines(signals: Sequence[m.Signal]) -> tuple[c.SignalLine, ...]:
+    """Signals for the table: the largest in units of their threshold first, the undefined last."""
+    lines = [
+        c.SignalLine(
+            kind=s.kind,
+            method=s.method,
+            subject=s.subject,
+            state=s.state,
+            value=s.value,
+            threshold=s.threshold,
+            threshold_source=s.threshold_source,
+            ratio=s.value / s.threshold if s.value is not None and s.threshold else None,
+            exceeded=s.exceeded,
+            rows=s.rows,
+        )
+        for s in signals
+    ]
+    return tuple(sorted(lines, key=lambda s: (s.ratio is None, -(s.ratio or 0.0), s.method, s.subject)))
+
+
+def report_line(report: Report) -> c.ReportLine:
+    """A report in a list."""
+    sampled = f"{report.current_rows:,} of {report.total_rows:,} records"
+    return c.ReportLine(
+        id=report.id,
+        model=report.model,
+        version=report.version,
+        start=report.start,
+        end=report.end,
+        state=report.state.value,
+        error=report.error,
+        drifted=report.drifted,
+        columns=len(report.columns),
+        created_at=report.created_at,
+        rows=sampled if report.total_rows else "",
+    )
+
+
+def report_page(shell: c.Shell, report: Report) -> c.ReportPage:
+    """One report."""
+    columns = tuple(
+        c.SignalLine(
+            kind="",
+            method=col.method,
+            subject=col.column,
+            state="ok" if col.value is not None else "not_enough_data",
+            value=col.value,
+            threshold=col.threshold,
+            threshold_source="",
+            ratio=None if col.value is None else col.value / col.threshold,
+            exceeded=col.drifted,
+            rows=report.current_rows,
+        )
+        for col in report.columns
+    )
+    done = report.state is ReportState.DONE
+    return c.ReportPage(
+        shell=shell,
+        report=report_line(report),
+        columns=tuple(sorted(columns, key=lambda s: (s.ratio is None, -(s.ratio or 0.0)))),
+        html=f"/api/reports/{report.id}.html" if done else None,
+        json=f"/api/reports/{report.id}.json" if done else None,
+        busy=report.state in (ReportState.QUEUED, ReportState.RUNNING),
+    )
+
+
+def pretty(text: str | None) -> str | None:
+    """JSON text with indents; any other text as it is."""
+    if not text:
+        return None
+    try:
+        plain: Any = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(plain, indent=2, ensure_ascii=False)
+
+
+def _version_lines(summary: m.ModelSummary) -> tuple[c.VersionLine, ...]:
+    return tuple(
+        c.VersionLine(
+            version=v.version,
+            role=_role(summary.plan, v.version),
+            registered=v.registered,
+            requests=v.quality.requests,
+            failed=v.quality.failed,
+            accuracy=v.quality.accuracy,
+            labelled=v.quality.labelled,
+            audit_accuracy=v.quality.audit_accuracy,
+            audit_labelled=v.quality.audit_labelled,
+            estimated_accuracy=v.quality.estimated_accuracy,
+            signals_exceeded=v.signals_exceeded,
+            signals=v.signals,
+            waiting=v.cases.get(CaseState.OPEN, 0),
+            last_at=None if v.last_at is None else m.to_text(v.last_at),
+        )
+        for v in reversed(summary.versions)
+        if v.version
+    )
+
+
+def _role(plan: m.Plan | None, version: str) -> str:
+    if plan is None:
+        return ""
+    if plan.champion == version:
+        return "champion"
+    if plan.challenger == version and plan.mode.value != "none":
+        share = f" {plan.canary_percent:g} %" if plan.mode.value == "canary" else ""
+        return f"{plan.mode.value}{share}"
+    return ""
+
+
+def _default_version(lines: tuple[c.VersionLine, ...]) -> str | None:
+    champion = next((v.version for v in lines if v.role == "champion"), None)
+    return champion or (lines[0].version if lines else None)
+
+
+def _range(windows: tuple[WindowLine, ...]) -> tuple[str, str]:
+    if not windows:
+        return "", ""
+    ends = windows[-1].start_s + windows[-1].length_s
+    return m.to_text(m.from_ns(windows[0].start_s * 10**9)), m.to_text(m.from_ns(ends * 10**9))
+
+
+def _tiles(cards: tuple[c.ModelCard, ...], balance: c.Balance, waiting: int) -> tuple[c.Tile, ...]:
+    lines = [v for card in cards for v in card.versions]
+    labelled = sum(v.labelled for v in lines)
+    right = sum((v.accuracy or 0.0) * v.labelled for v in lines)
+    exceeded, signals = sum(v.signals_exceeded for v in lines), sum(v.signals for v in lines)
+    failed, requests = sum(v.failed for v in lines), sum(v.requests for v in lines)
+    return (
+        c.Tile(
+            label="Requests",
+            value=f"{requests:,}",
+            note="all answered" if not failed else f"{failed:,} without an answer",
+            tone="warn" if failed else "",
+        ),
+        c.Tile(
+            label="Accuracy from feedback",
+            value=words.percent(right / labelled if labelled else None),
+            note=f"{labelled:,} labelled" if labelled else "no labels yet",
+        ),
+        c.Tile(
+            label="Drift signals exceeded",
+            value=f"{exceeded:,}" if signals else "–",  # noqa: RUF001  # a dash as wide as a digit
+            note=f"of {signals:,} in the newest windows" if signals else "not enough data",
+            tone="warn" if exceeded else "good" if signals else "",
+        ),
+        c.Tile(label="Cases waiting", value=f"{waiting:,}", note="most probably wrong first", href="/cases?state=open"),
+        c.Tile(
+            label="Requests accounted for",
+            value="all" if balance.balanced else f"{balance.unexplained:,} missing",
+            note=f"{balance.ingested:,} records read",
+            tone="good" if balance.balanced and not balance.lost else "warn",
+        ),
+    )

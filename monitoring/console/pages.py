@@ -1,0 +1,168 @@
+"""Routes of the pages: make the context, answer it as HTML or, with `?format=json`, as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qs
+
+import jinja2
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from pydantic import ValidationError
+
+from export.contracts.codec import to_plain
+from export.contracts.errors import InvalidRequest, NotFound
+from monitoring.api import models as m
+from monitoring.api.options import ConsoleOptions, MonitorView
+from monitoring.api.routes import CaseId, Model, ReportId
+from monitoring.api.security import COOKIE, Sessions
+from monitoring.api.views import View
+from monitoring.console import charts, words
+from monitoring.console import contexts as c
+from monitoring.console.build import Builder, report_line, report_page
+from monitoring.console.build_cases import case_page, cases_page
+from monitoring.report_shelf import ReportRequest
+from monitoring.reports import ReportService
+
+Asked = TypeVar("Asked", bound=m.Asked)
+HERE = Path(__file__).parent
+STATIC = {"console.css": "text/css", "console.js": "text/javascript", "mark.svg": "image/svg+xml"}
+_NO_SHELL = c.Shell(section="", ready=True, health="", open_cases=0)
+
+
+@lru_cache(maxsize=1)
+def templates() -> jinja2.Environment:
+    """The template environment: everything is escaped, an undefined name is a fault."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = ("reason", "reason_text", "state", "plain", "percent", "figure", "duration", "size", "clock")
+    environment.filters.update({name: getattr(words, name) for name in names})
+    environment.globals.update(draw=charts.draw, number=charts.number)
+    return environment
+
+
+def render(request: Request, template: str, page: Any, status: int = 200) -> Response:
+    """A page as HTML, or its context as JSON."""
+    if request.query_params.get("format") == "json":
+        return JSONResponse(to_plain(page), status)
+    return HTMLResponse(templates().get_template(template).render(page=page, shell=page.shell), status)
+
+
+def error_page(request: Request, status: int, text: str) -> Response:
+    """An error for a person."""
+    return render(request, "error.html", c.ErrorPage(shell=_NO_SHELL, status=status, text=text), status)
+
+
+def page_router(
+    view: View,
+    monitor: MonitorView,
+    reports: ReportService,
+    options: ConsoleOptions,
+    sessions: Sessions,
+    clock: Callable[[], datetime],
+) -> APIRouter:
+    """All pages. They are no part of the API's contract, so they are not in its document."""
+    router = APIRouter(include_in_schema=False)
+    builder = Builder(view=view, monitor=monitor, options=options)
+
+    @router.get("/")
+    def overview(request: Request) -> Response:
+        return render(request, "overview.html", builder.overview())
+
+    @router.get("/models/{model}")
+    def model_page(request: Request, model: Model, version: m.Name | None = None) -> Response:
+        return render(request, "model.html", builder.model(model, version))
+
+    @router.get("/cases")
+    def cases(request: Request) -> Response:
+        return render(request, "cases.html", cases_page(builder, _case_query(request)))
+
+    @router.get("/cases/{case}")
+    def one_case(request: Request, case: CaseId) -> Response:
+        return render(request, "case.html", case_page(builder, case))
+
+    @router.get("/reports")
+    def report_list(request: Request) -> Response:
+        lines = tuple(report_line(r) for r in reports.newest(limit=100))
+        return render(request, "reports.html", c.ReportsPage(shell=builder.shell("reports"), reports=lines))
+
+    @router.post("/reports")
+    async def start_report(request: Request) -> Response:
+        asked = _checked(m.ReportStart, await _form(request))
+        if asked.start >= asked.end:
+            raise InvalidRequest("from: must be earlier than to")
+        view.known(asked.model, asked.version)
+        wanted = ReportRequest(model=asked.model, version=asked.version, start=asked.start, end=asked.end)
+        return RedirectResponse(f"/reports/{reports.start(wanted).id}", status_code=303)
+
+    @router.get("/reports/{report}")
+    def one_report(request: Request, report: ReportId) -> Response:
+        return render(request, "report.html", report_page(builder.shell("reports"), reports.get(report)))
+
+    @router.get("/sign-in")
+    def sign_in(request: Request) -> Response:
+        after = _local(request.query_params.get("next", "/"))
+        return render(request, "sign_in.html", c.SignInPage(shell=_NO_SHELL, after=after, refused=False))
+
+    @router.post("/sign-in")
+    async def signed_in(request: Request) -> Response:
+        form = await _form(request)
+        after = _local(form.get("next", "/"))
+        if not sessions.token_holds(form.get("token", "")):
+            page = c.SignInPage(shell=_NO_SHELL, after=after, refused=True)
+            return render(request, "sign_in.html", page, 401)
+        response = RedirectResponse(after, status_code=303)
+        response.set_cookie(
+            COOKIE, sessions.begin(), httponly=True, samesite="strict", secure=options.secure_cookie, path="/"
+        )
+        return response
+
+    @router.get("/static/{name}")
+    def static(name: Annotated[str, "One of `STATIC`."]) -> Response:
+        if name not in STATIC:
+            raise NotFound("there is nothing at this address")
+        content = (HERE / "static" / name).read_bytes()
+        return Response(content, media_type=STATIC[name], headers={"cache-control": "no-cache"})
+
+    return router
+
+
+def _case_query(request: Request) -> m.CaseQuery:
+    """The list's filters. The form sends empty fields for "any"."""
+    given = {k: v for k, v in request.query_params.items() if v and k != "format"}
+    return _checked(m.CaseQuery, given)
+
+
+def _checked(kind: type[Asked], given: dict[str, str]) -> Asked:
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{place[:64]}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """A small URL-encoded form; the guard has bounded the body."""
+    if request.headers.get("content-type", "").split(";")[0] != "application/x-www-form-urlencoded":
+        raise InvalidRequest("the form must be sent as application/x-www-form-urlencoded")
+    try:
+        fields = parse_qs((await request.body()).decode(), max_num_fields=32, keep_blank_values=True)
+    except ValueError:
+        raise InvalidRequest("the form is not readable") from None
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _local(target: str) -> str:
+    """An address of this console, whatever was asked for: never another site's."""
+    safe = target.startswith("/") and not target.startswith("//") and "\\" not in target
+    return target if safe and target.isprintable() else "/"

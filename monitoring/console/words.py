@@ -1,0 +1,119 @@
+"""What the console calls things: names, meanings and short forms, in one place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from export.contracts.cases import CaseState, FlagReason
+from monitoring.store import CaseOrder
+
+REASONS = {
+    FlagReason.LOW_CONFIDENCE: ("low confidence", "The scores say that the answer is probably wrong."),
+    FlagReason.NOVELTY: ("novel input", "The input is unlike everything in the reference."),
+    FlagReason.RULE_ERROR: ("error", "The model raised, or the request failed in the server."),
+    FlagReason.RULE_NOT_FINITE: ("not finite", "An output holds NaN or infinity."),
+    FlagReason.RULE_DEADLINE: ("too late", "The deadline passed before the answer was ready."),
+    FlagReason.NEGATIVE_FEEDBACK: ("feedback", "The ground truth differs from the answer, or somebody complained."),
+    FlagReason.AUDIT: ("audit", "Drawn uniformly at random, so that estimates stay honest."),
+}
+STATES = {
+    CaseState.OPEN: "waiting",
+    CaseState.LEASED: "being reviewed",
+    CaseState.LABELLED: "labelled",
+    CaseState.DISMISSED: "dismissed",
+    CaseState.SECOND_OPINION: "second opinion",
+}
+ORDERS = {CaseOrder.RANK: "most probably wrong", CaseOrder.TIME: "newest"}
+SCORES = {
+    "p_wrong": ("P(wrong)", "Probability that the answer is wrong, calibrated on the reference. Ranks the queue."),
+    "msp": ("Confidence", "Largest class probability after temperature scaling. High is sure."),
+    "margin": ("Margin", "Gap between the two most probable classes. Near 0: a coin toss between them."),
+    "entropy": ("Entropy", "Spread of the probabilities, in nats. 0 is certain; high is undecided."),
+    "gen": ("GEN", "Generalised entropy (Liu et al. 2023): sensitive to small probabilities. High is unusual."),
+    "rmds": ("RMDS++", "Relative Mahalanobis distance of the embedding (Ren et al. 2021). High is unlike any class."),
+}
+METHODS = {
+    "psi": "PSI",
+    "wasserstein": "Wasserstein",
+    "jensen_shannon": "Jensen-Shannon",
+    "jensenshannon": "Jensen-Shannon",
+    "ks": "Kolmogorov-Smirnov",
+    "mmd": "MMD",
+}
+SIGNAL_STATES = {
+    "ok": "",
+    "not_enough_data": "not enough data",
+    "no_reference": "no reference",
+}
+INPUT_STATES = {
+    "too_large": "too large to keep",
+    "not_recorded": "not recorded",
+    "gone": "gone from the log before the case was made",
+    "expired": "no longer kept",
+}
+
+
+def reason(value: str) -> str:
+    """Short name of a reason."""
+    return REASONS[FlagReason(value)][0]
+
+
+def reason_text(value: str) -> str:
+    """What a reason means."""
+    return REASONS[FlagReason(value)][1]
+
+
+def state(value: str) -> str:
+    """Short name of a case's state."""
+    return STATES[CaseState(value)]
+
+
+def plain(value: str) -> str:
+    """A stable name as words."""
+    return SIGNAL_STATES.get(value) or INPUT_STATES.get(value) or METHODS.get(value) or value.replace("_", " ")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as per cent."""
+    return "–" if value is None else f"{value * 100:.{digits}f} %"  # noqa: RUF001  # a dash as wide as a digit
+
+
+def figure(value: float | None) -> str:
+    """A measure with four significant digits."""
+    return "–" if value is None else f"{value:.4g}"  # noqa: RUF001  # a dash as wide as a digit
+
+
+def duration(us: float) -> str:
+    """Microseconds in the unit that people would use."""
+    if us < 1000:
+        return f"{us:.0f} µs"
+    return f"{us / 1000:.3g} ms" if us < 1_000_000 else f"{us / 1_000_000:.3g} s"
+
+
+def size(value: int) -> str:
+    """Bytes in the unit that people would use."""
+    amount, unit = float(value), "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}"
+
+
+def clock(text: str | None) -> str:
+    """An RFC 3339 time for a person: 2026-01-31 12:00:05."""
+    if text is None:
+        return "never"
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def label(value: Any, class_names: tuple[str, ...] | list[str] = ()) -> str | None:
+    """A ground truth for a person: a class name, where the label is a class's index."""
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(class_names):
+        return class_names[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else str(value)
