@@ -139,6 +139,15 @@ class Pool:
         """False when a device failed in a way that only a new process can repair."""
         return all(version.runtime.healthy for model in self.models.values() for version in model.loaded())
 
+    def stuck(self, limit_s: float) -> str | None:
+        """A version whose batch has been running for longer than `limit_s`, when nobody waits for it any more."""
+        earliest = time.perf_counter_ns() - int(limit_s * 1e9)
+        for model in self.models.values():
+            for version in model.loaded():
+                if 0 < version.batcher.busy_since_ns < earliest:
+                    return f"{model.name}/{version.version}"
+        return None
+
     # ---- the repository API: this process only, until it restarts
 
     async def load(self, model: str, version: str | None = None) -> None:

@@ -1,0 +1,127 @@
+"""Serving on Ray Serve as one foreground process: starts a cluster on this machine, serves, stops everything.
+
+    python -m serving.ray_server --registry .hardcase/registry --records .hardcase/records --folder /tmp/hardcase-ray
+
+Ctrl-C or SIGTERM drains the replicas and ends every process of the cluster. `--ready-file` appears when all replicas
+are ready; it names the front address and every replica's own, and is kept up to date while replicas come and go.
+Exit status: 0 stopped as asked, 2 the settings are wrong, 3 Ray Serve did not start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from export.contracts.errors import HardcaseError
+from serving.options import ServingOptions
+from serving.ray_environment import RayPorts, ray_environment
+from serving.standalone import read_options
+
+_LOOK_S = 2.0
+_DRAIN_S = 1.0  # HAProxy is on this machine: it forgets a replica at once
+
+_log = logging.getLogger("hardcase.ray")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    arguments = _arguments(argv)
+    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        lane = False if arguments.no_fast_lane else None
+        options = read_options(arguments.options_json, arguments.registry, arguments.records, lane)
+        if arguments.no_capture:
+            options = dataclasses.replace(options, capture=None)
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        ports = RayPorts(
+            haproxy_stats=arguments.haproxy_stats_port,
+            haproxy_metrics=arguments.haproxy_metrics_port,
+            first_replica_http=arguments.first_replica_port,
+            first_replica_grpc=arguments.first_replica_port + 1000,
+        )
+        threads = min(4, os.cpu_count() or 1)
+        environment = ray_environment(arguments.folder, ports=ports, drain_s=_DRAIN_S, haproxy_threads=threads)
+    except (HardcaseError, ValueError, OSError) as error:
+        print(f"hardcase: {error}", file=sys.stderr)
+        return 2
+    os.environ.update(environment)
+    return _serve(options, arguments)
+
+
+def _serve(options: ServingOptions, arguments: argparse.Namespace) -> int:
+    from serving import deployment
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        deployment.start(
+            options,
+            host=arguments.host,
+            port=arguments.port,
+            replicas=arguments.replicas,
+            drain_s=_DRAIN_S,
+            ray_folder=arguments.folder / "ray",
+        )
+        # Ray put its own handlers in place while it started.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        print(f"hardcase: serving on http://{arguments.host}:{arguments.port} (pid {os.getpid()})", flush=True)
+        seen: list[dict[str, str | int]] = []
+        while not stop.is_set():
+            targets = [dataclasses.asdict(target) for target in deployment.replica_targets()]
+            if arguments.ready_file is not None and targets != seen:
+                _announce(arguments, targets)
+            seen = targets
+            stop.wait(_LOOK_S)
+    except HardcaseError as error:
+        print(f"hardcase: {error.message}", file=sys.stderr)
+        return 3
+    finally:
+        if arguments.ready_file is not None:
+            arguments.ready_file.unlink(missing_ok=True)
+        deployment.stop()
+    return 0
+
+
+def _announce(arguments: argparse.Namespace, replicas: list[dict[str, str | int]]) -> None:
+    facts = {
+        "host": arguments.host,
+        "port": arguments.port,
+        "pid": os.getpid(),
+        "ready": bool(replicas),
+        "replicas": replicas,
+    }
+    partial = arguments.ready_file.with_name(arguments.ready_file.name + ".partial")
+    partial.write_text(json.dumps(facts))
+    partial.replace(arguments.ready_file)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serving.ray_server", description=__doc__.split("\n")[0])
+    parser.add_argument("--registry", help="folder of the registry")
+    parser.add_argument("--records", help="folder of the record logs")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the cluster; short, it holds sockets")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="HAProxy's port (default: %(default)s)")
+    parser.add_argument("--replicas", type=int, default=1, help="how many replicas (default: %(default)s)")
+    parser.add_argument("--first-replica-port", type=int, default=30_000, help="replicas' own ports begin here")
+    parser.add_argument("--haproxy-stats-port", type=int, default=8404)
+    parser.add_argument("--haproxy-metrics-port", type=int, default=9101)
+    parser.add_argument("--ready-file", type=Path, help="file that appears, with all addresses, when all is ready")
+    parser.add_argument("--no-fast-lane", action="store_true", help="send every request through ASGI")
+    parser.add_argument("--no-capture", action="store_true", help="record nothing")
+    parser.add_argument("--options-json", default="{}", help="ServingOptions as JSON, or @file")
+    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
