@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.errors import PackageError
 from export.contracts.manifest import Task, TaskKind
-from export.contracts.signature import OutputRole
+from export.contracts.signature import InputDisplay, OutputRole, Signature
 
 _EMBEDDING_NAMES = ("embedding", "embeddings", "features", "penultimate")
 
@@ -44,6 +46,46 @@ def guess_roles(outputs: Mapping[str, npt.NDArray[Any]], task: Task) -> dict[str
             roles[name] = OutputRole.VALUE
             taken = True
     return roles
+
+
+def with_roles(
+    signature: Signature,
+    shown: Mapping[str, npt.NDArray[Any]] | None,
+    task: Task,
+    roles: Mapping[str, OutputRole],
+    displays: Mapping[str, InputDisplay],
+) -> Signature:
+    """A signature with roles (given, or guessed from the outputs `shown`) and displays.
+
+    Raises:
+        PackageError: a role or display for a tensor that is not there.
+    """
+    for label, given, specs in (
+        ("output_roles", roles, signature.outputs),
+        ("displays", displays, signature.inputs),
+    ):
+        names = [s.name for s in specs]
+        for name in given:
+            if name not in names:
+                raise PackageError(f"{label}: there is no '{name}' (there are: {', '.join(names)})")
+    guessed = guess_roles(shown, task) if shown is not None else {}
+    return replace(
+        signature,
+        inputs=tuple(replace(i, display=displays.get(i.name, i.display)) for i in signature.inputs),
+        outputs=tuple(
+            replace(o, role=roles.get(o.name, guessed.get(o.name, OutputRole.OTHER))) for o in signature.outputs
+        ),
+    )
+
+
+def complete_task(task: Task, signature: Signature) -> Task:
+    """The task with class names counted out (0, 1, ...) when it has none and a class output says how many there are."""
+    if task.kind is not TaskKind.CLASSIFICATION or task.class_names:
+        return task
+    spec = signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES)
+    if spec is None or len(spec.shape) != 2 or spec.shape[1] < 1:
+        return task
+    return replace(task, class_names=tuple(str(i) for i in range(spec.shape[1])))
 
 
 def _are_probabilities(array: npt.NDArray[Any]) -> bool:

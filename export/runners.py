@@ -83,6 +83,67 @@ def in_batches(runner: Runner, inputs: Mapping[str, Array], rows_each: int = 256
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
+def named_arrays(given: Any, signature: Signature, label: str) -> dict[str, Array]:
+    """Arrays by input name, in the signature's datatypes and shapes, from a mapping, a sequence or one array.
+
+    Raises:
+        PackageError: something does not fit the signature; the text names the input.
+    """
+    names = [i.name for i in signature.inputs]
+    if isinstance(given, Mapping):
+        found = dict(given)
+    else:
+        values = list(given) if isinstance(given, tuple | list) else [given]
+        found = dict(zip(names, values, strict=False)) if len(values) == len(names) else {}
+    if sorted(found) != sorted(names):
+        raise PackageError(f"{label}: expected the inputs {', '.join(names)}")
+    out: dict[str, Array] = {}
+    for spec in signature.inputs:
+        array = np.ascontiguousarray(found[spec.name])
+        fits = array.ndim == len(spec.shape) and all(
+            s in (-1, n) for s, n in zip(spec.shape, array.shape, strict=False)
+        )
+        if array.dtype != spec.datatype.numpy or not fits:
+            raise PackageError(
+                f"{label}: input '{spec.name}' is {array.dtype} {list(array.shape)}, "
+                f"the signature says {spec.datatype} {list(spec.shape)}"
+            )
+        out[spec.name] = array
+    if signature.batched and (len({len(a) for a in out.values()}) != 1 or not len(next(iter(out.values())))):
+        raise PackageError(f"{label}: inputs have no rows, or differ in their number")
+    return out
+
+
+def trial_outputs(
+    runner: Runner, signature: Signature, samples: Mapping[str, Array] | None, *, max_rows: int
+) -> dict[str, Array] | None:
+    """What the runner answers for some samples, or for made-up input; None when nothing sensible can be made up.
+
+    Raises:
+        PackageError: the model does not run.
+    """
+    if samples is not None:
+        arrays = {k: v[:max_rows] for k, v in samples.items()} if signature.batched else dict(samples)
+    else:
+        inner = [i.shape[1:] if signature.batched else i.shape for i in signature.inputs]
+        if any(n < 0 for shape in inner for n in shape):
+            return None
+        rng = np.random.default_rng(0)
+        arrays = {}
+        for spec, shape in zip(signature.inputs, inner, strict=True):
+            full = (2, *shape) if signature.batched else shape
+            if spec.datatype.is_float:
+                arrays[spec.name] = rng.random(full).astype(spec.datatype.numpy)
+            elif spec.datatype is Datatype.BYTES:
+                arrays[spec.name] = np.full(full, b"0", dtype=object)
+            else:
+                arrays[spec.name] = np.zeros(full, dtype=spec.datatype.numpy)
+    try:
+        return runner(arrays)
+    except Exception as error:  # whatever the framework raises: the model does not run on input of its signature
+        raise PackageError(f"the model does not run on input of its signature ({type(error).__name__})") from error
+
+
 def flatten_outputs(answer: Any) -> list[Any]:
     """The tensors of a module's answer, in order: a tensor, or a tuple, list, dict or dataclass of them.
 
