@@ -97,23 +97,21 @@ def build(
         gpus: GPUs that Ray reserves for each.
         drain_s: As in `ray_environment`.
     """
-    return (
-        _pool_deployment()
-        .options(
-            name=POOL,
-            num_replicas=replicas,
-            ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
-            # Our own queue bounds itself, per version and in rows; Ray's count would only see the slower lane.
-            max_ongoing_requests=1_000_000,
-            health_check_period_s=5.0,
-            health_check_timeout_s=15.0,
-            graceful_shutdown_timeout_s=drain_s + _STOP_MARGIN_S,
-            graceful_shutdown_wait_loop_s=0.5,
-            max_surge_percent=100,  # a new replica is ready before an old one goes
-            logging_config=LoggingConfig(enable_access_log=False, log_level="INFO"),
-        )
-        .bind(codec.to_plain(options))
+    deployment = _pool_deployment().options(
+        name=POOL,
+        num_replicas=replicas,
+        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
+        # Our own queue bounds itself, per version and in rows; Ray's count would only see the slower lane.
+        max_ongoing_requests=1_000_000,
+        health_check_period_s=5.0,
+        health_check_timeout_s=15.0,
+        graceful_shutdown_timeout_s=drain_s + _STOP_MARGIN_S,
+        graceful_shutdown_wait_loop_s=0.5,
+        max_surge_percent=100,  # a new replica is ready before an old one goes
+        logging_config=LoggingConfig(enable_access_log=False, log_level="INFO"),
     )
+    application: serve.Application = deployment.bind(codec.to_plain(options))
+    return application
 
 
 def start(
@@ -167,7 +165,8 @@ def start(
 def stop() -> None:
     """Drain and stop the application, then the local cluster. Replicas write their record logs out."""
     if ray.is_initialized():
-        serve.shutdown()
+        untyped: Any = serve
+        untyped.shutdown()
         _shut_ray_down()
 
 

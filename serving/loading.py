@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.contracts.errors import HardcaseError
-from export.package import Package, read_package
+from export.admission import AdmissionReport
+from export.admission_limits import AdmissionLimits
+from export.contracts.errors import AdmissionRefused, HardcaseError
+from export.package import Package
 from serving.options import ServingOptions
 from serving.runtime.base import Runtime
 from serving.runtime.loader import load_runtime
@@ -21,7 +23,7 @@ from serving.runtime.trial import LoadInterrupted, LoadTimedOut, try_load
 _log = logging.getLogger("hardcase.loading")
 _RETRY_S = 0.5  # pause before another attempt, times the attempts made
 
-Admit = Callable[[Path], object]
+Admit = Callable[[Path, AdmissionLimits], AdmissionReport]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +83,7 @@ def load_version(
     max_rows = options.batch.max_rows or package.manifest.max_batch_rows
     attempts = 0
     started = time.monotonic()
-    admit(package.dir)
+    _admit(admit, package, options.runtime.load_timeout_s)
     seconds["admit"] = time.monotonic() - started
     while True:
         attempts += 1
@@ -164,13 +166,11 @@ def public_reason(error: BaseException) -> str:
     return "the load failed unexpectedly: the log has the details"
 
 
-def admission() -> Admit:
-    """The real admission check, imported when the first version is loaded."""
-    try:
-        from export.admission import admit
-    except ModuleNotFoundError:  # until the module is there: digests only
-        return lambda folder: read_package(folder).verify()
-    return admit
+def _admit(admit: Admit, package: Package, wall_s: float) -> None:
+    """Check digests and structure of a package, and that it is still the one that the registry named."""
+    report = admit(package.dir, AdmissionLimits(wall_s=wall_s))
+    if report.digest != package.digest:
+        raise AdmissionRefused("the package changed while it was being read")
 
 
 def _finite(value: float) -> float | None:

@@ -13,12 +13,13 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from export.admission import admit
 from export.contracts.errors import Conflict, HardcaseError, NotFound
 from export.contracts.traffic import TrafficPlan
 from export.package import Package
 from export.plan_log import previous_champions
 from monitoring.records.record import Event
-from serving.loading import Admit, Ready, admission, load_in_background, load_version, public_reason
+from serving.loading import Admit, Ready, load_in_background, load_version, public_reason
 from serving.options import ServingOptions
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
 from serving.stats import ServerStats
@@ -80,7 +81,7 @@ class Pool:
         writer: RecordLogWriter | None = None,
         *,
         stats: ServerStats | None = None,
-        admit: Admit | None = None,
+        admit: Admit = admit,
     ) -> None:
         self.models: Mapping[str, ServedModel] = {}
         self._options = options
@@ -326,7 +327,7 @@ class Pool:
         return load_version(
             package,
             self._options,
-            self._admit or admission(),
+            self._admit,
             stopped=lambda: self._stopping or entry.version not in served.wanted,
         )
 
