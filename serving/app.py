@@ -10,36 +10,26 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import importlib.resources
-import inspect
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import orjson
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from export.contracts.errors import (
-    HardcaseError,
-    InvalidRequest,
-    NotFound,
-    NotSupported,
-    Unavailable,
-)
+from export.contracts.errors import HardcaseError, Unavailable
 from serving import app_answers as answers
-from serving.app_boundary import Boundary, http_error, refuse_cross_site, to_response
-from serving.app_receive import raw_header, receive_body
+from serving.app_boundary import Boundary, http_error, json_response, served_model, to_response
+from serving.app_control import ControlRoutes
+from serving.app_receive import only_header, raw_header, receive_body
 from serving.dataplane import DataPlane, HttpAnswer, HttpInfer, error_answer
-from serving.feedback import MAX_BODY_BYTES, read_feedback
-from serving.http_limits import HeadTooLarge, ReceiveTimeout, compress
+from serving.http_limits import compress
+from serving.served import ServedModel
+from serving.version import LoadedVersion
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-# How long feedback may wait for the record log before the client is told to send it again.
-FEEDBACK_WAIT_S = 5.0
 
 
 class HardcaseApp(FastAPI):
@@ -61,6 +51,7 @@ def build_app(plane: DataPlane) -> FastAPI:
     """The app over `plane`. It holds no state of its own."""
     app = HardcaseApp(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Hardcase")
     Routes(plane).add_to(app)
+    ControlRoutes(plane).add_to(app)
     app.add_exception_handler(HardcaseError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(Boundary, auth=plane.auth, stats=plane.stats)
@@ -102,42 +93,34 @@ class Routes:
             ("GET", "/config", self.config),
             ("POST", "/infer", self.infer),
         ]
-        post: list[tuple[str, Handler]] = [
-            ("/v2/models/{model}/feedback", self.feedback),
-            ("/v2/repository/index", self.index),
-            ("/v2/repository/models/{model}/load", self.load),
-            ("/v2/repository/models/{model}/unload", self.unload),
-        ]
         for path, handler in get:
             app.add_route(path, handler, methods=["GET"])
         for method, suffix, handler in versioned:
             app.add_route(f"/v2/models/{{model}}{suffix}", handler, methods=[method])
             app.add_route(f"/v2/models/{{model}}/versions/{{version}}{suffix}", handler, methods=[method])
-        for path, handler in post:
-            app.add_route(path, handler, methods=["POST"])
 
     async def server(self, request: Request) -> Response:
         """Server metadata."""
-        return _json(answers.server_metadata(self._version), request)
+        return json_response(answers.server_metadata(self._version))
 
     async def live(self, request: Request) -> Response:
         """Liveness: the process answers."""
-        return _json({"live": True}, request)
+        return json_response({"live": True})
 
     async def ready(self, request: Request) -> Response:
         """Readiness: every model that this process should serve has a champion."""
         ready = self._plane.pool.ready()
-        return _json({"ready": ready}, request, 200 if ready else 503)
+        return json_response({"ready": ready}, 200 if ready else 503)
 
     async def models(self, request: Request) -> Response:
         """Names of the models that this process hosts."""
-        return _json({"models": sorted(self._plane.pool.models)}, request)
+        return json_response({"models": sorted(self._plane.pool.models)})
 
     async def metadata(self, request: Request) -> Response:
         """A model's tensors, platform and versions."""
         served, loaded = self._choose(request)
         versions = [s.version for s in self._plane.pool.index() if s.name == served.name and str(s.state) == "READY"]
-        return _json(answers.model_metadata(loaded.package.manifest, versions), request)
+        return json_response(answers.model_metadata(loaded.package.manifest, versions))
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model, or a version of it, answers."""
@@ -145,14 +128,14 @@ class Routes:
         try:
             self._choose(request)
         except Unavailable:
-            return _json({"name": name, "ready": False}, request, 503)
-        return _json({"name": name, "ready": True}, request)
+            return json_response({"name": name, "ready": False}, 503)
+        return json_response({"name": name, "ready": True})
 
     async def statistics(self, request: Request) -> Response:
         """The statistics extension: cumulative since each version was loaded."""
         model, version = request.path_params.get("model"), request.path_params.get("version")
         if model is not None:
-            self._served(model)
+            served_model(self._plane, model)
             if version is not None:
                 self._choose(request)
         stats = [
@@ -162,22 +145,24 @@ class Routes:
             for loaded in served.loaded()
             if version is None or loaded.version == version
         ]
-        return _json({"model_stats": stats}, request)
+        return json_response({"model_stats": stats})
 
     async def config(self, request: Request) -> Response:
         """The model configuration extension."""
         _, loaded = self._choose(request)
         manifest = loaded.package.manifest
         max_rows = self._plane.options.batch.max_rows or manifest.max_batch_rows
-        return _json(answers.model_config(manifest, self._plane.options, max_rows), request)
+        return json_response(answers.model_config(manifest, self._plane.options, max_rows))
 
     async def infer(self, request: Request) -> Response:
         """Inference, on the lane that needs no hook."""
         try:
+            header_length = only_header(request, b"inference-header-content-length")
             body = await receive_body(request, self._plane.options.limits)
         except HardcaseError as error:
-            answer = self._plane.refuse(request.path_params["model"], request.path_params.get("version"), error)
-            return _closing(answer, error)
+            return to_response(
+                self._plane.refuse(request.path_params["model"], request.path_params.get("version"), error)
+            )
         answer = await _unless_gone(
             request,
             self._plane.infer(
@@ -185,53 +170,12 @@ class Routes:
                     model=request.path_params["model"],
                     version=request.path_params.get("version"),
                     body=body,
-                    header_length=raw_header(request, b"inference-header-content-length"),
+                    header_length=header_length,
                     traceparent=raw_header(request, b"traceparent"),
                 )
             ),
         )
         return to_response(answer, raw_header(request, b"accept-encoding"))
-
-    async def feedback(self, request: Request) -> Response:
-        """Ground truth or an opinion about earlier answers; 202 once it is in the record log."""
-        refuse_cross_site(request)
-        model = request.path_params["model"]
-        self._served(model)
-        writer = self._plane.writer
-        if writer is None:
-            raise NotSupported("feedback needs the record log, which is switched off (setting serving.capture)")
-        items = read_feedback(
-            await receive_body(request, self._plane.options.limits, MAX_BODY_BYTES), model, time.time_ns()
-        )
-        durable = _Durable(len(items))
-        for item in items:
-            writer.feedback(item, on_durable=durable.count_down)
-        try:
-            async with asyncio.timeout(FEEDBACK_WAIT_S):
-                await durable.all
-        except TimeoutError:
-            raise Unavailable("the record log is slow: the feedback may be lost, send it again later") from None
-        return _json({"accepted": len(items)}, request, 202)
-
-    async def index(self, request: Request) -> Response:
-        """Every version that this process hosts or tried to host, with its state and reason."""
-        options = _object(await receive_body(request, self._plane.options.limits, MAX_BODY_BYTES))
-        ready = options.get("ready", False)
-        if not isinstance(ready, bool):
-            raise InvalidRequest("'ready' must be true or false")
-        return _json(answers.repository_index(self._plane.pool.index(), ready), request)
-
-    async def load(self, request: Request) -> Response:
-        """Load a registered version and keep it; never bytes, never a URL."""
-        model, version = await self._repository_request(request)
-        await _finish(self._plane.pool.load(model, version))
-        return _json({}, request)
-
-    async def unload(self, request: Request) -> Response:
-        """Let go of a version that `load` pinned."""
-        model, version = await self._repository_request(request)
-        await _finish(self._plane.pool.unload(model, version))
-        return _json({}, request)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus text format, of this process only."""
@@ -243,82 +187,12 @@ class Routes:
 
     async def contract(self, request: Request) -> Response:
         """The OpenAPI document."""
-        return _json(contract(), request)
+        return json_response(contract())
 
-    async def _repository_request(self, request: Request) -> tuple[str, str | None]:
-        refuse_cross_site(request)
-        options = _object(await receive_body(request, self._plane.options.limits, MAX_BODY_BYTES))
-        parameters = options.get("parameters", {})
-        if not isinstance(parameters, dict):
-            raise InvalidRequest("'parameters' must be an object")
-        for name in parameters:
-            if name == "config" or name.startswith("file:"):
-                raise NotSupported(f"parameter '{name[:64]}': only versions of the registry can be loaded, by name")
-        version = parameters.get("hardcase_version")
-        if version is not None and not isinstance(version, str):
-            raise InvalidRequest("parameter 'hardcase_version' must be a string")
-        return request.path_params["model"], version
-
-    def _served(self, model: str) -> Any:
-        served = self._plane.pool.models.get(model)
-        if served is None:
-            raise NotFound(f"unknown model '{model[:64]}'")
-        return served
-
-    def _choose(self, request: Request) -> tuple[Any, Any]:
-        served = self._served(request.path_params["model"])
+    def _choose(self, request: Request) -> tuple[ServedModel, LoadedVersion]:
+        served = served_model(self._plane, request.path_params["model"])
         loaded, _variant = served.choose(request.path_params.get("version"))
         return served, loaded
-
-
-def _json(value: Any, request: Request, status: int = 200) -> Response:
-    body, encoding = compress(orjson.dumps(value), raw_header(request, b"accept-encoding"))
-    headers = {"content-encoding": encoding.decode(), "vary": "accept-encoding"} if encoding else {}
-    return Response(body, status, headers, media_type="application/json")
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    """A JSON object, or {} for an empty body, which the standard client sends."""
-    if not body:
-        return {}
-    try:
-        plain = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidRequest("the body is not valid JSON") from None
-    if not isinstance(plain, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return plain
-
-
-def _closing(answer: HttpAnswer, error: HardcaseError) -> Response:
-    """An answer to a request whose body was not read to its end: the connection cannot be used again."""
-    response = to_response(answer)
-    if error.http_status in (413, ReceiveTimeout.http_status, HeadTooLarge.http_status):
-        response.headers["connection"] = "close"
-    return response
-
-
-class _Durable:
-    """Waits until the writer's thread has reported every item of one request."""
-
-    def __init__(self, items: int) -> None:
-        self._left = items
-        self._loop = asyncio.get_running_loop()
-        self.all: asyncio.Future[None] = self._loop.create_future()
-
-    def count_down(self) -> None:
-        """One item more is in the log. Called from the writer's thread."""
-        self._loop.call_soon_threadsafe(self._count_down)
-
-    def _count_down(self) -> None:
-        self._left -= 1
-        if self._left == 0 and not self.all.done():
-            self.all.set_result(None)
-
-
-async def _finish(result: Any) -> None:
-    if inspect.isawaitable(result):
-        await result
 
 
 async def _unless_gone(request: Request, work: Awaitable[HttpAnswer]) -> HttpAnswer:

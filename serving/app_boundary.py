@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from export.contracts.errors import Forbidden, MethodNotAllowed, NotFound, Unauthenticated
+from serving.app_receive import UNREAD
 from serving.auth import Authenticator
-from serving.dataplane import HttpAnswer, error_answer
+from serving.dataplane import DataPlane, HttpAnswer, error_answer
 from serving.http_limits import compress
+from serving.served import ServedModel
 from serving.stats import ServerStats
 
 # The only two paths that answer without a credential. Orchestrators probe them and have none; they tell nothing but yes
@@ -46,6 +50,9 @@ class Boundary:
         async def remember(message: Message) -> None:
             nonlocal started
             started = True
+            if message["type"] == "http.response.start" and scope.get(UNREAD):
+                # Part of the body was never read: where the next request would begin is not known.
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
         try:
@@ -56,23 +63,23 @@ class Boundary:
             return  # nobody is left to be answered
         except Unauthenticated as error:
             self._stats.unauthenticated += 1
-            await to_response(error_answer(error))(scope, receive, send)
+            await to_response(error_answer(error))(scope, receive, remember)
         except Exception as error:
             if started:
                 raise  # half an answer went out: only closing the connection tells the client
-            await to_response(error_answer(error))(scope, receive, send)
+            await to_response(error_answer(error))(scope, receive, remember)
 
 
 def _authorization(scope: Scope) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return bytes(value)
-    return None
+    given = [bytes(value) for name, value in scope["headers"] if name == b"authorization"]
+    if len(given) > 1:
+        raise Unauthenticated("header 'Authorization' is given twice")
+    return given[0] if given else None
 
 
 def to_response(answer: HttpAnswer, accept_encoding: bytes | None = None) -> Response:
-    """The data plane's answer as a Starlette response, compressed when the client asks."""
-    body, encoding = compress(answer.body, accept_encoding)
+    """The data plane's answer as a Starlette response, compressed when the client asks; errors never are."""
+    body, encoding = compress(answer.body, accept_encoding if answer.status == 200 else None)
     response = Response(body, answer.status)
     raw = [(name, value) for name, value in answer.headers if name.lower() != b"content-length"]
     if encoding is not None:
@@ -108,3 +115,23 @@ def refuse_cross_site(request: Request) -> None:
         raise Forbidden("header 'Sec-Fetch-Site': state changes from other sites are refused")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise Forbidden("header 'Origin': state changes from other sites are refused")
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """JSON that is never compressed.
+
+    tritonclient's asyncio client lets aiohttp ask for gzip, and reads everything but inference answers as it comes.
+    """
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def served_model(plane: DataPlane, model: str) -> ServedModel:
+    """A model that this process hosts.
+
+    Raises:
+    NotFound: it hosts no such model.
+    """
+    served = plane.pool.models.get(model)
+    if served is None:
+        raise NotFound(f"unknown model '{model[:64]}'")
+    return served

@@ -6,6 +6,7 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
+from export.contracts.errors import InvalidRequest
 from serving.http_limits import (
     IDENTITY,
     BodyCollector,
@@ -16,6 +17,9 @@ from serving.http_limits import (
 )
 from serving.options import Limits
 
+# Key in an ASGI scope: the body was asked for and has not arrived to its end.
+UNREAD = "hardcase.unread"
+
 
 def raw_header(request: Request, name: bytes) -> bytes | None:
     """The first header called `name` (lower case), as it was sent."""
@@ -23,6 +27,18 @@ def raw_header(request: Request, name: bytes) -> bytes | None:
         if key == name:
             return bytes(value)
     return None
+
+
+def only_header(request: Request, name: bytes) -> bytes | None:
+    """The header called `name`, which must not be given twice: two readers could choose differently.
+
+    Raises:
+        InvalidRequest: it is given more than once.
+    """
+    values = [bytes(value) for key, value in request.scope["headers"] if key == name]
+    if len(values) > 1:
+        raise InvalidRequest(f"header '{name.decode().title()}' is given twice")
+    return values[0] if values else None
 
 
 async def receive_body(request: Request, limits: Limits, max_bytes: int | None = None) -> bytes:
@@ -42,13 +58,15 @@ async def receive_body(request: Request, limits: Limits, max_bytes: int | None =
         limits = Limits(body_bytes=limit, chunks=limits.chunks, receive_s=limits.receive_s)
     # All that can be judged by the head is judged before a byte of the body is asked for: a client that sent
     # `Expect: 100-continue` then gets the final answer instead of the invitation.
-    encoding = request_encoding(raw_header(request, b"content-encoding"))
+    request.scope[UNREAD] = True
+    encoding = request_encoding(only_header(request, b"content-encoding"))
     collector = BodyCollector(limits, check_content_length(raw_header(request, b"content-length"), limits))
     try:
         async with asyncio.timeout(limits.receive_s):
             await _collect(request, collector)
     except TimeoutError:
         raise receive_timeout(limits, "body") from None
+    request.scope[UNREAD] = False
     body = collector.finish()
     if encoding == IDENTITY:
         return body
