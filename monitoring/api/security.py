@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from monitoring.api.options import ConsoleOptions
 
 COOKIE = "hardcase_session"
-OPEN_PATHS = ("/api/health/live", "/sign-in")  # answered without a credential
+OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in")  # answered without a credential
 STATIC_PREFIX = "/static/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_SESSIONS = 256

@@ -92,9 +92,9 @@ class Builder:
         )
 
     def worst(self, model: str | None, version: str | None, limit: int = STRIP) -> tuple[c.CaseCard, ...]:
-        """The cases on top of the queue."""
+        """The scored cases on top of the queue; failed requests stand before them there, and have no score."""
         page = self.view.store.cases(
-            model=model, version=version, state=CaseState.OPEN, order=CaseOrder.RANK, limit=limit
+            model=model, version=version, state=CaseState.OPEN, min_p_wrong=0.0, order=CaseOrder.RANK, limit=limit
         )
         return tuple(self.card(row) for row in page.cases)
 
@@ -289,6 +289,7 @@ def _tiles(cards: tuple[c.ModelCard, ...], balance: c.Balance, waiting: int) -> 
     labelled = sum(v.labelled for v in lines)
     right = sum((v.accuracy or 0.0) * v.labelled for v in lines)
     exceeded, signals = sum(v.signals_exceeded for v in lines), sum(v.signals for v in lines)
+    uncaptured = balance.dropped + balance.lost + balance.corrupt
     failed, requests = sum(v.failed for v in lines), sum(v.requests for v in lines)
     return (
         c.Tile(
@@ -305,14 +306,16 @@ def _tiles(cards: tuple[c.ModelCard, ...], balance: c.Balance, waiting: int) -> 
         c.Tile(
             label="Drift signals exceeded",
             value=f"{exceeded:,}" if signals else "–",  # noqa: RUF001  # a dash as wide as a digit
-            note=f"of {signals:,} in the newest windows" if signals else "not enough data",
+            note=f"of {signals:,} just now" if signals else "not enough data",
             tone="warn" if exceeded else "good" if signals else "",
         ),
         c.Tile(label="Cases waiting", value=f"{waiting:,}", note="most probably wrong first", href="/cases?state=open"),
         c.Tile(
             label="Requests accounted for",
-            value="all" if balance.balanced else f"{balance.unexplained:,} missing",
-            note=f"{balance.ingested:,} records read",
-            tone="good" if balance.balanced and not balance.lost else "warn",
+            value="all" if balance.balanced else f"all but {balance.unexplained:,}",
+            note=f"{uncaptured:,} dropped or lost, all counted"
+            if uncaptured
+            else f"{balance.ingested:,} records read",
+            tone="good" if balance.balanced else "warn",
         ),
     )

@@ -44,7 +44,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("reason", "reason_text", "state", "plain", "percent", "figure", "duration", "size", "clock")
+    names = ("reason", "reason_text", "state", "plain", "percent", "figure", "duration", "size", "clock", "short")
     environment.filters.update({name: getattr(words, name) for name in names})
     environment.globals.update(draw=charts.draw, number=charts.number)
     return environment

@@ -9,6 +9,7 @@ from monitoring.console import words
 from monitoring.queries import Totals, WindowLine, signal_series
 from monitoring.store import Store
 
+SPARSE = 40  # fewer points get dots
 TONES = ("tone-1", "tone-2", "tone-3", "tone-4", "tone-5")
 
 
@@ -83,7 +84,7 @@ def _drift_panel(
                 c.Point(at_s=p.start_s, value=p.value / p.threshold if p.value is not None and p.threshold else None)
                 for p in points
             ),
-            marks=True,
+            marks=len(points) <= SPARSE,
         )
         for i, ((method, subject), points) in enumerate(found.items())
     )

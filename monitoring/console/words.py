@@ -108,6 +108,11 @@ def clock(text: str | None) -> str:
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def short(text: str) -> str:
+    """An RFC 3339 time where there is little room: Jan 31, 12:00."""
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%b %d, %H:%M")
+
+
 def label(value: Any, class_names: tuple[str, ...] | list[str] = ()) -> str | None:
     """A ground truth for a person: a class name, where the label is a class's index."""
     if value is None:

@@ -1,0 +1,138 @@
+"""The monitor process: the cycle in one thread, reports in another, console and API on the event loop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from monitoring.api.app import build_console
+from monitoring.api.options import ConsoleOptions, Targets
+from monitoring.catalogue import Catalogue
+from monitoring.cycle import Monitor
+from monitoring.options import MonitorOptions
+from monitoring.report_source import frame_source
+from monitoring.reports import ReportOptions, ReportService
+from monitoring.store import Store
+
+if TYPE_CHECKING:
+    import uvicorn
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5  # for requests under way when the process is told to end
+
+
+def serve_monitor(
+    options: MonitorOptions,
+    catalogue: Catalogue,
+    targets: Targets,
+    *,
+    console: ConsoleOptions | None = None,
+    on_ready: Callable[[int], None] | None = None,
+) -> None:
+    """Run until SIGINT or SIGTERM; then finish the running cycle and close the database.
+
+    Args:
+        options: Of the monitor.
+        catalogue: Packages and plans.
+        targets: Addresses `host:port` of the serving replicas; the monitor adds its own.
+        console: More about the console than `options` says; host, port and tokens are taken from `options`.
+        on_ready: Called with the port once the first request would be answered.
+
+    Raises:
+        ValueError: bound beyond loopback without a token.
+        OSError: the port is taken.
+        Unavailable: another process has the database open.
+    """
+    import uvicorn
+
+    settings = console or ConsoleOptions(host=options.host, port=options.port, token_sha256=options.token_sha256)
+    settings.check()
+    listening = _listen(settings.host, settings.port)
+    port: int = listening.getsockname()[1]
+    store = Store(options.database_url)
+    monitor = Monitor(options, store, catalogue)
+    reports = ReportService(ReportOptions(folder=options.state_dir / "reports"), frame_source(store, catalogue))
+    own = f"{settings.host}:{port}"
+    app = build_console(
+        store,
+        catalogue,
+        monitor,
+        lambda: list(dict.fromkeys([*targets(), own])),
+        settings,
+        reports=reports,
+        metrics=_metrics(monitor, store),
+    )
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    restore = _end_on_signals(server)
+    try:
+        monitor.start()
+        _announce(server, settings.host, port, on_ready)
+        server.run(sockets=[listening])
+    finally:
+        reports.close()
+        if not monitor.stop():
+            log.error("the running cycle did not end in time; it is repeated after the next start")
+        store.close()
+        listening.close()
+        restore()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a taken port is known before anything else is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host.strip("[]"), port), family=family, backlog=256)
+
+
+def _end_on_signals(server: uvicorn.Server) -> Callable[[], None]:
+    """Uvicorn raises the signals it caught once more when it is done; by default that would skip the clean-up."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def ask_to_end(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    before: dict[signal.Signals, Any] = {s: signal.signal(s, ask_to_end) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
+
+
+def _announce(server: uvicorn.Server, host: str, port: int, on_ready: Callable[[int], None] | None) -> None:
+    """Say where the console is, as soon as it answers."""
+
+    def wait() -> None:
+        done = threading.Event()
+        while not server.started and not server.should_exit:
+            done.wait(0.02)
+        if server.started:
+            log.info("console and API at http://%s:%d/", host, port)
+            if on_ready is not None:
+                on_ready(port)
+
+    threading.Thread(target=wait, name="hardcase-announce", daemon=True).start()
+
+
+def _metrics(monitor: Monitor, store: Store) -> Any:
+    from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
