@@ -70,6 +70,7 @@ class RetentionOptions:
         record_rows: Records in the index: those that late feedback still finds.
         case_rows: Cases; past it the oldest without a label go first.
         tensor_bytes: Bytes of all tensors kept with cases; past it the oldest cases lose theirs.
+        log_bytes: Bytes of consumed logs of dead replicas; past it the oldest go.
     """
 
     interval_s: float = 60.0
@@ -81,6 +82,7 @@ class RetentionOptions:
     tensor_bytes: int = 2 << 30
     feedback_days: float = 180.0
     dead_letter_rows: int = 10_000
+    log_bytes: int = 4 << 30
     event_rows: int = 50_000
 
 

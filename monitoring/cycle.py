@@ -1,0 +1,255 @@
+"""The monitor's loop: read → decode → score → windows, cases, offsets in one transaction → signals → retention.
+
+`run_cycle` is the whole of it, top to bottom. `Monitor` runs it in a thread until told to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from monitoring.accounts import update_accounts
+from monitoring.api.options import IngestHealth
+from monitoring.baselines import Baselines
+from monitoring.batches import Place, Records
+from monitoring.catalogue import Catalogue
+from monitoring.ingest import START, Cursor, Ingest, read_cursors
+from monitoring.options import MonitorOptions
+from monitoring.records.reader import Frame, Position, RecordLogReader
+from monitoring.retention import RetentionClock, apply_retention
+from monitoring.shelf import release_sources
+from monitoring.signal_rows import update_signals
+from monitoring.store import Store
+
+logger = logging.getLogger(__name__)
+
+ACCOUNTS_EVERY_S = 1.0
+RETRY_FIRST_S = 0.2
+RETRY_LAST_S = 10.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """How the loop is doing; the loop writes it, metrics and health read it.
+
+    Attributes:
+        heartbeat: Monotonic time of the end of the last cycle, None before the first.
+        lag_s: Age of the newest record consumed while there are more to consume, else 0.
+        signals_due: Changed windows whose signals are not computed yet.
+    """
+
+    heartbeat: float | None = None
+    cycles: int = 0
+    records: int = 0
+    frames: int = 0
+    dead_letters: int = 0
+    errors: int = 0
+    last_error: str | None = None
+    lag_bytes: int = 0
+    lag_s: float = 0.0
+    cycle_s: float = 0.0
+    signals_due: int = 0
+    damages: int = 0
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """Everything that a cycle works with."""
+
+    options: MonitorOptions
+    store: Store
+    reader: RecordLogReader
+    baselines: Baselines
+    ingest: Ingest
+    retention_clock: RetentionClock
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    progress: Progress = field(default_factory=Progress)
+    accounts_at: float = float("-inf")
+    signals_at: float = float("-inf")
+    retention_at: float = float("-inf")
+
+
+def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Loop:
+    """Put a loop together."""
+    baselines = Baselines(catalogue)
+    return Loop(
+        options=options,
+        store=store,
+        reader=RecordLogReader(options.records_root),
+        baselines=baselines,
+        ingest=Ingest(baselines, options, Refetch(options)),
+        retention_clock=RetentionClock(),
+    )
+
+
+def run_cycle(loop: Loop) -> bool:
+    """Consume one batch of the log; returns whether there may be more to consume at once."""
+    options, store, reader, progress = loop.options, loop.store, loop.reader, loop.progress
+    started = loop.monotonic()
+
+    with store.read() as connection:
+        cursors = read_cursors(connection)
+    dead = frozenset(s for s in reader.sources() if not reader.is_alive(s))  # before reading: what they left is final
+    frames, behind = read_frames(reader, cursors, options.batch_bytes)
+
+    prepared = loop.ingest.prepare(frames, cursors)
+    if frames:
+        with store.write() as connection:
+            loop.ingest.commit(connection, prepared)
+        for source, end in prepared.ends.items():
+            if end != cursors.get(source):
+                reader.acknowledge(source, Position(end.segment, end.offset, end.sequence))
+
+    now = loop.monotonic()
+    if now - loop.accounts_at >= ACCOUNTS_EVERY_S:
+        with store.write() as connection:
+            update_accounts(connection, reader, dead - behind)
+        progress.lag_bytes = sum(reader.lag_bytes(s, _position(prepared.ends.get(s))) for s in reader.sources())
+        progress.damages = sum(len(reader.damages(s)) for s in reader.sources())
+        loop.accounts_at = now
+    if not behind and now - loop.signals_at >= options.drift.interval_s:
+        with store.write() as connection:
+            progress.signals_due = update_signals(connection, loop.baselines, options)
+        loop.signals_at = now
+    if now - loop.retention_at >= options.retention.interval_s:
+        with store.write() as connection:
+            apply_retention(connection, loop.retention_clock.advance(connection), options.retention)
+        release_sources(store, reader, options.retention.log_bytes)
+        loop.retention_at = now
+
+    newest_ns = max((end.event_ns for end in prepared.ends.values()), default=0)
+    progress.lag_s = max(0.0, loop.wall() - newest_ns / 1e9) if behind and newest_ns else 0.0
+    progress.records += prepared.records
+    progress.frames += len(frames)
+    progress.dead_letters += len(prepared.poisons)
+    progress.cycles += 1
+    progress.cycle_s = loop.monotonic() - started
+    progress.heartbeat = loop.monotonic()
+    return bool(behind)
+
+
+def read_frames(
+    reader: RecordLogReader, cursors: dict[str, Cursor], max_bytes: int
+) -> tuple[list[Frame], frozenset[str]]:
+    """At most about `max_bytes` of frames over all sources, and the sources that may hold more.
+
+    What is left of the budget after one source goes to the next; the order turns by how far the sources' events are, so
+    that the source that is most behind comes first.
+    """
+    frames: list[Frame] = []
+    behind: set[str] = set()
+    left = max_bytes
+    for source in sorted(reader.sources(), key=lambda s: (cursors.get(s, START).event_ns, s)):
+        if left <= 0:
+            behind.add(source)
+            continue
+        taken = 0
+        for frame in reader.read(source, _position(cursors.get(source)), left):
+            frames.append(frame)
+            taken += frame.nbytes
+        if taken >= left:
+            behind.add(source)
+        left -= taken
+    return frames, frozenset(behind)
+
+
+class Refetch:
+    """Reads single frames again, with a reader of its own so that the loop's keeps its place."""
+
+    def __init__(self, options: MonitorOptions) -> None:
+        self._root = options.records_root
+        self._last: tuple[Place, Records | None] | None = None
+
+    def __call__(self, place: Place) -> Records | None:
+        """The records of the frame behind `place`, or None when they are gone or cannot be read."""
+        if self._last is None or self._last[0] != place:
+            self._last = (place, self._read(place))
+        return self._last[1]
+
+    def _read(self, place: Place) -> Records | None:
+        reader = RecordLogReader(self._root)
+        try:
+            position = _position(Cursor(place.segment, place.offset, place.sequence))
+            frame = next(iter(reader.read(place.source, position, 1)), None)
+            return frame.records() if frame is not None and frame.kind == "records" else None
+        except (OSError, ValueError) as error:
+            logger.info("a record of %s cannot be read again: %s", place.source, type(error).__name__)
+            return None
+        finally:
+            reader.close()
+
+
+def _position(cursor: Cursor | None) -> Position | None:
+    if cursor is None or cursor.segment < 0:
+        return None
+    return Position(cursor.segment, cursor.offset, cursor.sequence)
+
+
+class Monitor:
+    """The loop in a thread of its own.
+
+    Args:
+        on_cycle: Called after every cycle, in the loop's thread.
+    """
+
+    def __init__(
+        self,
+        options: MonitorOptions,
+        store: Store,
+        catalogue: Catalogue,
+        on_cycle: Callable[[], None] | None = None,
+    ) -> None:
+        self.loop = make_loop(options, store, catalogue)
+        self._on_cycle = on_cycle
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; a second call changes nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="hardcase-monitor", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float = 30.0) -> bool:
+        """Finish the running cycle and end; returns whether it ended in time."""
+        self._stop.set()
+        if self._thread is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def health(self) -> IngestHealth:
+        """How the loop is doing now."""
+        p = self.loop.progress
+        return IngestHealth(
+            heartbeat_age_s=None if p.heartbeat is None else max(0.0, self.loop.monotonic() - p.heartbeat),
+            lag_s=p.lag_s,
+            lag_bytes=p.lag_bytes,
+            records=p.records,
+            error=p.last_error,
+        )
+
+    def _run(self) -> None:
+        progress, pause = self.loop.progress, RETRY_FIRST_S
+        while not self._stop.is_set():
+            try:
+                more = run_cycle(self.loop)
+            except Exception:
+                # Nothing was committed: the same cycle runs again. Jitter, so that many monitors do not march in step.
+                logger.exception("the monitor's cycle failed; it is tried again in about %.1f s", pause)
+                progress.errors += 1
+                progress.last_error = "the monitor's last cycle failed; its log says why"
+                self._stop.wait(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 2, RETRY_LAST_S)
+                continue
+            progress.last_error, pause = None, RETRY_FIRST_S
+            if self._on_cycle is not None:
+                self._on_cycle()
+            if not more:
+                self._stop.wait(self.loop.options.poll_interval_s)
+        self.loop.reader.close()
