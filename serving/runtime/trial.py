@@ -16,6 +16,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from serving.runtime.loader import load_runtime
 from serving.runtime.proof import prove
 
 _log = logging.getLogger("hardcase.runtime.trial")
+CHILD = ("-m", "serving.runtime.trial")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _REFUSED = 3  # exit status: the child has written why
 
@@ -52,7 +54,9 @@ class TrialOptions:
     runtime: RuntimeOptions
 
 
-def try_load(directory: Path, max_rows: int, options: RuntimeOptions, timeout_s: float) -> None:
+def try_load(
+    directory: Path, max_rows: int, options: RuntimeOptions, timeout_s: float, child: Sequence[str] = CHILD
+) -> None:
     """Load and prove a package in a child process.
 
     Args:
@@ -60,6 +64,7 @@ def try_load(directory: Path, max_rows: int, options: RuntimeOptions, timeout_s:
         max_rows: Rows of the largest batch.
         options: Which runtime and device.
         timeout_s: The child is killed after this.
+        child: Arguments of the Python interpreter that carries the trial out.
 
     Raises:
         LoadFailed: the package does not do what it promises; the message is public.
@@ -67,14 +72,13 @@ def try_load(directory: Path, max_rows: int, options: RuntimeOptions, timeout_s:
         LoadInterrupted: the child ended without a verdict.
     """
     told = TrialOptions(directory=str(directory), max_rows=max_rows, runtime=options)
-    command = [sys.executable, "-m", "serving.runtime.trial"]
     # The child finds our packages where this process found them, installed or not; nothing else of the folder matters.
     root = str(Path(__file__).resolve().parents[2])
     search = [root, *(part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
     try:
         done = subprocess.run(
-            command,
+            [sys.executable, *child],
             input=json.dumps(dataclasses.asdict(told)).encode(),
             capture_output=True,
             timeout=timeout_s,
