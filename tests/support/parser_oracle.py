@@ -68,7 +68,7 @@ def _need(holds: bool, why: str) -> None:
 def _json(data: bytes) -> Any:
     try:
         # Python's json takes NaN and Infinity, integers as floats and any nesting; RFC 8259 and the parser do not.
-        plain = json.loads(data.decode("utf-8"), parse_constant=_constant)
+        plain = _DECODER.decode(data.decode("utf-8"))
         if b"\\ud" in data or b"\\uD" in data:  # Python's json also takes half a surrogate pair, anywhere
             json.dumps(plain, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -78,6 +78,9 @@ def _json(data: bytes) -> Any:
 
 def _constant(name: str) -> Any:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant)
 
 
 def _is_int(value: Any) -> bool:
