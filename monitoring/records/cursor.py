@@ -105,7 +105,7 @@ class Cursor:
                 self._leave(scan, state)
                 continue
             if raw.kind is Kind.SEGMENT:
-                self._enter(scan)
+                self._enter(scan, state)
             self._collect(scan, state)
             if not raw.kind.is_data or (self.position and raw.sequence <= self.position.sequence):
                 continue
@@ -176,13 +176,14 @@ class Cursor:
         scan.close()
         return scan.header if raw is not None and raw.kind is Kind.SEGMENT else None
 
-    def _enter(self, scan: SegmentScan) -> None:
+    def _enter(self, scan: SegmentScan, state: SourceState) -> None:
         """A header was read: does the segment continue the one before?"""
         header = scan.header
         if header is None:
             return
         if self._last == (0, 0):
-            if self.position is None:
+            # Segments that are gone without an acknowledgement were not deleted by retention: their records are missing.
+            if self.position is None and scan.number <= max(1, state.acknowledged_segment):
                 self.totals_before = header.totals
         elif header.previous == self._last[0] and header.previous_sequence > self._last[1]:
             missing = header.previous_sequence - self._last[1]

@@ -102,7 +102,7 @@ class SegmentLog:
         self._totals: dict[tuple[str, str], int] = {}
         self._unsynced: list[DataFrame] = []
         self._sealed_bytes = 0  # own closed segments and the segments of dead writers
-        self._usage_at = -_USAGE_EVERY_S
+        self._full_at = -_USAGE_EVERY_S  # when no space was found the last time
         self._syncer = _Syncer()
         self._failures_seen = 0
         self._measure()
@@ -308,22 +308,24 @@ class SegmentLog:
         limit = quota - quota // _RESERVE if reserve else quota
         if self._used() + size <= limit:
             return
-        if self._monotonic() - self._usage_at < _USAGE_EVERY_S:
+        now = self._monotonic()
+        if now - self._full_at < _USAGE_EVERY_S:  # looked in vain a moment ago: looking costs a walk over the disk
             raise SegmentError(DropReason.QUOTA)
         self._measure()
+        self._full_at = now
         missing = self._used() + size - limit
         if missing > 0:
             self._reclaim(missing + quota // _RESERVE)
             self._measure()
             if self._used() + size > limit:
                 raise SegmentError(DropReason.QUOTA)
+        self._full_at = -_USAGE_EVERY_S
 
     def _used(self) -> int:
         return self._sealed_bytes + (self._segment.size if self._segment else 0)
 
     def _measure(self) -> None:
         """Take stock of what lies on the disk: readers delete, and other writers die."""
-        self._usage_at = self._monotonic()
         dead = sum(log_bytes(directory) for directory in self._dead())
         self._sealed_bytes = dead + log_bytes(self._directory) - (self._segment.size if self._segment else 0)
 
