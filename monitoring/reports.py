@@ -80,14 +80,16 @@ class ReportService:
         self._thread.start()
 
     def start(self, request: ReportRequest) -> Report:
-        """Begin a report, or find the one that exists. A failed one, or one that had too little data, is tried again.
+        """Begin a report, or find the one that exists.
+
+        One that failed, had too little data, or was made before its range was over, is made again.
 
         Raises:
             Overloaded: too many reports wait.
         """
         with self._lock:
             known = self._shelf.read(request.id)
-            if known is not None and known.state not in (ReportState.FAILED, ReportState.NOT_ENOUGH_DATA):
+            if known is not None and not _again(known):
                 return known
             if self._queue.qsize() >= self.options.waiting:
                 raise Overloaded("too many reports are waiting: try again when some are done", retry_after_s=30)
@@ -172,7 +174,9 @@ class ReportService:
                 finished = replace(report, state=ReportState.FAILED, error="the report failed: see the monitor's log")
             if self._stopping.is_set() and finished.state is not ReportState.DONE:
                 finished = replace(report, state=ReportState.QUEUED)
-            self._shelf.write(replace(finished, finished_at=rfc3339(self._clock())))
+            if finished.state is not ReportState.QUEUED:
+                finished = replace(finished, finished_at=rfc3339(self._clock()))
+            self._shelf.write(finished)
             self._shelf.tidy(self.options.keep)
 
     def _make(self, request: ReportRequest, report: Report) -> Report:
@@ -225,6 +229,13 @@ def _job(report: Report, tests: tuple[ColumnTest, ...]) -> dict[str, Any]:
     sampled = report.current_rows + report.dropped_rows < report.total_rows
     facts["sampling"] = f"{report.current_rows} of {report.total_rows} records" if sampled else "every record"
     return {"facts": facts, "drift_share": 0.5, "columns": [asdict(t) for t in tests]}
+
+
+def _again(report: Report) -> bool:
+    """Whether asking once more can give another answer."""
+    if report.state in (ReportState.FAILED, ReportState.NOT_ENOUGH_DATA):
+        return True
+    return report.state is ReportState.DONE and report.created_at < report.end
 
 
 def _result(test: ColumnTest, value: float | None) -> ColumnResult:

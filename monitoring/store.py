@@ -307,7 +307,8 @@ def _decode_cursor(cursor: str, order: CaseOrder) -> tuple[float, str]:
         kind, value, identity = json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except (ValueError, TypeError):
         raise InvalidRequest("cursor is not one that this listing gave") from None
-    if kind != order.value or not isinstance(value, int | float) or not isinstance(identity, str):
+    number = isinstance(value, int | float) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if kind != order.value or not number or not isinstance(identity, str):
         raise InvalidRequest("cursor belongs to another listing: ask for the first page again")
     return value, identity
 

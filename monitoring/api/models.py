@@ -351,7 +351,7 @@ class ReportStart(Asked):
     """Which window to compare with the version's reference."""
 
     model: Name
-    version: Name
+    version: Name | None = Field(None, description="Default: the champion, or the version seen last.")
     start: AskedTime = Field(alias="from")
     end: AskedTime = Field(alias="to")
 

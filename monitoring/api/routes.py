@@ -11,7 +11,6 @@ from monitoring.api import models as m
 from monitoring.api import views
 from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
 from monitoring.api.views import View
-from monitoring.report_shelf import ReportRequest
 from monitoring.reports import ReportService
 
 Model = Annotated[m.Name, Path(description="Name of the model.")]
@@ -181,11 +180,7 @@ def report_router(view: View, reports: ReportService) -> APIRouter:
     @router.post("/api/reports", status_code=202, responses=START_PROBLEMS)
     def start(asked: m.ReportStart) -> m.Report:
         """Compare a window with the version's reference. The same window twice is the same report."""
-        if asked.start >= asked.end:
-            raise InvalidRequest("from: must be earlier than to")
-        view.known(asked.model, asked.version)
-        request = ReportRequest(model=asked.model, version=asked.version, start=asked.start, end=asked.end)
-        return views.report(reports.start(request))
+        return views.report(reports.start(view.report_request(asked)))
 
     @router.get("/api/reports/{report}")
     def one(report: ReportId) -> m.Report:

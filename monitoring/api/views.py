@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from export.contracts.cases import CaseState
-from export.contracts.errors import NotFound
+from export.contracts.errors import InvalidRequest, NotFound
 from export.contracts.manifest import Manifest
 from export.contracts.signature import InputSpec
 from monitoring.api import models as m
 from monitoring.catalogue import Catalogue
 from monitoring.images import is_picture
 from monitoring.queries import Totals, models_seen, totals, window_lines
-from monitoring.report_shelf import Report, ReportState
+from monitoring.report_shelf import Report, ReportRequest, ReportState
 from monitoring.rows import CaseRow, FeedbackRow, RecordRow, SignalRow, VersionRow
 from monitoring.store import Store
 
@@ -44,6 +44,33 @@ class View:
             if version not in {*seen, *self.catalogue.versions(model)}:
                 raise NotFound(f"model '{model[:64]}' has no version '{version[:64]}'")
         return model
+
+    def default_version(self, model: str) -> str:
+        """The champion, or the version seen last.
+
+        Raises:
+            NotFound: the model has neither.
+        """
+        plan = self.catalogue.plan(model) if model in self.catalogue.models() else None
+        if plan is not None and plan.champion is not None:
+            return plan.champion
+        seen = [v for v in self.store.versions(model) if v.version]
+        if not seen:
+            raise NotFound(f"model '{model[:64]}' has answered no request yet")
+        return max(seen, key=lambda v: v.last_ns).version
+
+    def report_request(self, asked: m.ReportStart) -> ReportRequest:
+        """What to compare.
+
+        Raises:
+            NotFound: unknown model or version.
+            InvalidRequest: an empty range.
+        """
+        self.known(asked.model, asked.version)
+        if asked.start >= asked.end:
+            raise InvalidRequest("from: must be earlier than to")
+        version = asked.version or self.default_version(asked.model)
+        return ReportRequest(model=asked.model, version=version, start=asked.start, end=asked.end)
 
     def manifest(self, model: str, version: str) -> Manifest | None:
         """The manifest of a version; None when the registry does not know it."""

@@ -313,9 +313,7 @@ def _tiles(cards: tuple[c.ModelCard, ...], balance: c.Balance, waiting: int) -> 
         c.Tile(
             label="Requests accounted for",
             value="all" if balance.balanced else f"all but {balance.unexplained:,}",
-            note=f"{uncaptured:,} dropped or lost, all counted"
-            if uncaptured
-            else f"{balance.ingested:,} records read",
+            note=f"{uncaptured:,} dropped or lost, all counted" if uncaptured else f"{balance.ingested:,} records read",
             tone="good" if balance.balanced else "warn",
         ),
     )

@@ -25,7 +25,6 @@ from monitoring.console import charts, words
 from monitoring.console import contexts as c
 from monitoring.console.build import Builder, report_line, report_page
 from monitoring.console.build_cases import case_page, cases_page
-from monitoring.report_shelf import ReportRequest
 from monitoring.reports import ReportService
 
 Asked = TypeVar("Asked", bound=m.Asked)
@@ -98,11 +97,8 @@ def page_router(
     @router.post("/reports")
     async def start_report(request: Request) -> Response:
         asked = _checked(m.ReportStart, await _form(request))
-        if asked.start >= asked.end:
-            raise InvalidRequest("from: must be earlier than to")
-        view.known(asked.model, asked.version)
-        wanted = ReportRequest(model=asked.model, version=asked.version, start=asked.start, end=asked.end)
-        return RedirectResponse(f"/reports/{reports.start(wanted).id}", status_code=303)
+        report = reports.start(view.report_request(asked))
+        return RedirectResponse(f"/reports/{report.id}", status_code=303)
 
     @router.get("/reports/{report}")
     def one_report(request: Request, report: ReportId) -> Response:

@@ -32,7 +32,7 @@ from monitoring.api.options import IngestHealth
 from monitoring.keys import case_id, record_hash
 from monitoring.store import FIXED_POINT, Store
 
-START_S = 1_772_000_040  # a whole minute, in February 2026
+START_S = 1_772_000_040  # 2026-02-25T06:14:00Z
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -180,7 +180,7 @@ class _Cycle:
 
 def complete(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
     """Values with zero, false or empty for the required columns that a test does not care about."""
-    plain: dict[type, Any] = {bool: False, int: 0, float: 0.0, str: "", dict: {}, bytes: b""}
+    plain: dict[type, Any] = {bool: False, int: 0, float: 0.0, str: "", object: {}, bytes: b""}
     missing = {
         c.name: plain[c.type.python_type]
         for c in table.columns
