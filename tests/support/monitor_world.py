@@ -1,4 +1,4 @@
-"""A real little world for the monitor: a classifier on real digits, its compiled reference, and a log of its answers."""
+"""A real little world for the monitor: a classifier on real digits, its compiled reference, a log of its answers."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def options(folder: Path, **changes: Any) -> MonitorOptions:
 def day(
     root: Path, *, seconds: int = 150, rate: int = 40, shift_from: int = 90, seed: int = 0, replicas: int = 2
 ) -> dict[str, bool]:
-    """A log of healthy, then turned digits, with feedback for some, refusals and a NaN. Returns {id: answered right}."""
+    """A log of healthy, then turned digits, feedback for some, refusals and a NaN. Returns {id: answered right}."""
     rng = np.random.default_rng(seed)
     d = digits()
     writers = [Replica(root, f"r{i}") for i in range(replicas)]

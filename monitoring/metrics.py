@@ -1,0 +1,231 @@
+"""The monitor's metrics: a table, filled from the loop's progress and the database when Prometheus asks.
+
+Labels come from closed sets: models and versions that were recorded (for signals the latest `MAX_VERSIONS`), enums, and
+the subjects of signals, whose number a version's signature bounds. No label holds request data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from export.contracts.cases import FlagReason
+from monitoring.cycle import Loop, Progress
+from monitoring.drift import Scope
+from monitoring.flags import FLAG_BITS
+from monitoring.rows import AccountingRow, VersionRow
+from monitoring.store import Store
+
+MAX_VERSIONS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """One metric: `kind` is "counter" or "gauge"; a counter's samples get the suffix `_total`."""
+
+    name: str
+    kind: str
+    text: str
+    labels: tuple[str, ...] = ()
+
+
+PROGRESS: tuple[tuple[Family, Callable[[Progress], float]], ...] = (
+    (
+        Family(name="hardcase_monitor_records_ingested", kind="counter", text="Records consumed since the start."),
+        lambda p: p.records,
+    ),
+    (
+        Family(name="hardcase_monitor_frames_ingested", kind="counter", text="Log frames consumed since the start."),
+        lambda p: p.frames,
+    ),
+    (
+        Family(name="hardcase_monitor_cycles", kind="counter", text="Cycles of the monitor's loop since the start."),
+        lambda p: p.cycles,
+    ),
+    (
+        Family(name="hardcase_monitor_cycle_errors", kind="counter", text="Cycles that failed and were tried again."),
+        lambda p: p.errors,
+    ),
+    (
+        Family(name="hardcase_monitor_cycle_seconds", kind="gauge", text="Duration of the last cycle."),
+        lambda p: p.cycle_s,
+    ),
+    (
+        Family(
+            name="hardcase_monitor_lag_seconds",
+            kind="gauge",
+            text="Age of the newest consumed record while more records wait, else 0.",
+        ),
+        lambda p: p.lag_s,
+    ),
+    (
+        Family(name="hardcase_monitor_lag_bytes", kind="gauge", text="Bytes of the record log that wait."),
+        lambda p: p.lag_bytes,
+    ),
+    (
+        Family(
+            name="hardcase_monitor_signals_due",
+            kind="gauge",
+            text="Changed windows whose drift signals are not computed.",
+        ),
+        lambda p: p.signals_due,
+    ),
+    (
+        Family(name="hardcase_monitor_log_damages", kind="gauge", text="Places in the record log that do not verify."),
+        lambda p: p.damages,
+    ),
+)
+HEARTBEAT = Family(
+    name="hardcase_monitor_heartbeat_age_seconds", kind="gauge", text="Time since the end of the last cycle."
+)
+DEAD_LETTERS = Family(
+    name="hardcase_monitor_dead_letters",
+    kind="gauge",
+    text="Records or frames kept aside because they could not be read.",
+    labels=("reason",),
+)
+ACCOUNT = Family(
+    name="hardcase_records",
+    kind="gauge",
+    text="Where requests went, summed over the known logs: requests is the sum of the others.",
+    labels=("model", "version", "account"),
+)
+CASES = Family(
+    name="hardcase_cases",
+    kind="gauge",
+    text="Failure cases by state and reason; a case with two reasons counts under both.",
+    labels=("model", "version", "state", "reason"),
+)
+SIGNAL = Family(
+    name="hardcase_drift_signal",
+    kind="gauge",
+    text="Distance from the reference over the rolling scope; signals are drawn, they never page.",
+    labels=("model", "version", "kind", "method", "subject"),
+)
+SIGNAL_THRESHOLD = Family(
+    name="hardcase_drift_signal_threshold",
+    kind="gauge",
+    text="Value above which the distance is more than chance and the floor explain.",
+    labels=("model", "version", "kind", "method", "subject"),
+)
+ESTIMATE = Family(
+    name="hardcase_accuracy_estimate",
+    kind="gauge",
+    text="Accuracy over the last window without labels: 1 - mean P(wrong). It fails under concept drift.",
+    labels=("model", "version"),
+)
+ACCURACY = Family(
+    name="hardcase_accuracy_labelled",
+    kind="gauge",
+    text="Share of labelled rows of the last labelled window that were right. Labels may be a biased sample.",
+    labels=("model", "version"),
+)
+FAMILIES = (
+    *(family for family, _ in PROGRESS),
+    HEARTBEAT,
+    DEAD_LETTERS,
+    ACCOUNT,
+    CASES,
+    SIGNAL,
+    SIGNAL_THRESHOLD,
+    ESTIMATE,
+    ACCURACY,
+)
+
+
+class MonitorCollector:
+    """Registers with a `prometheus_client.CollectorRegistry`.
+
+    Args:
+        loop: Whose progress is shown; None shows the database only.
+    """
+
+    def __init__(self, store: Store, loop: Loop | None) -> None:
+        self._store = store
+        self._loop = loop
+
+    def describe(self) -> Iterable[Metric]:
+        """Names without values, so that registering asks the database nothing."""
+        return [_family(family) for family in FAMILIES]
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, now."""
+        if self._loop is not None:
+            yield from _progress(self._loop)
+        dead = _family(DEAD_LETTERS)
+        for reason, count in sorted(self._store.dead_letter_counts().items()):
+            dead.add_metric([reason], count)
+        yield dead
+        yield _accounts(self._store.accounting())
+        yield self._cases()
+        versions = sorted(self._store.versions(), key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
+        yield from self._signals(versions)
+        yield from self._accuracies(versions)
+
+    def _cases(self) -> Metric:
+        family = _family(CASES)
+        counts: dict[tuple[str, str, str, str], int] = {}
+        for model, version, state, flags, count in self._store.case_counts():
+            for reason in FlagReason:
+                if flags & FLAG_BITS[reason]:
+                    key = (model, version, state, reason.value)
+                    counts[key] = counts.get(key, 0) + count
+        for key, count in sorted(counts.items()):
+            family.add_metric(list(key), count)
+        return family
+
+    def _signals(self, versions: list[VersionRow]) -> Iterator[Metric]:
+        values, thresholds = _family(SIGNAL), _family(SIGNAL_THRESHOLD)
+        for v in versions:
+            for s in self._store.latest_signals(v.model, v.version, Scope.ROLLING.value):
+                labels = [v.model, v.version, s.kind, s.method, s.subject]
+                if s.value is not None and s.threshold is not None:
+                    values.add_metric(labels, s.value)
+                    thresholds.add_metric(labels, s.threshold)
+        yield values
+        yield thresholds
+
+    def _accuracies(self, versions: list[VersionRow]) -> Iterator[Metric]:
+        estimates, labelled = _family(ESTIMATE), _family(ACCURACY)
+        for v in versions:
+            windows = self._store.windows(v.model, version=v.version, limit=10)
+            known = [w.p_wrong_mean for w in windows if w.p_wrong_mean is not None]
+            if known:
+                estimates.add_metric([v.model, v.version], 1.0 - known[-1])
+            right = [w.accuracy for w in windows if w.accuracy is not None]
+            if right:
+                labelled.add_metric([v.model, v.version], right[-1])
+        yield estimates
+        yield labelled
+
+
+def _progress(loop: Loop) -> Iterator[Metric]:
+    for family, value in PROGRESS:
+        made = _family(family)
+        made.add_metric([], value(loop.progress))
+        yield made
+    if loop.progress.heartbeat is not None:
+        age = _family(HEARTBEAT)
+        age.add_metric([], loop.monotonic() - loop.progress.heartbeat)
+        yield age
+
+
+def _accounts(rows: tuple[AccountingRow, ...]) -> Metric:
+    family = _family(ACCOUNT)
+    sums: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        parts = {name: getattr(row, name) for name in ("requests", "captured", "sampled_out", "lost", "corrupt")}
+        parts |= {"ingested": row.ingested, **{f"dropped_{reason}": n for reason, n in row.dropped.items()}}
+        for name, count in parts.items():
+            key = (row.model, row.version, name)
+            sums[key] = sums.get(key, 0) + count
+    for key, count in sorted(sums.items()):
+        family.add_metric(list(key), count)
+    return family
+
+
+def _family(family: Family) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    return kind(family.name, family.text, labels=family.labels)
