@@ -76,6 +76,7 @@ def measure(records: int, batch: int, rate: int, cycle_bytes: int, folder: Path,
         "seconds": round(wall, 3),
         "cpu_seconds": round(cpu, 3),
         "records_per_second": round(records / wall),
+        "records_per_cpu_second": round(records / cpu),
         "cpu_us_per_record": round(cpu / records * 1e6, 2),
         "cycles": loop.progress.cycles,
     }
@@ -103,6 +104,7 @@ def main() -> None:
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
         "target_records_per_second": 20_000,
         "best_records_per_second": max(r["records_per_second"] for r in runs),
+        "worst_records_per_cpu_second": min(r["records_per_cpu_second"] for r in runs),
         "runs": runs,
     }
     print(json.dumps({k: result[k] for k in ("machine", "best_records_per_second")}))

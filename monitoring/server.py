@@ -132,7 +132,10 @@ def _announce(server: uvicorn.Server, host: str, port: int, on_ready: Callable[[
 def _metrics(monitor: Monitor, store: Store) -> Any:
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+    from monitoring.metrics import MonitorCollector
+
     registry = CollectorRegistry()
+    registry.register(MonitorCollector(store, monitor.loop))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry
