@@ -81,7 +81,8 @@ def read_head(head: bytes) -> LaneHead | None:
         parser.feed_data(head)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    if not reader.complete or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+    plain = reader.complete and parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
+    if not plain or not parser.should_keep_alive():
         return None
     parts = reader.url.split(b"/")  # "", v2, models, {m}, [versions, {v},] infer
     if len(parts) == 5 and parts[4] == b"infer":
@@ -134,6 +135,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._passing = False  # uvicorn's parser is inside a message
         self._receiving_since = 0.0  # 0 while no request is arriving
         self._active_at = 0.0
+        self._in_head = False  # of a message that uvicorn's parser sees
+        self._head_bytes = 0
         self._chunks = 0
         self._closing = False
         self._stalled = False  # bytes for uvicorn wait in _pending for the lane's answers
@@ -357,12 +360,25 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._receiving_since = self._receiving_since or monotonic()
         self._passing = True
         super().data_received(data)
+        if self._in_head and not self._closing:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.plane.options.limits.head_bytes:
+                self._refuse_and_close(head_too_large(self.plane.options.limits))
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
-        self._passing = True
-        self._chunks = 0
+        self._passing = self._in_head = True
+        self._head_bytes = self._chunks = 0
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser: the head is whole, unless it is too large to be looked at."""
+        self._in_head = False
+        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
+        if size > self.plane.options.limits.head_bytes:
+            self._refuse_and_close(head_too_large(self.plane.options.limits))
+        else:
+            super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
         """Called by the parser for every chunk of a chunked body; uvicorn itself does not count them."""
@@ -371,9 +387,15 @@ class FastLaneProtocol(HttpToolsProtocol):
         if self._chunks == limit + 1 and not self._closing:
             self._refuse_and_close(PayloadTooLarge(f"the body has more than {limit} chunks"))
 
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser; after a refusal the rest of the body is nobody's."""
+        if not self._closing:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Called by the parser: between two messages now."""
-        super().on_message_complete()
+        if not self._closing:
+            super().on_message_complete()
         self._passing = False
         self._receiving_since = 0.0
 

@@ -250,5 +250,6 @@ def assert_conserved(plane: Plane, outcomes: dict[Outcome, int]) -> None:
     assert found == {str(k): v for k, v in outcomes.items()}
     reader = RecordLogReader(plane.records)
     for source in reader.sources():
-        for account in reader.accounting(source).values():
-            assert account.requests == account.captured + account.sampled_out + sum(account.dropped.values())
+        account = reader.accounting(source)
+        assert account.slots
+        assert all(slot.in_flight == 0 for slot in account.slots.values())
