@@ -14,6 +14,7 @@ from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions, Targets
 from monitoring.catalogue import Catalogue
 from monitoring.cycle import Monitor
+from monitoring.metrics import MonitorCollector
 from monitoring.options import MonitorOptions
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
@@ -135,6 +136,7 @@ def _metrics(monitor: Monitor, store: Store) -> Any:
     from monitoring.metrics import MonitorCollector
 
     registry = CollectorRegistry()
+    registry.register(MonitorCollector(store, monitor.loop))
     registry.register(MonitorCollector(store, monitor.loop))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
