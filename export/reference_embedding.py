@@ -14,7 +14,7 @@ MAX_RANK = 256
 SAMPLE_ROWS = 1000
 FREQUENCIES = 128
 PERMUTATIONS = 4000
-FOLDS = 5
+FOLDS, FOLDS_MANY, MANY_ROWS = 20, 5, 4000  # see docs/decisions/0012: few folds bias the quantiles of few rows
 MIN_MMD_ROWS = 40  # below it the permutation threshold is NaN: not enough data
 _MMD_ROWS = 4000
 Array: TypeAlias = npt.NDArray[Any]
@@ -38,7 +38,7 @@ def compile_embedding(
     features = random_fourier_features(h, frequencies)
     gaussians: dict[str, Any] = {
         name: None if array is None else array.astype(np.float32)
-        for name, array in fit_gaussians(h, y, classes).items()
+        for name, array in fit_gaussians(h, y, classes, leading_directions(h, classes)).items()
     }
     return EmbeddingReference(
         output=output,
@@ -52,13 +52,14 @@ def compile_embedding(
     )
 
 
-def fit_gaussians(h: Array, targets: npt.NDArray[np.int64] | None, classes: int) -> dict[str, Any]:
+def fit_gaussians(
+    h: Array, targets: npt.NDArray[np.int64] | None, classes: int, basis: Array | None = None
+) -> dict[str, Any]:
     """Arguments of `scores.rmds` from length-1 embeddings (rows, features).
 
     Covariances are shrunk towards a multiple of the identity (Ledoit & Wolf 2004), because there are often fewer rows
-    than a covariance has entries. Above `MAX_RANK` features only the leading directions are kept.
+    than a covariance has entries. Above `MAX_RANK` features a basis (`leading_directions`) is needed.
     """
-    basis = _basis(h, classes)
     low = h if basis is None else h @ basis  # (rows, rank)
     background = _precision_factor(low - low.mean(axis=0))
     out: dict[str, Any] = {
@@ -80,7 +81,7 @@ def fit_gaussians(h: Array, targets: npt.NDArray[np.int64] | None, classes: int)
 def out_of_fold_rmds(
     embedding: Array, targets: npt.NDArray[np.int64], classes: int, rng: np.random.Generator
 ) -> Float64s:
-    """RMDS++ of each row under Gaussians fitted without it (5 folds), (rows,).
+    """RMDS++ of each row under Gaussians fitted without it, (rows,).
 
     In-sample distances are too small, by much when rows are few: thresholds taken from them would call healthy traffic
     novel. NaN where the embedding is not finite, or there are too few rows to fit anything.
@@ -88,15 +89,18 @@ def out_of_fold_rmds(
     flat = np.asarray(embedding, dtype=np.float64).reshape(len(embedding), -1)
     out = np.full(len(flat), np.nan)
     rows = np.flatnonzero(np.isfinite(flat).all(axis=1))
-    if len(rows) < 2 * FOLDS:
+    folds = min(FOLDS if len(rows) < MANY_ROWS else FOLDS_MANY, len(rows) // 2)
+    if folds < 2:
         return out
+    h = normalise(flat[rows])
+    basis = leading_directions(h, classes)  # knows no labels: once is enough
     fold = np.empty(len(rows), dtype=np.int64)
     # Spread every class over the folds: order by class, random within it, then deal the rows out.
-    fold[np.lexsort((rng.random(len(rows)), targets[rows]))] = np.arange(len(rows)) % FOLDS
-    for k in range(FOLDS):
-        inside, outside = rows[fold != k], rows[fold == k]
-        fitted = fit_gaussians(normalise(flat[inside]), targets[inside], classes)
-        out[outside] = rmds(flat[outside], **fitted)
+    fold[np.lexsort((rng.random(len(rows)), targets[rows]))] = np.arange(len(rows)) % folds
+    for k in range(folds):
+        inside, outside = fold != k, fold == k
+        fitted = fit_gaussians(h[inside], targets[rows[inside]], classes, basis)
+        out[rows[outside]] = rmds(h[outside], **fitted)
     return out
 
 
@@ -133,14 +137,18 @@ def permutation_quantiles(features: Array, rng: np.random.Generator) -> Float64s
     return np.asarray(np.quantile(np.concatenate(values), MMD_LEVELS), dtype=np.float64)
 
 
-def _basis(h: Array, classes: int) -> Array | None:
-    """Leading directions (features, rank), or None when all are kept."""
+def leading_directions(h: Array, classes: int) -> Array | None:
+    """Principal directions (features, rank) of length-1 embeddings, or None when all can be kept."""
     rank = max(1, min(MAX_RANK, MAX_ARRAY_BYTES // (4 * max(classes, h.shape[1]))))
     if h.shape[1] <= rank:
         return None
     centred = h - h.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    return np.asarray(directions[:rank].T)
+    if len(h) >= h.shape[1]:
+        _, vectors = np.linalg.eigh(centred.T @ centred)
+        return np.asarray(vectors[:, ::-1][:, :rank])
+    values, left = np.linalg.eigh(centred @ centred.T)  # fewer rows than features: the smaller problem
+    kept = np.flatnonzero(values > values.max() * 1e-10)[::-1][:rank]
+    return np.asarray(centred.T @ left[:, kept] / np.sqrt(values[kept]))
 
 
 def _precision_factor(centred: Array) -> Array:

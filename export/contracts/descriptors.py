@@ -79,7 +79,7 @@ def frame(signature: Signature, inputs: Mapping[str, Array]) -> Float32s:
     for spec, with_features in _plan(signature):
         array = inputs[spec.name] if signature.batched else inputs[spec.name][None]
         if with_features:
-            parts.append(_numbers(array, spec.datatype).reshape(len(array), -1).astype(np.float32))
+            parts.append(_features(array, spec.datatype))
         parts.append(describe(array, spec, with_features=with_features))
     if len({len(part) for part in parts}) != 1:
         raise ValueError("inputs differ in their number of rows")
@@ -200,6 +200,12 @@ def _image_axes(spec: InputSpec) -> tuple[int, int] | None:
         return None
     offset = max(len(spec.shape), len(layout) + 1) - len(layout)
     return offset + layout.index("H"), offset + layout.index("W")
+
+
+def _features(array: Array, datatype: Datatype) -> Float32s:
+    width = int(np.prod(array.shape[1:], dtype=np.int64))  # -1 would be ambiguous for no rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _numbers(array, datatype).reshape(len(array), width).astype(np.float32)
 
 
 def _numbers(array: Array, datatype: Datatype) -> Array:

@@ -25,6 +25,7 @@ from export.contracts.scores import (
     Float64s,
     Floats,
     ScoreName,
+    flat_rows,
     random_fourier_features,
     rmds,
     softmax,
@@ -69,7 +70,7 @@ class ClassReference:
 
     def probabilities(self, output: Floats) -> Float64s:
         """Calibrated class probabilities of the output, (rows, classes)."""
-        flat = np.asarray(output).reshape(len(output), -1)
+        flat = flat_rows(output)
         return (softmax if self.role is OutputRole.LOGITS else temper)(flat, self.temperature)
 
 

@@ -117,9 +117,15 @@ def gen(p: Floats, gamma: float = 0.1, top: int = 100) -> Float64s:
         return np.asarray((q**gamma * (1.0 - q) ** gamma).sum(axis=-1), dtype=np.float64)
 
 
+def flat_rows(array: Floats) -> Floats:
+    """The array as (rows, everything else), also when it has no rows."""
+    a = np.asarray(array)
+    return a.reshape(len(a), int(np.prod(a.shape[1:], dtype=np.int64)))
+
+
 def normalise(embedding: Floats) -> Float64s:
     """Rows scaled to Euclidean length 1, (rows, features); a zero row stays zero."""
-    h = np.asarray(embedding, dtype=np.float64).reshape(len(embedding), -1)
+    h = flat_rows(embedding).astype(np.float64, copy=False)
     with np.errstate(invalid="ignore", over="ignore"):
         length = np.sqrt(np.einsum("ij,ij->i", h, h))[:, None]
         return np.asarray(h / np.maximum(length, TINY), dtype=np.float64)
