@@ -11,16 +11,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from export.admission import admit
 from export.contracts.errors import Conflict, HardcaseError, NotFound
-from export.contracts.traffic import TrafficPlan
-from export.package import Package
 from export.plan_log import previous_champions
 from monitoring.records.record import Event
 from serving.loading import Admit, Ready, load_in_background, load_version, public_reason
 from serving.options import ServingOptions
+from serving.plans import PlansSeen, RegistryView, read_plans
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
 from serving.stats import ServerStats
 
@@ -33,34 +32,6 @@ _LOADS_AT_ONCE = 2
 _LOAD_GRACE_S = 5.0  # a load ends itself at its limit; this long after it, it is given up
 _UNLOAD_AFTER_S = 2.0  # a version that nobody wants any more stays this long, for requests that have just chosen it
 _UNLOAD_PATIENCE_S = 60.0  # and this long while its queue is not empty
-
-
-class RegistryView(Protocol):
-    """What the pool reads of the registry; `export.registry.Registry` is one. Called on threads."""
-
-    def generation(self) -> str:
-        """A token that changes with every plan, version and alias; cheap."""
-        ...
-
-    def models(self) -> tuple[str, ...]:
-        """Names of all models."""
-        ...
-
-    def versions(self, model: str) -> tuple[str, ...]:
-        """Versions of a model, oldest first."""
-        ...
-
-    def plan(self, model: str) -> TrafficPlan | None:
-        """The plan in force."""
-        ...
-
-    def history(self, model: str) -> tuple[TrafficPlan, ...]:
-        """All plans, oldest first."""
-        ...
-
-    def package(self, model: str, version: str) -> Package:
-        """A registered package."""
-        ...
 
 
 class Pool:
@@ -90,10 +61,10 @@ class Pool:
         self._admit = admit
         self._stats = stats or ServerStats()
         self._generation: str | None = None
-        self._readable = True
+        self._unreadable: frozenset[str] = frozenset()
+        self._looking = asyncio.Lock()
         self._stopping = False
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
-        self._look = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ---- life
@@ -208,40 +179,44 @@ class Pool:
             await self._follow()
 
     async def _follow(self, *, force: bool = False) -> None:
-        """Look at the registry; when it changed, take over its plans."""
-        try:
-            generation = await asyncio.to_thread(self._registry.generation)
-            if generation == self._generation and not force:
+        """Look at the registry; when it changed, or could not be read before, take over its plans."""
+        async with self._looking:
+            known = None if force or self._unreadable else self._generation
+            seen = await asyncio.to_thread(read_plans, self._registry, self._options.models, known)
+            if seen is None:
                 return
-            seen = await asyncio.to_thread(self._read)
-        except (HardcaseError, OSError, ValueError) as error:
-            if self._readable:
-                _log.exception("the registry cannot be read: the last plans stay in force")
-                self._event("registry_unreadable", detail={"reason": public_reason(error)})
-            self._readable = False
-            return
-        if not self._readable:
-            self._event("registry_readable")
-        self._readable, self._generation = True, generation
+            self._tell_readability(seen.unreadable)
+            if seen.generation is not None:
+                self._take_over(seen)
+                self._generation = seen.generation
+
+    def _take_over(self, seen: PlansSeen) -> None:
+        """Make the plans that were read the ones in force."""
         models = dict(self.models)
-        for name, (plan, versions) in seen.items():
+        for name, found in seen.models.items():
             served = models.setdefault(name, ServedModel(name))
-            if plan is not None and (served.plan is None or served.plan.revision != plan.revision):
+            before, plan = served.plan, found.plan
+            served.plan, served.registered = plan, found.versions
+            if plan is not None and (before is None or before.revision != plan.revision):
                 self._event("plan_seen", name, plan.champion or "", {"revision": plan.revision})
-            served.plan, served.registered = plan, versions
-        for name in [n for n in models if n not in seen]:
+        there = {*seen.models, *seen.unreadable}
+        for name in models.keys() - there:
             models[name].plan, models[name].registered = None, ()
             models[name].pins.clear()
         for served in models.values():
             self._retry_refused(served)
             self._reconcile(served)
-        self.models = {n: m for n, m in models.items() if n in seen or m.entries}
+        self.models = {n: m for n, m in models.items() if n in there or m.entries}
 
-    def _read(self) -> dict[str, tuple[TrafficPlan | None, tuple[str, ...]]]:
-        """Plans and version names of the models that this pool hosts. On a thread."""
-        wanted = self._options.models
-        names = [n for n in self._registry.models() if not wanted or n in wanted]
-        return {n: (self._registry.plan(n), self._registry.versions(n)) for n in names}
+    def _tell_readability(self, unreadable: Mapping[str, Exception]) -> None:
+        """Say once that a model, or the registry as a whole (""), cannot be read, and once that it can again."""
+        for model in unreadable.keys() - self._unreadable:
+            error = unreadable[model]
+            _log.error("registry: %s cannot be read; the last plan stays in force", model or "it", exc_info=error)
+            self._event("registry_unreadable", model, detail={"reason": public_reason(error)})
+        for model in self._unreadable - unreadable.keys():
+            self._event("registry_readable", model)
+        self._unreadable = frozenset(unreadable)
 
     def _retry_refused(self, served: ServedModel) -> None:
         """A new revision of the plan is a reason to try a refused version again."""
