@@ -70,7 +70,7 @@ class Cursor:
         self._seen: list[Damage] = []  # of the segment at hand
         self._first = True
         self._bound: tuple[SourceState, int, tuple[int, bool, bool]] | None = None
-        self._last = (0, 0)  # segment and sequence at which the scan before ended
+        self._last: tuple[int, int | None] = (0, None)  # segment and sequence at which the scan before ended
         self._last_chain: int | None = None  # ... and its chain, when nothing in it was damaged
 
     @property
@@ -181,15 +181,16 @@ class Cursor:
         header = scan.header
         if header is None:
             return
-        if self._last == (0, 0):
-            # Segments that are gone without an acknowledgement were not deleted by retention: their records are missing.
+        last, sequence = self._last
+        if not last:
+            # Segments that are gone without an acknowledgement were not deleted by retention: records are missing.
             if self.position is None and scan.number <= max(1, state.acknowledged_segment):
                 self.totals_before = header.totals
-        elif header.previous == self._last[0] and header.previous_sequence > self._last[1]:
-            missing = header.previous_sequence - self._last[1]
+        elif header.previous == last and sequence is not None and header.previous_sequence > sequence:
+            missing = header.previous_sequence - sequence
             reason = f"{missing} frame(s) at the segment's end are missing"
             self._damages.append(Damage(header.previous, 0, 0, DamageKind.MISSING, reason))
-        elif header.previous == self._last[0] and self._last_chain not in (None, header.previous_chain):
+        elif header.previous == last and self._last_chain not in (None, header.previous_chain):
             reason = "the segment is whole, and is not the one that the next segment continues"
             self._damages.append(Damage(header.previous, 0, 0, DamageKind.FOREIGN, reason))
 
@@ -202,7 +203,11 @@ class Cursor:
         if state.clean and scan.footer is None and scan.frames and scan.number == state.numbers[-1]:
             reason = "the log was closed in order, and its last segment has no footer"
             self._note(scan, Damage(scan.number, scan.offset, 0, DamageKind.MISSING, reason))
-        self._last = (scan.number, scan.sequence)
+        # An empty segment, given up by its writer, does not know the sequence; the one before it may.
+        known = scan.sequence if scan.frames else self._last[1]
+        if known is None and self.position is not None and scan.number <= self.position.segment:
+            known = self.position.sequence
+        self._last = (scan.number, known)
         self._last_chain = None if any(d.segment == scan.number for d in self._seen) else scan.chain
         self._seen.clear()
         scan.close()

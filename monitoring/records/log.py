@@ -172,15 +172,19 @@ class SegmentLog:
         if segment is None:
             return
         self._segment = None
+        # The records are trusted already; only the footer may fail, and the next header says where they end.
         try:
             segment.footer()
             self._end = _end_of(segment)
-            if self._synced:
-                segment.sync()
             self._publish(segment)
         except SegmentError as error:
-            # The records were trusted before; only the footer may be missing, and the next header says where they end.
             logger.warning("a segment of the record log was closed without its footer: %s", error.reason.value)
+        if self._synced:
+            try:
+                segment.sync()
+            except SegmentError:
+                self._counters.globals[Global.POISONED] += 1
+                logger.warning("fsync of a sealed segment failed: its footer may be lost")
         self._sealed_bytes += segment.size
         if self._synced:
             os.close(segment.fd)

@@ -25,7 +25,7 @@ from tests.support.records import assert_conserved, check_frame
 pytestmark = pytest.mark.fault
 CHILD = [sys.executable, "-B", "-m", "tests.support.record_child"]
 HERE = Path(__file__).resolve().parents[2]
-NO_QUOTA, SMALL_QUOTA = str(4 << 30), "20000"
+NO_QUOTA, SMALL_QUOTA = str(4 << 30), "15000"
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 

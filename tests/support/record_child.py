@@ -6,6 +6,7 @@ came. `lines` forks one child for each line number of the record log's code, and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from monitoring.records.counters import Accounting
 from monitoring.records.folders import Position, acknowledge
 from monitoring.records.reader import RecordLogReader
-from monitoring.records.record import CaptureOptions, Durability, Event, Feedback
+from monitoring.records.record import CaptureOptions, DropReason, Durability, Event, Feedback
 from monitoring.records.writer import RecordLogWriter
-from tests.support.records import offer
+from tests.support.records import check_frame, offer
 
 INCARNATION = "0123456789abcdef01234567"
 
@@ -30,10 +32,10 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def write_log(root: Path, durability: Durability, *, records: int = 10, quota_bytes: int = 4 << 30) -> None:
+def write_log(root: Path, durability: Durability, *, records: int = 14, quota_bytes: int = 4 << 30) -> None:
     """Append, roll, seal, reclaim, one record at a time, each waited for."""
     options = CaptureOptions(
-        durability=durability, segment_bytes=6000, segment_age_s=3600, flush_interval_s=0.0, quota_bytes=quota_bytes
+        durability=durability, segment_bytes=9500, segment_age_s=3600, flush_interval_s=0.0, quota_bytes=quota_bytes
     )
     writer = RecordLogWriter(root, "r", options, incarnation=INCARNATION)
     writer.event(Event(kind="replica_started", time_ns=1))
@@ -50,7 +52,7 @@ def write_log(root: Path, durability: Durability, *, records: int = 10, quota_by
         done.wait(10)
         if i == records // 2:
             writer.feedback(Feedback(record_id=record_id, model="digits", time_ns=2, label=1))
-            acknowledge(writer.directory, Position(2, 0, 0))
+            acknowledge(writer.directory, Position(3, 0, 0))
     writer.close()
     say("closed")
 
@@ -80,6 +82,70 @@ def load(root: Path, durability: Durability) -> None:
         text = f"a {' '.join(ids)}"
         offer(writer, ids, on_durable=lambda text=text: say(text))
         time.sleep(0.0005)
+
+
+def fill_disk(root: Path) -> None:
+    """On a small file system: fill it under the writer, go on, make room, go on. Prints the facts as JSON."""
+    options = CaptureOptions(durability=Durability.BEFORE_ANSWER, segment_bytes=64 << 10)
+    writer = RecordLogWriter(root / "log", "r", options)
+    answered = 0
+    batches = 0
+
+    def one() -> None:
+        nonlocal batches
+        done = threading.Event()
+        offer(writer, [f"b{batches:06d}-{k}" for k in range(4)], on_durable=done.set)
+        batches += 1
+        nonlocal answered
+        answered += done.wait(10)
+
+    def slot() -> Accounting:
+        return writer.accounting()["digits", "3"]
+
+    for _ in range(20):
+        one()
+    before = slot()
+    with (root / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while ballast.write(bytes(4096)):
+            pass
+    for _ in range(60):
+        one()
+    full = slot()
+    for i in range(400):  # more slots than the counter file has room for
+        writer.slot(f"model{i}", "1").received()
+    (root / "ballast").unlink()
+    for _ in range(20):
+        one()
+    healed = slot()
+    writer.close()
+    reader = RecordLogReader(root / "log")
+    source = reader.sources()[0]
+    frames = reader.read(source, None, 1 << 40)
+    found = sorted(i for f in frames if f.kind == "records" for i in check_frame(f))
+    account = reader.finalise(source)
+    total = account.slots["digits", "3"]
+    others = sum(a.requests for key, a in account.slots.items() if key != ("digits", "3"))
+    say(
+        json.dumps(
+            {
+                "offered": 4 * batches,
+                "answered": 4 * answered,
+                "unique": len(set(found)),
+                "found": len(found),
+                "before": before.captured,
+                "dropped_while_full": full.dropped[DropReason.DISK_FULL],
+                "captured_while_full": full.captured - before.captured,
+                "captured_after": healed.captured - full.captured,
+                "requests": total.requests,
+                "captured": total.captured,
+                "dropped": sum(total.dropped.values()),
+                "in_flight": total.in_flight,
+                "lost": total.lost_crash + total.lost_corrupt,
+                "other_requests": others,
+                "damages": [d.reason for d in reader.damages(source)],
+            }
+        )
+    )
 
 
 def kill_at_line(number: int) -> Callable[[], int]:
@@ -131,6 +197,8 @@ def main(arguments: list[str]) -> None:
         write_log(Path(root), Durability(durability), quota_bytes=int(rest[0]))
     elif job == "load":
         load(Path(root), Durability(durability))
+    elif job == "fill":
+        fill_disk(Path(root))
     elif job == "lines":
         fork_at_lines(Path(root), Durability(durability), rest[0], json.loads(sys.stdin.read()))
     else:
