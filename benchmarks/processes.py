@@ -57,7 +57,7 @@ def server(
     Raises:
         ServerFailed: it ended or did not become ready in time.
     """
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    before = {child.pid for child in psutil.Process().children()}
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -78,8 +78,7 @@ def server(
 def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The server's process and all below it."""
     try:
-        parent = psutil.Process(process.pid)
-        return [parent, *parent.children(recursive=True)]
+        return _tree(psutil.Process(process.pid))
     except psutil.NoSuchProcess:
         return []
 
@@ -95,21 +94,38 @@ def _await_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], ti
 
 
 def _end(process: subprocess.Popen[bytes], before: set[int]) -> None:
-    """Ask the server to end, give it 10 s, then kill it and all that came into being below us since it was started."""
+    """Ask the server to end, give it 10 s, then kill what is left of it.
+
+    Args:
+        process: The server.
+        before: Our children from before it was started; what else is our child by now was orphaned by the server.
+    """
+    known = descendants(process)
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
     time.sleep(0.2)  # helpers that end by themselves when their parent is gone
     for _ in range(3):  # one that was being started while we looked is found the next time round
-        left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        orphans = [child for child in psutil.Process().children() if child.pid not in before]
+        known += [below for orphan in orphans for below in _tree(orphan)]
+        left = [one for one in set(known) if one.is_running() and one.pid != process.pid] + (
+            [psutil.Process(process.pid)] if process.poll() is None else []
+        )
         if not left:
             break
-        for child in left:
+        for one in left:
             with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+                one.kill()
         psutil.wait_procs(left, timeout=5)
     process.wait(timeout=10)
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _tail(log: Path, lines: int = 15) -> str:

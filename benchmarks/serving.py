@@ -36,21 +36,11 @@ RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
 TOLERANCE = 1e-3
 
 
-@dataclass(kw_only=True)
-class Run:
-    """One run's settings and what it has measured so far."""
+@dataclass(frozen=True)
+class Control:
+    """Knows the right answer, so that nothing is timed that answers wrongly."""
 
-    seconds: float
-    warm_up_s: float
-    rounds: int
-    limit_s: float
-    scratch: Path
-    registry: Path
     model: BenchModel
-    scripts: dict[Wire, Path]
-    measurements: list[dict[str, object]] = field(default_factory=list)
-    accounts: list[dict[str, object]] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
 
     def right(self, url: str, wire: Wire) -> bool:
         """Positive control: the server's logits for the benchmark's request are onnxruntime's own."""
@@ -63,6 +53,24 @@ class Run:
             return False
         logits = read_answer(wire, answer)
         return logits.shape == self.model.logits.shape and np.allclose(logits, self.model.logits, atol=TOLERANCE)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run's settings and what it has measured so far."""
+
+    seconds: float
+    warm_up_s: float
+    rounds: int
+    limit_s: float
+    scratch: Path
+    registry: Path
+    model: BenchModel
+    control: Control
+    scripts: dict[Wire, Path]
+    measurements: list[dict[str, object]] = field(default_factory=list)
+    accounts: list[dict[str, object]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scratch=scratch,
             registry=registry,
             model=model,
+            control=Control(model),
             scripts=write_scripts(scratch / "lua", model.image),
         )
         facts = machine_facts(ROOT)
@@ -131,7 +140,7 @@ def _measure_target(run: Run, target: Target, number: int) -> None:
         run.failures[target.key] = f"no environment '{target.environment}': run `make bench-peers`"
         return
     with tempfile.TemporaryDirectory(prefix="t", dir=run.scratch, ignore_cleanup_errors=True) as name:
-        place = Workplace(folder=Path(name), registry=run.registry, model=run.model, right=run.right)
+        place = Workplace(folder=Path(name), registry=run.registry, model=run.model, right=run.control.right)
         try:
             with target.start(place) as addresses:
                 for cell in target.cells:
@@ -140,18 +149,18 @@ def _measure_target(run: Run, target: Target, number: int) -> None:
                     account = capture_account(addresses["direct"])
                     run.accounts.append({"target": target.key, "round": number, "records": account})
         except (ServerFailed, LoadFailed, httpx.HTTPError) as error:
-            run.failures[target.key] = str(error)
+            run.failures[target.key] = str(error).splitlines()[0]  # logs and paths stay on this machine
             _say(f"round {number + 1}  {target.key}: {error}")
 
 
 def _measure_cell(run: Run, target: Target, cell: Cell, base_url: str, number: int) -> None:
     """Control, warm-up, measurement, control."""
     url, script = base_url + cell.path, run.scripts[cell.wire]
-    if not run.right(url, cell.wire):
+    if not run.control.right(url, cell.wire):
         raise LoadFailed(f"{cell.key}: the answer is not what onnxruntime computes")
     run_wrk(url, script, connections=cell.connections, duration_s=run.warm_up_s)
     result = run_wrk(url, script, connections=cell.connections, duration_s=run.seconds)
-    if not run.right(url, cell.wire):
+    if not run.control.right(url, cell.wire):
         raise LoadFailed(f"{cell.key}: after the load the answer is not what onnxruntime computes")
     run.measurements.append(
         {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import httpx
 from benchmarks.model import MODEL_NAME, BenchModel
 from benchmarks.payloads import Wire
 from benchmarks.processes import free_port, server
+from serving.ray_environment import RayPorts, ray_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
@@ -55,7 +58,7 @@ def ours_standalone(*, capture: bool, fast_lane: bool = True) -> Start:
         ready_file, port = place.folder / "ready", free_port()
         command = [str(python_of(None)), "-m", "serving.standalone", "--registry", str(place.registry)]
         command += ["--records", str(place.folder / "records"), "--port", str(port), "--ready-file", str(ready_file)]
-        command += [] if capture else ["--options-json", json.dumps({"capture": None})]
+        command += [] if capture else ["--no-capture"]
         command += [] if fast_lane else ["--no-fast-lane"]
         url = f"http://127.0.0.1:{port}"
         environment = {"PYTHONPATH": str(ROOT)}
@@ -66,26 +69,54 @@ def ours_standalone(*, capture: bool, fast_lane: bool = True) -> Start:
 
 
 def ours_ray(*, capture: bool) -> Start:
-    """Our Ray Serve application with one replica behind HAProxy."""
+    """Our Ray Serve application with one replica behind HAProxy, as `serving.ray_server` runs it."""
 
     @contextlib.contextmanager
     def start(place: Workplace) -> Iterator[Addresses]:
-        command = [str(python_of(None)), "-m", "benchmarks.our_ray", "--registry", str(place.registry)]
-        command += ["--records", str(place.folder / "records"), *([] if capture else ["--no-capture"])]
-        with _ray(place, command, Wire.OIP_BINARY, OIP_PATH, high_throughput=True) as addresses:
-            yield addresses
+        ports = {"--port": free_port(), "--haproxy-stats-port": free_port(), "--haproxy-metrics-port": free_port()}
+        ports["--first-replica-port"] = _first_replica_port()
+        ready_file = place.folder / "ready.json"
+        command = [str(python_of(None)), "-m", "serving.ray_server", "--registry", str(place.registry)]
+        command += ["--records", str(place.folder / "records"), "--folder", str(place.folder / "r")]
+        command += [word for name, port in ports.items() for word in (name, str(port))]
+        command += ["--ready-file", str(ready_file), *([] if capture else ["--no-capture"])]
+
+        def addresses() -> dict[str, str]:
+            facts = json.loads(ready_file.read_text(encoding="utf-8"))
+            return {"front": _url(facts), "direct": _url(facts["replicas"][0])}
+
+        def ready() -> bool:
+            return ready_file.exists() and all(
+                place.right(url + OIP_PATH, Wire.OIP_BINARY) for url in addresses().values()
+            )
+
+        with server(command, environment={"PYTHONPATH": str(ROOT)}, folder=place.folder, ready=ready):
+            yield addresses()
 
     return start
 
 
 def plain_ray(mode: str) -> Start:
-    """Ray Serve without us."""
+    """Ray Serve without us, in one of the modes of `peers/ray_server.py`."""
 
     @contextlib.contextmanager
     def start(place: Workplace) -> Iterator[Addresses]:
-        command = [str(python_of(None)), str(PEERS / "ray_server.py"), "--mode", mode]
-        with _ray(place, command, Wire.RAW, "/infer", high_throughput=mode == "throughput") as addresses:
-            yield addresses
+        ready_file = place.folder / "ready.json"
+        command = [str(python_of(None)), str(PEERS / "ray_server.py"), "--mode", mode, "--port", str(free_port())]
+        variables = {"BENCH_MODEL": str(place.model.onnx), "RAY_USAGE_STATS_ENABLED": "0"}
+        if mode == "throughput":
+            variables |= _high_throughput(place.folder)
+
+        def addresses() -> dict[str, str]:
+            urls: dict[str, str | None] = json.loads(ready_file.read_text(encoding="utf-8"))
+            return {entry: url for entry, url in urls.items() if url}
+
+        def ready() -> bool:
+            return ready_file.exists() and all(place.right(f"{url}/infer", Wire.RAW) for url in addresses().values())
+
+        command += ["--ready-file", str(ready_file)]
+        with server(command, environment=variables, folder=place.folder, ready=ready):
+            yield addresses()
 
     return start
 
@@ -142,45 +173,24 @@ def _answering(
         yield
 
 
-@contextlib.contextmanager
-def _ray(place: Workplace, command: list[str], wire: Wire, path: str, *, high_throughput: bool) -> Iterator[Addresses]:
-    """A launcher with a Ray cluster of its own, on ports of its own; it writes its addresses when all is up."""
-    ready_file, port = place.folder / "ready.json", free_port()
-    variables = {"BENCH_MODEL": str(place.model.onnx), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    variables |= ray_environment(place.folder, high_throughput=high_throughput)
-
-    def ready() -> bool:
-        if not ready_file.exists():
-            return False
-        urls = [url for url in json.loads(ready_file.read_text()).values() if url]
-        return all(place.right(url + path, wire) for url in urls)
-
-    command = [*command, "--port", str(port), "--ready-file", str(ready_file)]
-    with server(command, environment=variables, folder=place.folder, ready=ready):
-        yield {entry: url for entry, url in json.loads(ready_file.read_text()).items() if url}
+def _high_throughput(folder: Path) -> dict[str, str]:
+    """The same variables that our own server sets, so that both have the same HAProxy."""
+    ports = RayPorts(
+        haproxy_stats=free_port(),
+        haproxy_metrics=free_port(),
+        first_replica_http=_first_replica_port(),
+        first_replica_grpc=_first_replica_port(),
+    )
+    return ray_environment(folder, ports=ports, haproxy_threads=min(4, os.cpu_count() or 1))
 
 
-def ray_environment(folder: Path, *, high_throughput: bool) -> dict[str, str]:
-    """Ray's settings for one start: usage statistics off, HAProxy's ports and files away from anybody else's."""
-    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
-    if not high_throughput:
-        return variables
-    first = 20_000 + free_port() % 10_000
-    return variables | {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 100),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + 101),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + 200),
-    }
+def _first_replica_port() -> int:
+    """Ray takes replicas' ports upwards from here; random, so that another cluster on the machine is not in the way."""
+    return random.randrange(20_000, 29_000)
+
+
+def _url(facts: Mapping[str, str | int]) -> str:
+    return f"http://{facts['host']}:{facts['port']}"
 
 
 def capture_account(url: str) -> dict[str, int]:

@@ -1,9 +1,9 @@
+# Its libraries are only in the environment that it runs in.
+# mypy: ignore-errors
 """The model in LitServe, written for speed as its documentation shows: batching, its ZeroMQ queue, one worker.
 
 Runs in an environment of its own (`.venvs/litserve`). No postponed annotations here: LitServe hands them to FastAPI.
 """
-
-# mypy: ignore-errors (its libraries are only in the environment that it runs in)
 
 import argparse
 import os

@@ -1,9 +1,9 @@
+# Its libraries are only in the environment that it runs in.
+# mypy: ignore-errors
 """The model in mosec, written for speed as its documentation shows: own wire format, dynamic batching, one worker.
 
 Runs in an environment of its own (`.venvs/mosec`). mosec reads --address and --port itself.
 """
-
-# mypy: ignore-errors (its libraries are only in the environment that it runs in)
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+# Its libraries are only in the environment that it runs in.
+# mypy: ignore-errors
 """The model behind the real Triton front end, through PyTriton's Python backend: dynamic batching, one instance.
 
 Runs in an environment of its own (`.venvs/pytriton`), made with the distribution's own Python 3.11: the backend stub in
@@ -5,8 +7,6 @@ the wheel is built against it.
 """
 
 from __future__ import annotations
-
-# mypy: ignore-errors (its libraries are only in the environment that it runs in)
 
 import argparse
 import os

@@ -1,4 +1,6 @@
-"""Environments of the peers under `.venvs/`, from pinned requirement files: `python -m benchmarks.peers.setup [NAME ...]`.
+"""Environments of the peers under `.venvs/`, from pinned requirement files.
+
+    python -m benchmarks.peers.setup [NAME ...]
 
 An environment whose requirement file has not changed since it was made is left alone.
 """
