@@ -20,7 +20,8 @@ from monitoring.report_shelf import ReportRequest
 from monitoring.samples import WindowSample
 from monitoring.store import Store
 
-MAX_COLUMNS = 128  # past it a report takes minutes and nobody reads it: descriptors first, then features
+MAX_COLUMNS = 128  # past it a report takes minutes and nobody reads it:
+MAX_NAMELESS = 32  # elements without a name, such as pixels: of more than these nobody reads 64 histograms
 MAX_WINDOWS = 20_000
 PREDICTED = "predicted class"
 
@@ -61,10 +62,12 @@ def _profile(catalogue: Catalogue, request: ReportRequest) -> ReferenceProfile:
 
 
 def _chosen(columns: Sequence[str]) -> list[int]:
-    """Columns of the report: descriptors before features, at most `MAX_COLUMNS`."""
+    """Columns of the report: descriptors, then features that have a name, then the others where they are few."""
     descriptors = [i for i, name in enumerate(columns) if ":" in name]
     features = [i for i, name in enumerate(columns) if ":" not in name]
-    return (descriptors + features)[:MAX_COLUMNS]
+    named = [i for i in features if not columns[i].endswith("]")]
+    nameless = [i for i in features if columns[i].endswith("]")]
+    return (descriptors + named + (nameless if len(nameless) <= MAX_NAMELESS else []))[:MAX_COLUMNS]
 
 
 def _columns(profile: ReferenceProfile) -> tuple[Column, ...]:

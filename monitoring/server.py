@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -54,42 +55,42 @@ def serve_monitor(
 
     settings = console or ConsoleOptions(host=options.host, port=options.port, token_sha256=options.token_sha256)
     settings.check()
-    listening = _listen(settings.host, settings.port)
-    port: int = listening.getsockname()[1]
-    store = Store(options.database_url)
-    monitor = Monitor(options, store, catalogue)
-    reports = ReportService(ReportOptions(folder=options.state_dir / "reports"), frame_source(store, catalogue))
-    own = f"{settings.host}:{port}"
-    app = build_console(
-        store,
-        catalogue,
-        monitor,
-        lambda: list(dict.fromkeys([*targets(), own])),
-        settings,
-        reports=reports,
-        metrics=_metrics(monitor, store),
-    )
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    server = uvicorn.Server(config)
-    restore = _end_on_signals(server)
-    try:
+    with ExitStack() as stack:
+        listening = stack.enter_context(_listen(settings.host, settings.port))
+        port: int = listening.getsockname()[1]
+        own = f"{settings.host}:{port}"
+        store = stack.enter_context(closing(Store(options.database_url)))
+        monitor = Monitor(options, store, catalogue)
+        stack.callback(_stop, monitor)
+        shelf = ReportOptions(folder=options.state_dir / "reports")
+        reports = stack.enter_context(closing(ReportService(shelf, frame_source(store, catalogue))))
+        app = build_console(
+            store,
+            catalogue,
+            monitor,
+            lambda: list(dict.fromkeys([*targets(), own])),
+            settings,
+            reports=reports,
+            metrics=_metrics(monitor, store),
+        )
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        server = uvicorn.Server(config)
+        stack.callback(_end_on_signals(server))
         monitor.start()
         _announce(server, settings.host, port, on_ready)
         server.run(sockets=[listening])
-    finally:
-        reports.close()
-        if not monitor.stop():
-            log.error("the running cycle did not end in time; it is repeated after the next start")
-        store.close()
-        listening.close()
-        restore()
+
+
+def _stop(monitor: Monitor) -> None:
+    if not monitor.stop():
+        log.error("the running cycle did not end in time; it is repeated after the next start")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -133,10 +134,7 @@ def _announce(server: uvicorn.Server, host: str, port: int, on_ready: Callable[[
 def _metrics(monitor: Monitor, store: Store) -> Any:
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-    from monitoring.metrics import MonitorCollector
-
     registry = CollectorRegistry()
-    registry.register(MonitorCollector(store, monitor.loop))
     registry.register(MonitorCollector(store, monitor.loop))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

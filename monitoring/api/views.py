@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from export.contracts.cases import CaseState
 from export.contracts.errors import InvalidRequest, NotFound
@@ -17,6 +17,7 @@ from monitoring.report_shelf import Report, ReportRequest, ReportState
 from monitoring.rows import CaseRow, FeedbackRow, RecordRow, SignalRow, VersionRow
 from monitoring.store import Store
 
+MAX_MANIFESTS = 256  # remembered, so that a page of cases reads each package once
 OVERVIEW_WINDOWS = 1440  # newest windows of a model that the overview adds up: a day of minutes
 
 
@@ -26,6 +27,7 @@ class View:
 
     store: Store
     catalogue: Catalogue
+    _manifests: dict[tuple[str, str], Manifest] = field(default_factory=dict, compare=False, repr=False)
 
     def models(self) -> tuple[str, ...]:
         """Registered models and models of the log, sorted."""
@@ -73,8 +75,13 @@ class View:
         return ReportRequest(model=asked.model, version=version, start=asked.start, end=asked.end)
 
     def manifest(self, model: str, version: str) -> Manifest | None:
-        """The manifest of a version; None when the registry does not know it."""
-        return self.catalogue.manifest(model, version) if model in self.catalogue.models() else None
+        """The manifest of a version; None when the registry does not know it. A version never changes."""
+        found = self._manifests.get((model, version)) or self.catalogue.manifest(model, version)
+        if found is not None:
+            if len(self._manifests) >= MAX_MANIFESTS:
+                self._manifests.clear()
+            self._manifests[model, version] = found
+        return found
 
     def summary(self, model: str) -> m.ModelSummary:
         """A model, its plan, and how its versions did."""
