@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 _IMPORTANT = re.compile(r"\b(WARNING|ERROR|CRITICAL|Traceback)\b|^\w*(Error|Exception)\b")
-_NOISE = re.compile(r"/dev/shm|object store|usage stats|SIGTERM|sigterm|DeprecationWarning|FutureWarning|UserWarning")
+_NOISE = re.compile(
+    r"Token authentication is enabled|/dev/shm|object store|usage stats|SIGTERM|sigterm"
+    r"|DeprecationWarning|FutureWarning|UserWarning"
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MAX_LINE = 240
 
