@@ -19,9 +19,9 @@ from export.plan_log import previous_champions
 from monitoring.records.record import Event
 from serving.loading import Admit, Ready, load_in_background, load_version, public_reason
 from serving.options import ServingOptions
-from serving.plans import PlansSeen, RegistryView, read_plans
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
 from serving.stats import ServerStats
+from serving.traffic_plans import PlansSeen, RegistryView, read_plans
 
 if TYPE_CHECKING:
     from monitoring.records.writer import RecordLogWriter
