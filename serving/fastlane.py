@@ -15,102 +15,25 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
 from wsgiref.handlers import format_date_time
 
-import httptools
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from export.contracts.errors import HardcaseError, PayloadTooLarge, Unauthenticated
+from export.contracts.errors import HardcaseError, InvalidRequest, PayloadTooLarge, Unauthenticated
 from serving.dataplane import DataPlane, trace_id
 from serving.entry import Entry
 from serving.errors import error_body
 from serving.http_limits import compress, head_too_large, receive_timeout
+from serving.lane_head import LaneHead, read_head
 
 _PREFIX = b"POST /v2/models/"
 _HEADS_KEPT = 1024
 _HEAD_KEY_BYTES = 4096
 _SWEEP_S = 0.25
 _JOIN_BYTES = 65_536  # larger bodies are written beside their head instead of being copied behind it
-
-
-@dataclass(frozen=True, slots=True)
-class LaneHead:
-    """What the head of an inference request says; equal bytes always give equal heads."""
-
-    model: str
-    version: str | None
-    content_length: int
-    header_length: bytes | None
-    authorization: bytes | None
-    traceparent: bytes | None
-    accept_encoding: bytes | None
-
-
-class _HeadReader:
-    """Parses one head with the same parser that uvicorn uses, and says whether the lane can take the request."""
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.complete = False
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
-
-
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-~")
-_ONCE = (b"content-length", b"inference-header-content-length", b"authorization", b"host")
-_SPECIAL = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
-
-
-def read_head(head: bytes) -> LaneHead | None:
-    """The head as the lane needs it; None when the request has to go the normal way."""
-    reader = _HeadReader()
-    parser = httptools.HttpRequestParser(reader)
-    try:
-        parser.feed_data(head)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        return None
-    plain = reader.complete and parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
-    if not plain or not parser.should_keep_alive():
-        return None
-    parts = reader.url.split(b"/")  # "", v2, models, {m}, [versions, {v},] infer
-    if len(parts) == 5 and parts[4] == b"infer":
-        version = None
-    elif len(parts) == 7 and parts[4] == b"versions" and parts[6] == b"infer":
-        version = parts[5].decode("ascii", "replace")
-    else:
-        return None
-    if not parts[3] or not _PLAIN.issuperset(parts[3]) or (version is not None and not _PLAIN.issuperset(parts[5])):
-        return None  # percent-encoded or odd names: the router decides
-    names = [name for name, _ in reader.headers]
-    if any(names.count(name) > 1 for name in _ONCE):
-        return None
-    fields = dict(reader.headers)
-    if not _SPECIAL.isdisjoint(names):
-        return None
-    length = fields.get(b"content-length", b"")
-    if not length.isdigit() or len(length) > 18:
-        return None
-    return LaneHead(
-        model=parts[3].decode(),
-        version=version,
-        content_length=int(length),
-        header_length=fields.get(b"inference-header-content-length"),
-        authorization=fields.get(b"authorization"),
-        traceparent=fields.get(b"traceparent"),
-        accept_encoding=fields.get(b"accept-encoding"),
-    )
 
 
 class FastLaneProtocol(HttpToolsProtocol):
@@ -364,6 +287,22 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self.plane.options.limits.head_bytes:
                 self._refuse_and_close(head_too_large(self.plane.options.limits))
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn for what its parser cannot read: the protocol's error instead of a line of text."""
+        cycle = self.cycle
+        if self._closing:
+            return
+        if self._in_head and self._asgi_busy():
+            cycle.keep_alive = False  # an earlier request is still being answered: hang up behind its answer
+            return
+        if not self._in_head and self._asgi_busy():
+            cycle.disconnected = True  # the app has this request, and will not get the rest of it
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+                return
+        self._refuse_and_close(InvalidRequest("the request is not valid HTTP"))
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
