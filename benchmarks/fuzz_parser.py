@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "fuzz_parser.json"
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
-INSTRUMENTED = ("serving.protocol", "serving.tensors")
+INSTRUMENTED = ("serving.protocol", "serving.request_plan", "serving.tensors")
 MAX_LEN = 320
 _STATUS = re.compile(r"#(\d+)\s+(\w+)\s+cov: (\d+) ft: (\d+) corp: (\d+)/(\S+).*exec/s: (\d+)")
 
@@ -84,7 +84,9 @@ def run(executions: int, seed: int, max_seconds: int) -> dict[str, Any]:
         "engine": f"libFuzzer, atheris {version('atheris')}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": _git("rev-parse", "HEAD"),
-        "parser_blob": _git("hash-object", "serving/protocol.py", "serving/tensors.py").split(),
+        "parser_blob": _git(
+            "hash-object", "serving/protocol.py", "serving/request_plan.py", "serving/tensors.py"
+        ).split(),
         "python": sys.version.split()[0],
         "seed": seed,
         "executions": int(last[1]),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.answer import AnswerPlans, BatchOutputs
-from serving.fastlane import read_head
+from serving.lane_head import read_head
 from serving.options import Limits
 from serving.protocol import RequestParser
 from tests.support.packages import digits_like_package

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from export.contracts.errors import DeadlineExceeded, HardcaseError, Overloaded, Unavailable
 from serving.entry import Entry
-from serving.protocol import QueueKey
+from serving.request_plan import QueueKey
 from serving.stats import ReleaseReason
 
 E = TypeVar("E")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from export.contracts.traffic import Variant
-from serving.protocol import Buffer, RequestPlan
+from serving.protocol import Buffer
+from serving.request_plan import RequestPlan
 
 
 class Reply(Protocol):

@@ -16,7 +16,8 @@ import pytest
 import uvicorn
 
 from serving.app import build_app
-from serving.fastlane import FastLaneProtocol, bind, read_head, sweep_forever
+from serving.fastlane import FastLaneProtocol, bind, sweep_forever
+from serving.lane_head import read_head
 from serving.options import ApiKey, AuthOptions, Limits
 from tests.support.packages import digits_like_package
 from tests.support.planes import Plane

@@ -22,7 +22,8 @@ from export.contracts.errors import HardcaseError
 from export.contracts.signature import InputSpec, OutputRole, OutputSpec, Signature
 from serving.answer import AnswerPlans
 from serving.options import Limits
-from serving.protocol import DEFAULT_PRIORITY, ParsedRequest, RequestParser
+from serving.protocol import ParsedRequest, RequestParser
+from serving.request_plan import DEFAULT_PRIORITY
 from tests.support.parser_oracle import Expected, Refused, expect
 
 LIMITS = Limits(rows=8, elements=4096, json_header_bytes=4096)
