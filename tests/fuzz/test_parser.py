@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.protocol import RequestParser
+from serving.request_plan import PlanMaker
 from tests.support import parser_fuzz
 from tests.support.parser_fuzz import SUBJECTS, build, check
 
@@ -48,7 +48,7 @@ def test_every_signature_has_valid_requests() -> None:
 
 def test_the_target_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a parser that forgets one check is caught by the same random cases."""
-    monkeypatch.setattr(RequestParser, "_check_rows", lambda self, shapes: shapes[0][0] if shapes[0] else 1)
+    monkeypatch.setattr(PlanMaker, "_check_rows", lambda self, shapes: shapes[0][0] if shapes[0] else 1)
     generator = random.Random(1)
 
     def search() -> None:
