@@ -134,9 +134,7 @@ class Supervisor:
         begun = time.monotonic()
         for spec in specs:
             self._children.append(self._spawn(spec))
-        self.info = replace(
-            self.info, addresses=addresses, children={c.spec.role: c.process.pid for c in self._children}
-        )
+        self.info = replace(self.info, addresses=addresses, children=self._roles())
         write_run(self._paths, self.info)
         waiting = list(self._children)
         while waiting:
@@ -149,7 +147,7 @@ class Supervisor:
                     raise self._failed(child, f"was not ready after {child.spec.ready_timeout_s:.0f} s")
             self._show_logs()
             time.sleep(0.1)
-        self.info = replace(self.info, ready=True)
+        self.info = replace(self.info, ready=True, children=self._roles())
         write_run(self._paths, self.info)
 
     def watch(self) -> None:
@@ -221,6 +219,9 @@ class Supervisor:
             )
         return _Child(spec=spec, process=process, tail=tail)
 
+    def _roles(self) -> dict[str, int]:
+        return {child.spec.role: child.process.pid for child in self._children}
+
     def _is_ready(self, child: _Child) -> bool:
         status = child.process.poll()
         if status is None:
@@ -240,7 +241,7 @@ class Supervisor:
         child.tail.close()
         fresh = self._spawn(child.spec)
         child.process, child.tail = fresh.process, fresh.tail
-        self.info = replace(self.info, children={c.spec.role: c.process.pid for c in self._children})
+        self.info = replace(self.info, children=self._roles())
         write_run(self._paths, self.info)
 
     def _show_logs(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
@@ -56,6 +57,8 @@ data_commands.register(app)
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns (and as a script exits with) the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows a line when it was printed
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as stop:
