@@ -36,6 +36,8 @@ def check_package(folder: Path, limits: AdmissionLimits) -> dict[str, int | str]
             if runtime.kind is RuntimeKind.ONNX:
                 if weights[runtime.path] > limits.onnx_bytes:
                     raise AdmissionRefused(f"ONNX: the file is larger than {limits.onnx_bytes} bytes")
+                if 3 * weights[runtime.path] > limits.memory_bytes:
+                    raise AdmissionRefused("checking the ONNX file needs more memory than the limit")
                 found = check_onnx(file.read(), weights, manifest.signature, limits)
             else:
                 found = check_torchscript(file, limits)
