@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if spy is None:
         print("py-spy is not installed: pip install py-spy", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is ended on the way out
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp", ignore_cleanup_errors=True) as name:
         scratch = Path(name)

@@ -212,7 +212,9 @@ def _short(value: float) -> str:
 
 
 def _latency(microseconds: float) -> str:
-    return f"{microseconds:,.0f} µs" if microseconds < 1000 else f"{microseconds / 1000:,.3g} ms"
+    if microseconds < 1000:
+        return f"{microseconds:,.0f} µs"
+    return f"{microseconds / 1e3:.3g} ms" if microseconds < 999_500 else f"{microseconds / 1e6:.3g} s"
 
 
 def _times(values: Sequence[float]) -> str:

@@ -1,7 +1,7 @@
 """Requests a second and latency: this service and its peers, one ONNX model, one machine, one run.
 
     python -m benchmarks.serving            about 25 minutes: 3 rounds of 8 s a cell
-    python -m benchmarks.serving --quick    about 4 minutes: 1 round of 2 s a cell
+    python -m benchmarks.serving --quick    about 5 minutes: 1 round of 2 s a cell
 
 Each round starts every server once, one after the other, never two at a time; rounds go through them in turn forwards
 and backwards, so that slow drift of the machine falls on all alike. Before and after each load the server's answer is
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.compare_only:
         report.main([])
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are ended on the way out
     adopt_orphans()
     targets = [t for t in all_targets() if not options.only or t.key in options.only]
     with tempfile.TemporaryDirectory(prefix="hb", dir="/tmp") as name:
@@ -149,7 +151,8 @@ def _measure_target(run: Run, target: Target, number: int) -> None:
                     account = capture_account(addresses["direct"])
                     run.accounts.append({"target": target.key, "round": number, "records": account})
         except (ServerFailed, LoadFailed, httpx.HTTPError) as error:
-            run.failures[target.key] = str(error).splitlines()[0]  # logs and paths stay on this machine
+            # The first line only: logs name folders of this machine. They are printed here.
+            run.failures[target.key] = str(error).splitlines()[0].rstrip(":")
             _say(f"round {number + 1}  {target.key}: {error}")
 
 
