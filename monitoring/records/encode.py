@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -18,6 +19,7 @@ from monitoring.records.record import Ragged, RecordBatch, RecordSchema, Rows, T
 StreamKey: TypeAlias = tuple[Any, ...]
 
 _RECORD_OVERHEAD_BYTES = 160  # id, times and object headers of one waiting record, for the buffer's bound
+_NOTHING = (None,) * 5
 _SHAPES_PER_SCHEMA = 64  # row shapes stored as streams of their own; further ones carry their shape in each record
 
 
@@ -84,30 +86,15 @@ class Encoder:
         Raises:
             ValueError: the batch contradicts itself or its schema.
         """
-        schema = batch.schema
-        _check(batch)
-        extras = 0
-        if batch.rows is not None:
-            extras |= 1
-        if batch.error is not None:
-            extras |= 2
-        if batch.params is not None:
-            extras |= 4
-        if batch.trace_ids is not None:
-            extras |= 8
-        if batch.tags is not None:
-            extras |= 16
-        if batch.probability != 1.0:
-            extras |= 32
-        shapes = tuple(
-            (t.row_shape, t.row_bytes) if isinstance(t, Rows) and t.row_bytes else None
-            for t in chain(batch.inputs, batch.outputs)
-        )
-        base = (id(schema), batch.variant, batch.outcome, extras, bool(batch.inputs), bool(batch.outputs))
-        layout = self._layouts.get((*base, shapes))
-        if layout is None:
-            layout = self._new(batch, base, shapes)
-        return layout
+        schema, inputs, outputs = batch.schema, batch.inputs, batch.outputs
+        if not len(batch.ids) == len(batch.time_ns) == len(batch.queue_ns) == len(batch.total_ns):
+            raise ValueError("ids, time_ns, queue_ns and total_ns differ in length")
+        if (inputs and len(inputs) != len(schema.inputs)) or (outputs and len(outputs) != len(schema.outputs)):
+            raise ValueError(f"{len(inputs)} inputs and {len(outputs)} outputs do not fit the schema")
+        extras = _extras(batch)
+        shapes = tuple([t.row_shape if type(t) is Rows else None for t in (*inputs, *outputs)])
+        key = (id(schema), batch.variant, batch.outcome, extras, len(inputs), len(outputs), shapes)
+        return self._layouts.get(key) or self._new(batch, key[:-1], shapes)
 
     def _new(self, batch: RecordBatch, base: StreamKey, shapes: tuple[Any, ...]) -> StreamLayout:
         schema = batch.schema
@@ -133,12 +120,36 @@ class Encoder:
             outcome=batch.outcome,
             extras=Extra(base[3]),
             tensors=tuple(
-                TensorLayout(f"{side}.{column.name}", column.datatype, *(shape or (None, 0)))
+                _tensor_layout(f"{side}.{column.name}", column.datatype, shape)
                 for (side, column), shape in zip(columns, shapes, strict=True)
             ),
         )
         self._layouts[(*base, shapes)] = layout
         return layout
+
+
+def _tensor_layout(name: str, datatype: Datatype, row_shape: tuple[int, ...] | None) -> TensorLayout:
+    row_bytes = 0 if row_shape is None else math.prod(row_shape) * datatype.itemsize
+    if not row_bytes:  # BYTES elements, no elements, or shapes that differ: a column with one shape a record
+        return TensorLayout(name, datatype, None)
+    return TensorLayout(name, datatype, row_shape, row_bytes)
+
+
+def _extras(batch: RecordBatch) -> int:
+    """Which optional columns a batch needs, as the bits of `Extra`."""
+    extras, n = 0, len(batch.ids)
+    columns = (batch.rows, batch.error, batch.params, batch.trace_ids, batch.tags)
+    if columns != _NOTHING:
+        for bit, column in enumerate(columns):
+            if column is not None:
+                extras |= 1 << bit
+                if len(column) != n:
+                    raise ValueError(f"an optional column has {len(column)} entries for {n} records")
+    if batch.keep is not None and len(batch.keep) != n:
+        raise ValueError(f"keep has {len(batch.keep)} entries for {n} records")
+    if batch.probability != 1.0:
+        extras |= Extra.PROBABILITY.value
+    return extras
 
 
 def encode(layout: StreamLayout, schema: pa.Schema, batches: Sequence[RecordBatch]) -> pa.Buffer:
@@ -152,17 +163,18 @@ def encode(layout: StreamLayout, schema: pa.Schema, batches: Sequence[RecordBatc
     extras = layout.extras
     arrays: list[pa.Array] = [
         _binary(list(chain.from_iterable(b.ids for b in batches))),
-        _fixed(pa.int64(), n, _concat([b.time_ns for b in batches])),
-        _fixed(pa.int32(), n, _microseconds(_concat([b.queue_ns for b in batches]))),
+        _fixed(pa.int64(), n, _concat([b.time_ns for b in batches], n)),
+        _fixed(pa.int32(), n, _microseconds(_concat([b.queue_ns for b in batches], n))),
         _fixed(pa.int32(), n, _microseconds(np.repeat([b.compute_ns for b in batches], counts))),
-        _fixed(pa.int32(), n, _microseconds(_concat([b.total_ns for b in batches]))),
+        _fixed(pa.int32(), n, _microseconds(_concat([b.total_ns for b in batches], n))),
     ]
     rows: npt.NDArray[np.int64] | None = None
     if Extra.ROWS in extras:
-        rows = _concat([b.rows or () for b in batches])
+        rows = _concat([b.rows for b in batches if b.rows is not None], n)
         arrays.append(_fixed(pa.int32(), n, rows.astype(np.int32)))
     if Extra.ERROR in extras:
-        arrays.append(pa.array(list(chain.from_iterable(b.error or () for b in batches)), pa.string()))
+        texts = chain.from_iterable(b.error or () for b in batches)
+        arrays.append(pa.array([t if t is None else t.encode("utf-8", "replace") for t in texts], pa.string()))
     if Extra.PARAMS in extras:
         arrays.append(pa.array(list(chain.from_iterable(b.params or () for b in batches)), pa.binary()))
     if Extra.TRACE in extras:
@@ -171,24 +183,11 @@ def encode(layout: StreamLayout, schema: pa.Schema, batches: Sequence[RecordBatc
         arrays.append(pa.array(list(chain.from_iterable(b.tags or () for b in batches)), pa.binary()))
     if Extra.PROBABILITY in extras:
         arrays.append(_fixed(pa.float64(), n, np.repeat([b.probability for b in batches], counts)))
-    columns: Iterable[list[TensorData]] = ([*t] for t in zip(*((*b.inputs, *b.outputs) for b in batches), strict=True))
+    columns = [list(column) for column in zip(*[b.inputs for b in batches], strict=True)]
+    columns += [list(column) for column in zip(*[b.outputs for b in batches], strict=True)]
     for tensor, data in zip(layout.tensors, columns, strict=True):
-        arrays.extend(_tensor(tensor, data, batches, rows))
+        arrays.extend(_tensor(tensor, data, batches, n, rows))
     return pa.RecordBatch.from_arrays(arrays, schema=schema).serialize()
-
-
-def _check(batch: RecordBatch) -> None:
-    n = len(batch.ids)
-    for name in ("time_ns", "queue_ns", "total_ns", "rows", "error", "params", "trace_ids", "tags", "keep"):
-        column = getattr(batch, name)
-        if column is not None and len(column) != n:
-            raise ValueError(f"{name} has {len(column)} entries for {n} records")
-    for name, tensors, columns in (
-        ("inputs", batch.inputs, batch.schema.inputs),
-        ("outputs", batch.outputs, batch.schema.outputs),
-    ):
-        if tensors and len(tensors) != len(columns):
-            raise ValueError(f"{len(tensors)} {name} for a schema of {len(columns)}")
 
 
 def _raw(data: npt.NDArray[Any] | bytes | memoryview) -> memoryview:
@@ -196,14 +195,17 @@ def _raw(data: npt.NDArray[Any] | bytes | memoryview) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B") if view.nbytes else memoryview(b"")
 
 
-def _concat(columns: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
-    if len(columns) == 1:
-        return np.ascontiguousarray(columns[0], np.int64)
+def _concat(columns: Sequence[Sequence[int]], n: int) -> npt.NDArray[np.int64]:
+    if isinstance(columns[0], list):
+        return np.fromiter(chain.from_iterable(columns), np.int64, n)
     return np.concatenate([np.asarray(c, np.int64) for c in columns])
 
 
 def _microseconds(ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    return np.clip(ns // 1000, 0, MICROSECONDS_MAX).astype(np.int32)
+    us = ns // 1000
+    np.minimum(us, MICROSECONDS_MAX, out=us)
+    np.maximum(us, 0, out=us)
+    return us.astype(np.int32)
 
 
 def _fixed(kind: pa.DataType, n: int, values: npt.NDArray[Any]) -> pa.Array:
@@ -223,9 +225,12 @@ def _binary(values: Sequence[bytes | memoryview]) -> pa.Array:
 
 
 def _tensor(
-    layout: TensorLayout, data: Sequence[TensorData], batches: Sequence[RecordBatch], rows: npt.NDArray[np.int64] | None
+    layout: TensorLayout,
+    data: Sequence[TensorData],
+    batches: Sequence[RecordBatch],
+    n: int,
+    rows: npt.NDArray[np.int64] | None,
 ) -> list[pa.Array]:
-    n = sum(len(b.ids) for b in batches)
     if layout.row_shape is None:
         pieces, shapes = _as_ragged(layout, data, batches)
         offsets = _offsets(map(len, pieces), n, np.int64)
@@ -234,17 +239,25 @@ def _tensor(
             pa.Array.from_buffers(pa.large_binary(), n, [None, pa.py_buffer(offsets), values]),
             _binary([np.asarray(shape, "<i8").tobytes() for shape in shapes]),
         ]
-    raw = [_raw(d.data) for d in data if isinstance(d, Rows)]
-    for view, batch in zip(raw, batches, strict=True):
+    raw = [d.data for d in data if isinstance(d, Rows)]
+    for piece, batch in zip(raw, batches, strict=True):
+        found = len(piece) if isinstance(piece, bytes) else piece.nbytes
         expected = (len(batch.ids) if batch.rows is None else int(sum(batch.rows))) * layout.row_bytes
-        if len(view) != expected:
-            raise ValueError(f"{layout.name} holds {len(view)} bytes where its rows need {expected}")
-    values = pa.py_buffer(raw[0] if len(raw) == 1 else b"".join(raw))
+        if found != expected:
+            raise ValueError(f"{layout.name} holds {found} bytes where its rows need {expected}")
+    values = pa.py_buffer(_raw(raw[0]) if len(raw) == 1 else _join(raw))
     if rows is None:
         return [pa.Array.from_buffers(pa.binary(layout.row_bytes), n, [None, values])]
     offsets = np.zeros(n + 1, np.int64)
     np.cumsum(rows * layout.row_bytes, out=offsets[1:])
     return [pa.Array.from_buffers(pa.large_binary(), n, [None, pa.py_buffer(offsets), values])]
+
+
+def _join(pieces: Sequence[Any]) -> bytes:
+    try:
+        return b"".join(pieces)
+    except TypeError:  # one of them is not contiguous
+        return b"".join(map(_raw, pieces))
 
 
 def _as_ragged(

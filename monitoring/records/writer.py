@@ -284,10 +284,13 @@ class RecordLogWriter:
     def _collect(self, batch: RecordBatch, nbytes: int, groups: dict[int, _Group]) -> None:
         """Sample a batch and put it with its like; write a group that has become large enough."""
         try:
-            kept = self._sample(batch) if self._options.sample < 1.0 else [batch]
-            for part in kept:
-                layout = self._encoder.stream(part)
-                group = groups.setdefault(id(layout), _Group(layout, []))
+            layout = self._encoder.stream(batch)
+            for part in self._sample(batch) if self._options.sample < 1.0 else (batch,):
+                if part is not batch:
+                    layout = self._encoder.stream(part)
+                group = groups.get(id(layout))
+                if group is None:
+                    group = groups[id(layout)] = _Group(layout, [])
                 if group.batches and group.nbytes + nbytes > _FRAME_BYTES:
                     self._write(layout, group.batches)
                     group.batches, group.nbytes = [], 0

@@ -156,7 +156,7 @@ def test_every_record_comes_back_bit_for_bit(offered: list[Any]) -> None:
                     else:
                         assert array.tobytes() == content
                         if view.uniform is not None:
-                            assert view.uniform[i].tobytes() == content
+                            assert view.uniform[i : i + 1].tobytes() == content
         assert seen == set(expected)
         assert_conserved(reader.accounting(source).slots, requests=len(expected))
         assert verify(root).ok
