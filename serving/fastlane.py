@@ -143,6 +143,13 @@ class FastLaneProtocol(HttpToolsProtocol):
         if head is None or self._asgi_busy():
             return self._pass_in_turn(data)
         length = head.content_length
+        if self.plane.auth.enabled and len(data) - end < length:  # a stranger's body is not even taken in
+            try:
+                self.plane.auth.check(head.authorization)
+            except Unauthenticated as refused:
+                self.plane.stats.unauthenticated += 1
+                self._refuse_and_close(refused)
+                return b""
         if length > self.plane.options.limits.body_bytes:
             limit = self.plane.options.limits.body_bytes
             error = PayloadTooLarge(f"header 'Content-Length' is over the limit of {limit} bytes for a body")
