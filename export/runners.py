@@ -5,6 +5,7 @@ These are for export on the CPU, one call at a time. Serving has its own runtime
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -44,7 +45,9 @@ def torchscript_runner(path: Path, inputs: Sequence[str], outputs: Sequence[str]
     import torch
 
     try:
-        module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export; files are files
+            module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise PackageError(f"TorchScript cannot load the file: {first_line(error)}") from None
     return module_runner(module, inputs, outputs)
