@@ -171,9 +171,20 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def captured_percent(results: Results, target: str) -> list[float]:
-    """Captured records as a share of all records offered, one value a round."""
-    return [
-        100 * account["records"].get("captured", 0) / total
-        for account in results["capture"]
-        if account["target"] == target and (total := sum(account["records"].values()))
-    ]
+    """Captured records as a share of all requests, one value a round.
+
+    Requests are what the account adds up to, or what wrk counted, whichever is more: an account that forgets requests
+    must not look complete.
+    """
+    shares = []
+    for account in results["capture"]:
+        if account["target"] == target:
+            counted = sum(
+                m["requests"]
+                for m in results["measurements"]
+                if m["target"] == target and m["round"] == account["round"]
+            )
+            requests = max(sum(account["records"].values()), counted)
+            if requests:
+                shares.append(100 * account["records"].get("captured", 0) / requests)
+    return shares

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import report
-from benchmarks.figures import FIGURES, Reached, Results, evaluate, ratios
+from benchmarks.figures import FIGURES, Reached, Results, captured_percent, evaluate, ratios
 from benchmarks.payloads import Wire
 from benchmarks.targets import all_targets
 
@@ -77,6 +77,12 @@ def test_capture_that_lost_a_record_does_not_count_as_every_request() -> None:
     reached = figure(results_of({}), "answered requests that the replica's own account")
     assert reached.median == pytest.approx(99.9)
     assert reached.reached is False
+
+
+def test_an_account_that_forgets_requests_is_not_complete() -> None:
+    results = results_of({("ours_replica", "direct/oip-binary/64"): [2000.0]})
+    results["capture"] = [{"target": "ours_replica", "round": 0, "records": {"captured": 500}}]
+    assert captured_percent(results, "ours_replica") == [25.0]
 
 
 def test_what_was_not_measured_is_said_and_is_not_a_no() -> None:
