@@ -65,6 +65,7 @@ class Candidate:
         rank: Place in the queue.
         audit_rank: The record's uniform number from `keys.audit_ranks`.
         load: Fetches the record; None when the log has let it go.
+        place: Source and sequence, so that many are fetched in the order of the log.
         known: The case's row as far as the record index knows it, for when `load` comes back empty.
     """
 
@@ -73,6 +74,7 @@ class Candidate:
     rank: float
     audit_rank: float
     load: Callable[[], Loaded | None]
+    place: tuple[str, int] = ("", 0)
     known: Callable[[], dict[str, Any]] | None = None
 
 
@@ -126,18 +128,23 @@ def admit(
     here = sa.and_(c.model == model, c.version == version, c.window_start_s == start_s)
     columns = sa.select(c.id, c.flags, c.rank, c.audit_rank, c.state).where(here)
     present = {row.id: row for row in connection.execute(columns)}
-    fresh = {x.id: x for x in candidates if x.id not in present}
-    if not fresh:
+    wanted = {x.id: x for x in candidates}
+    fresh = {x.id: x for x in wanted.values() if x.id not in present}
+    reasons = {r.id: r.flags | (wanted[r.id].flags if r.id in wanted else 0) for r in present.values()}
+    changed = [r.id for r in present.values() if reasons[r.id] != r.flags]
+    if not fresh and not changed:
         return 0
-    standings = [_Standing(r.id, r.flags, r.rank, r.audit_rank) for r in present.values()]
+    for identity in changed:
+        connection.execute(t.cases.update().where(c.id == identity).values(flags=reasons[identity]))
+    standings = [_Standing(r.id, reasons[r.id], r.rank, r.audit_rank) for r in present.values()]
     standings += [_Standing(x.id, x.flags, x.rank, x.audit_rank) for x in fresh.values()]
     kept = _survivors(standings, options)
     evicted = [r.id for r in present.values() if r.id not in kept and r.state in EVICTABLE]
     for chunk in _chunks(evicted, 500):
         connection.execute(t.cases.delete().where(c.id.in_(chunk)))
     rows, tensors = [], []
-    for identity in sorted(kept & fresh.keys()):
-        row, kept_tensors = build(fresh[identity], start_s, options)
+    for x in sorted((fresh[identity] for identity in kept & fresh.keys()), key=lambda x: (x.place, x.id)):
+        row, kept_tensors = build(x, start_s, options)
         rows.append(row)
         tensors += kept_tensors
     if rows:

@@ -159,10 +159,14 @@ def read_frames(
 
 
 class Refetch:
-    """Reads single frames again, with a reader of its own so that the loop's keeps its place."""
+    """Reads single frames again, with a reader of its own so that the loop's keeps its place.
+
+    Frames asked for in the order of the log are found in one pass over it.
+    """
 
     def __init__(self, options: MonitorOptions) -> None:
-        self._root = options.records_root
+        self._reader = RecordLogReader(options.records_root)
+        self._at: tuple[str, Position | None] | None = None  # where the reader stands
         self._last: tuple[Place, Records | None] | None = None
 
     def __call__(self, place: Place) -> Records | None:
@@ -172,16 +176,31 @@ class Refetch:
         return self._last[1]
 
     def _read(self, place: Place) -> Records | None:
-        reader = RecordLogReader(self._root)
         try:
-            position = _position(Cursor(place.segment, place.offset, place.sequence))
-            frame = next(iter(reader.read(place.source, position, 1)), None)
+            frame = self._frame_behind(place)
             return frame.records() if frame is not None and frame.kind == "records" else None
         except (OSError, ValueError) as error:
             logger.info("a record of %s cannot be read again: %s", place.source, type(error).__name__)
+            self._at = None
             return None
-        finally:
-            reader.close()
+
+    def _frame_behind(self, place: Place) -> Frame | None:
+        wanted = _position(Cursor(place.segment, place.offset, place.sequence))
+        start = wanted
+        if self._at is not None and self._at[0] == place.source and self._at[1] is not None:
+            at = self._at[1]
+            if wanted is not None and at.segment == wanted.segment and at.sequence <= wanted.sequence:
+                start = at  # go on from here instead of reading the segment again for its schemas
+        after = start
+        for frame in self._reader.read(place.source, start, 1 << 62):
+            found = after == wanted
+            after = frame.position
+            self._at = (place.source, after)
+            if found:
+                return frame
+            if wanted is not None and after.sequence > wanted.sequence:
+                return None
+        return None
 
 
 def _position(cursor: Cursor | None) -> Position | None:

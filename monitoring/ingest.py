@@ -230,7 +230,7 @@ def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, opt
     rows = slice(None) if everything else here[batch.row_record]
     made: dict[str, Any] = {}
     predicted = scored.predicted[rows]
-    if batch.outcome is Outcome.OK and len(predicted):
+    if batch.outcome is Outcome.OK and scored.known and len(predicted):
         made = dict(count_values(baseline, scored.values[rows]))
         if baseline.classes:
             made["predicted"] = np.bincount(predicted[predicted >= 0], minlength=baseline.classes)

@@ -43,6 +43,7 @@ class Scored:
         confidence: Calibrated MSP, (R,) float32, NaN where not known.
         worst: Row with the highest P(wrong) of each record, (N,); the record's first row when none is known.
         flags: Reasons of each record as bits, (N,); without audit and feedback.
+        known: False when the batch could not be scored.
     """
 
     values: Floats
@@ -54,10 +55,11 @@ class Scored:
     confidence: Floats
     worst: Ints
     flags: Ints
+    known: bool = True
 
-    def widened(self, quantities: int) -> Scored:
-        """The same with room for more watched quantities, none of them known."""
-        return replace(self, values=np.full((len(self.values), quantities), np.nan, dtype=np.float32))
+    def unknown(self, quantities: int) -> Scored:
+        """The same for a batch that could not be scored, with room for so many watched quantities."""
+        return replace(self, values=np.full((len(self.values), quantities), np.nan, dtype=np.float32), known=False)
 
     @property
     def ranks(self) -> npt.NDArray[np.float64]:
@@ -65,7 +67,8 @@ class Scored:
         if not len(self.p_wrong):
             return np.zeros(len(self.worst))
         p = self.p_wrong[self.worst].astype(np.float64)
-        return np.asarray(np.where(np.isfinite(p), p + RANK_TIE * (1.0 - self.confidence[self.worst]), 0.0))
+        sure = self.confidence[self.worst].astype(np.float64)
+        return np.asarray(np.where(np.isfinite(p), p + RANK_TIE * (1.0 - sure), 0.0))
 
 
 def score_batch(baseline: Baseline, batch: Batch, options: CaseOptions) -> Scored:
@@ -111,7 +114,7 @@ def score_batch(baseline: Baseline, batch: Batch, options: CaseOptions) -> Score
 def blank(baseline: Baseline, batch: Batch) -> Scored:
     """What is said of a batch that cannot be scored: nothing, except how its requests ended."""
     bare = replace(batch, inputs={}, outputs={})
-    return score_batch(compile_baseline(None, None), bare, CaseOptions()).widened(len(baseline.quantities))
+    return score_batch(compile_baseline(None, None), bare, CaseOptions()).unknown(len(baseline.quantities))
 
 
 def _watched(baseline: Baseline, batch: Batch) -> Floats:

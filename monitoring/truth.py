@@ -211,6 +211,7 @@ class Settler:
             rank=rank_of(flags, 0.0 if p is None else p + RANK_TIE * (1.0 - sure)),
             audit_rank=float(lot),
             load=lambda: self._load(record),
+            place=(record["source"], record["sequence"]),
             known=lambda: self._known(record, flags),
         )
 
