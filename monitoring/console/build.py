@@ -94,9 +94,12 @@ class Builder:
     def worst(self, model: str | None, version: str | None, limit: int = STRIP) -> tuple[c.CaseCard, ...]:
         """The scored cases on top of the queue; failed requests stand before them there, and have no score."""
         page = self.view.store.cases(
-            model=model, version=version, state=CaseState.OPEN, min_p_wrong=0.0, order=CaseOrder.RANK, limit=limit
+            model=model, version=version, state=CaseState.OPEN, min_p_wrong=0.0, order=CaseOrder.RANK, limit=10 * limit
         )
-        return tuple(self.card(row) for row in page.cases)
+        # The same input sent again has the same scores to the last digit; a strip of one picture shows nothing.
+        distinct = {(row.model, row.version, row.predicted, row.p_wrong): row for row in reversed(page.cases)}
+        rows = sorted(distinct.values(), key=lambda row: (-row.rank, row.id))
+        return tuple(self.card(row) for row in rows[:limit])
 
     def card(self, row: CaseRow) -> c.CaseCard:
         """A case for a grid."""
@@ -296,7 +299,7 @@ def _tiles(cards: tuple[c.ModelCard, ...], balance: c.Balance, waiting: int) -> 
             label="Requests",
             value=f"{requests:,}",
             note="all answered" if not failed else f"{failed:,} without an answer",
-            tone="warn" if failed else "",
+            tone="warn" if failed > requests / 100 else "",
         ),
         c.Tile(
             label="Accuracy from feedback",

@@ -9,6 +9,7 @@ from monitoring.console import words
 from monitoring.queries import Totals, WindowLine, signal_series
 from monitoring.store import Store
 
+AUDITS = 20  # labels behind each point of the audited accuracy
 SPARSE = 40  # fewer points get dots
 TONES = ("tone-1", "tone-2", "tone-3", "tone-4", "tone-5")
 
@@ -41,7 +42,7 @@ def model_panels(
     sums = _by_start(windows)
     estimate = tuple(c.Point(at_s=a, value=t.estimated_accuracy, n=t.rows) for a, t in sums.items())
     measured = tuple(c.Point(at_s=a, value=t.accuracy, n=t.labelled) for a, t in sums.items())
-    audited = tuple(c.Point(at_s=a, value=t.audit_accuracy, n=t.audit_labelled) for a, t in sums.items())
+    audited = _pooled(sums)
     suspicion = tuple(c.Point(at_s=a, value=t.p_wrong_sum / t.rows if t.rows else None) for a, t in sums.items())
     flagged = tuple(c.Point(at_s=a, value=t.flagged / t.requests if t.requests else None) for a, t in sums.items())
     accuracy = c.Panel(
@@ -98,6 +99,19 @@ def _drift_panel(
         limit=1.0,
         limit_name="threshold",
     )
+
+
+def _pooled(sums: dict[int, Totals]) -> tuple[c.Point, ...]:
+    """Audited accuracy over successive windows that together have `AUDITS` labels: two labels are no estimate."""
+    points: list[c.Point] = []
+    pool = Totals()
+    for at, total in sums.items():
+        pool.audit_labelled += total.audit_labelled
+        pool.audit_correct += total.audit_correct
+        if pool.audit_labelled >= AUDITS:
+            points.append(c.Point(at_s=at, value=pool.audit_accuracy, n=pool.audit_labelled))
+            pool = Totals()
+    return tuple(points)
 
 
 def _by_start(windows: Sequence[WindowLine]) -> dict[int, Totals]:

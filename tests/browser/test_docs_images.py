@@ -52,7 +52,7 @@ def test_take_the_pictures(browser: Browser, tmp_path: Path) -> None:
             page = context.new_page()
             page.goto(address + "/cases?correct=false")
             case = page.locator(".card a").nth(3).get_attribute("href")
-            paths = {"overview": "/", "model": "/models/digits", "cases": "/cases?state=open&min_score=0.25"}
+            paths = {"overview": "/", "model": "/models/digits", "cases": "/cases?state=open&order=time"}
             for name, path in (paths | {"case": str(case)}).items():
                 page.goto(address + path)
                 page.wait_for_load_state("networkidle")
