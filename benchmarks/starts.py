@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -157,20 +158,27 @@ def pytriton(place: Workplace) -> Iterator[Addresses]:
     command = [str(python), str(PEERS / "pytriton_server.py"), "--port", str(port), "--grpc-port", str(free_port())]
     environment = {"PYTRITON_HOME": str(place.folder / "pytriton")}
     url = f"http://127.0.0.1:{port}"
-    with _answering(place, command, environment, url + OIP_PATH, Wire.OIP_BINARY):
-        yield {"front": url}
+    pid = None
+    try:
+        with _answering(place, command, environment, url + OIP_PATH, Wire.OIP_BINARY) as process:
+            pid = process.pid
+            yield {"front": url}
+    finally:
+        # Its shared memory outlives it; the name (misspelt by PyTriton) holds the pid.
+        for leftover in Path("/dev/shm").glob(f"pytrtion{pid}-*"):
+            leftover.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _answering(
     place: Workplace, command: list[str], environment: Mapping[str, str], url: str, wire: Wire
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server that is ready when it gives the right answer."""
     python_bin = str(Path(command[0]).parent)
     variables = {"BENCH_MODEL": str(place.model.onnx), "TMPDIR": str(place.folder), "PYTHONUNBUFFERED": "1"}
     variables |= {"PATH": f"{python_bin}:/usr/local/bin:/usr/bin:/bin"} | dict(environment)
-    with server(command, environment=variables, folder=place.folder, ready=lambda: place.right(url, wire)):
-        yield
+    with server(command, environment=variables, folder=place.folder, ready=lambda: place.right(url, wire)) as process:
+        yield process
 
 
 def _high_throughput(folder: Path) -> dict[str, str]:
