@@ -161,6 +161,11 @@ class Cursor:
             segment, offset = state.committed
             if number >= segment:
                 return (offset if number == segment else 0), True, False
+        if state.clean and state.counters is not None:
+            # A writer that closed in order said where its log ends; what lies behind it had been given up.
+            segment, offset = state.counters.committed
+            if number >= segment:
+                return (offset if number == segment else 0), True, True
         if following is None:
             return _NO_LIMIT, True, True
         header = self._header(following)
@@ -200,9 +205,11 @@ class Cursor:
         if not scan.frames and limit and not self._is_killed_end(scan, state):
             reason = "nothing in the file verifies as this segment of this log"
             self._note(scan, Damage(scan.number, 0, limit, DamageKind.FOREIGN, reason))
-        if state.clean and scan.footer is None and scan.frames and scan.number == state.numbers[-1]:
-            reason = "the log was closed in order, and its last segment has no footer"
-            self._note(scan, Damage(scan.number, scan.offset, 0, DamageKind.MISSING, reason))
+        if state.clean and state.counters is not None:
+            segment, offset = state.counters.committed
+            if scan.number == segment and scan.offset < offset:
+                reason = "the log was closed in order, and ends before its last committed byte"
+                self._note(scan, Damage(scan.number, scan.offset, offset - scan.offset, DamageKind.MISSING, reason))
         # An empty segment, given up by its writer, does not know the sequence; the one before it may.
         known = scan.sequence if scan.frames else self._last[1]
         if known is None and self.position is not None and scan.number <= self.position.segment:

@@ -194,6 +194,19 @@ def test_an_older_copy_of_a_segment_is_noticed(root: Path) -> None:
     assert found == IDS, "without its footer a segment is complete all the same"
 
 
+def test_a_frame_written_over_the_next_one_is_noticed_and_read_once(root: Path) -> None:
+    path = segment(root, 2)
+    data = bytearray(path.read_bytes())
+    (start, end, _), (start_of_next, end_of_next, _) = [f for f in frames_of(bytes(data)) if f[2] == 3][1:3]
+    assert end - start == end_of_next - start_of_next
+    data[start_of_next:end_of_next] = data[start:end]
+    path.write_bytes(data)
+    found, report = inspect(root)
+    assert found == IDS[:6] + IDS[7:]
+    assert {d.kind for d in report.damages} >= {DamageKind.REPEATED, DamageKind.MISSING}
+    assert report.accounting["digits", "3"].lost_corrupt == 1
+
+
 def test_a_damaged_counter_file_is_noticed_and_the_records_stay_readable(root: Path) -> None:
     path = folder(root) / "counters.bin"
     data = bytearray(path.read_bytes())
