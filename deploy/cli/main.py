@@ -31,6 +31,14 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"hardcase {version('hardcase')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     ctx: typer.Context,
@@ -39,13 +47,10 @@ def _options(
         typer.Option("--settings", "-c", metavar="FILE", help="Settings file; default: hardcase.yaml if there is one."),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as installed
-
-        print(f"hardcase {installed('hardcase')}")
-        raise typer.Exit
     ctx.obj = Invocation(settings_file=settings, debug=debug)
 
 
