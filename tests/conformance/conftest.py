@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from export.package import Package
 from export.registry import Registry
 from serving.options import BatchOptions, Limits, ServingOptions
 from tests.support import packages
+from tests.support.ray_cluster import RayServing, ray_serving
 from tests.support.server import CANARY, Server, standalone
 
 # Short, so that the tests of slow clients are quick; small, so that the tests of large bodies are.
@@ -69,15 +71,52 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return Models(root=registry.root, packages={(p.manifest.name, p.manifest.version): p for p in built}, sessions={})
 
 
-@pytest.fixture(scope="session", params=LANES)
+TRANSPORTS = ("fast", "asgi", "replica", "haproxy")
+_NAMES = {"fast": "fast lane", "asgi": "ASGI lane", "replica": "Ray replica", "haproxy": "HAProxy"}
+OPTIONS = ServingOptions(registry="", records="", limits=LIMITS, batch=BatchOptions(queue_rows=256))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that takes `server` runs over every transport, or over the `TRANSPORTS` that its module names."""
+    if "server" in metafunc.fixturenames:
+        wanted = getattr(metafunc.module, "TRANSPORTS", TRANSPORTS)
+        marks = {"replica": [pytest.mark.ray], "haproxy": [pytest.mark.ray]}
+        parameters = [pytest.param(t, id=_NAMES[t], marks=marks.get(t, ())) for t in wanted]
+        metafunc.parametrize("server", parameters, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def ray(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayServing]:
+    """One replica in a Ray Serve of its own, behind its HAProxy."""
+    with ray_serving(tmp_path_factory.mktemp("ray"), models.root, replicas=1, options=OPTIONS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def server(
     request: pytest.FixtureRequest, models: Models, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server on each transport, with every model of the registry."""
-    lane: str = request.param
-    options = ServingOptions(registry="", records="", limits=LIMITS, batch=BatchOptions(queue_rows=256))
-    with standalone(tmp_path_factory.mktemp(lane), models.root, lane=lane, options=options) as running:
-        yield running
+    transport: str = request.param
+    if transport in ("fast", "asgi"):
+        with standalone(tmp_path_factory.mktemp(transport), models.root, lane=transport, options=OPTIONS) as running:
+            yield running
+        return
+    cluster: RayServing = request.getfixturevalue("ray")
+    port = cluster.port if transport == "haproxy" else cluster.replica_ports()[0]
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", headers={"Accept-Encoding": "identity"}, timeout=30
+    ) as client:
+        wait_until_ready(client)
+        yield Server(port=port, lane="fast", client=client, records=cluster.records)
+
+
+def wait_until_ready(client: httpx.Client, seconds: float = 90) -> None:
+    """Ray Serve is up before the models are loaded."""
+    deadline = time.monotonic() + seconds
+    while client.get("/v2/health/ready").status_code != 200:
+        assert time.monotonic() < deadline, client.post("/v2/repository/index").text
+        time.sleep(0.2)
 
 
 def leaks(body: bytes) -> bool:

@@ -26,10 +26,10 @@ from tests.support import wire
 from tests.support.server import Server, infer_path
 
 SCHEMA = schemathesis.openapi.from_dict(contract())
+TRANSPORTS = ["asgi"]  # every route but inference is the app's in all of them
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
-@pytest.mark.parametrize("server", ["asgi"], indirect=True)  # every route but inference is the app's in both lanes
 @SCHEMA.parametrize()
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_live_answers_keep_the_contract(case: Any, server: Server) -> None:
