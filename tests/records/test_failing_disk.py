@@ -99,12 +99,13 @@ def test_a_segment_that_cannot_be_cut_back_is_left_behind(tmp_path: Path) -> Non
     assert len(found) == 13
 
 
-def test_what_was_given_up_and_cannot_be_cut_off_is_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["4+", "4..9"])
+def test_what_was_given_up_and_cannot_be_cut_off_is_not_read(tmp_path: Path, when: str) -> None:
     answered, found, _, total, injected = write_with(
-        tmp_path, Durability.SYNCED, "fdatasync:error=EIO:when=4+", "ftruncate:error=EIO:when=1+"
+        tmp_path, Durability.SYNCED, f"fdatasync:error=EIO:when={when}", "ftruncate:error=EIO:when=1+"
     )
-    assert injected > 10
-    assert found == answered[: len(found)]
+    assert injected > 8
+    assert found == [i for i in answered if i in set(found)]
     assert total.captured == len(found)
     assert total.requests == 14
     assert total.dropped[DropReason.WRITE_ERROR] == 14 - len(found) > 0
