@@ -1,63 +1,14 @@
-"""What the API answers and asks, as pydantic models: the OpenAPI document is made of these."""
+"""What the API answers, as pydantic models: the OpenAPI document is made of these."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import Field
 
 from export.contracts.cases import CaseState, FlagReason
-from export.contracts.manifest import NAME_PATTERN
 from export.contracts.traffic import ChallengerMode
-from monitoring.report_shelf import ReportState
-from monitoring.store import CaseOrder
-
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC)
-
-
-def _in_range(value: object) -> object:
-    """Only RFC 3339 text with a zone, in the range that 64-bit nanoseconds hold."""
-    if isinstance(value, datetime):
-        return value
-    if not isinstance(value, str) or len(value) < 20 or value[10:11] not in "Tt":
-        raise ValueError("must be an RFC 3339 time with a zone, as 2026-01-31T12:00:00Z")
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("must be an RFC 3339 time with a zone, as 2026-01-31T12:00:00Z") from None
-    if moment.tzinfo is None or not EARLIEST <= moment < LATEST:
-        raise ValueError("must have a zone and lie between the years 1970 and 2261")
-    return moment.astimezone(UTC)
-
-
-def to_text(moment: datetime) -> str:
-    """UTC with microseconds and `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def from_ns(time_ns: int) -> datetime:
-    """Nanoseconds since the epoch as a time; below a microsecond is dropped."""
-    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).replace(microsecond=time_ns // 1000 % 1_000_000)
-
-
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN.pattern}$")]
-Time = Annotated[AwareDatetime, PlainSerializer(to_text, return_type=str, when_used="json")]
-AskedTime = Annotated[AwareDatetime, BeforeValidator(_in_range)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Label = str | int | float | bool | list[Any] | dict[str, Any] | None
-
-
-class Answer(BaseModel):
-    """Base of the answers."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True)
-
-
-class Asked(BaseModel):
-    """Base of what is asked: an unknown field is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from monitoring.api.fields import Answer, Label, Share, Time
 
 
 class ErrorBody(Answer):
@@ -309,99 +260,8 @@ class Accounting(Answer):
     dead_letters: dict[str, int]
 
 
-class ReportColumn(Answer):
-    """One column of a drift report."""
-
-    column: str
-    method: str
-    threshold: float
-    value: float | None
-    drifted: bool
-
-
-class Report(Answer):
-    """A drift report."""
-
-    id: str
-    model: str
-    version: str
-    start: str
-    end: str
-    state: ReportState
-    created_at: str
-    finished_at: str | None
-    error: str | None
-    reference_rows: int
-    current_rows: int
-    total_rows: int
-    dropped_rows: int
-    drifted: int
-    columns: list[ReportColumn]
-    html: str | None = Field(description="Address of the report for people, when it is done.")
-    json_: str | None = Field(alias="json", description="Address of the library's own JSON, when it is done.")
-
-
-class Reports(Answer):
-    """Reports, newest first."""
-
-    reports: list[Report]
-
-
-class ReportStart(Asked):
-    """Which window to compare with the version's reference."""
-
-    model: Name
-    version: Name | None = Field(None, description="Default: the champion, or the version seen last.")
-    start: AskedTime = Field(alias="from")
-    end: AskedTime = Field(alias="to")
-
-
 class TargetGroup(Answer):
     """Prometheus HTTP service discovery."""
 
     targets: list[str]
     labels: dict[str, str]
-
-
-class CaseQuery(Asked):
-    """Filters of the case list."""
-
-    model: Name | None = None
-    version: Name | None = None
-    reason: FlagReason | None = None
-    state: CaseState | None = None
-    correct: bool | None = Field(None, description="Only cases whose answer is known to be right, or wrong.")
-    min_score: Share | None = Field(None, description="Lowest P(wrong).")
-    start: AskedTime | None = Field(None, alias="from")
-    end: AskedTime | None = Field(None, alias="to")
-    order: CaseOrder = Field(CaseOrder.RANK, description="rank: most probably wrong first; time: newest first.")
-    cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
-    limit: int = Field(50, ge=1, le=500)
-
-
-class WindowQuery(Asked):
-    """Which windows."""
-
-    version: Name | None = None
-    variant: Annotated[str, StringConstraints(max_length=16)] | None = None
-    start: AskedTime | None = Field(None, alias="from")
-    end: AskedTime | None = Field(None, alias="to")
-    limit: int = Field(240, ge=1, le=5000)
-
-
-class DriftQuery(Asked):
-    """Which signals; without a range, those of the newest window of each version."""
-
-    version: Name | None = None
-    scope: Literal["window", "rolling"] = "rolling"
-    start: AskedTime | None = Field(None, alias="from")
-    end: AskedTime | None = Field(None, alias="to")
-    exceeded: bool | None = None
-    limit: int = Field(500, ge=1, le=5000)
-
-
-class ReportQuery(Asked):
-    """Which reports."""
-
-    model: Name | None = None
-    limit: int = Field(50, ge=1, le=200)

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from export.contracts.errors import InvalidRequest, NotFound
+from monitoring.api import asks, fields, report_models, views
 from monitoring.api import models as m
-from monitoring.api import views
 from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
 from monitoring.api.views import View
 from monitoring.reports import ReportService
 
-Model = Annotated[m.Name, Path(description="Name of the model.")]
+Model = Annotated[fields.Name, Path(description="Name of the model.")]
 CaseId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of the case: 16 hex digits.")]
 RecordId = Annotated[str, Path(min_length=1, max_length=128, description="Id of the record, as the client gave it.")]
 ReportId = Annotated[str, Path(pattern="^[0-9a-f]{20}$", description="Id of the report: 20 hex digits.")]
@@ -113,12 +113,12 @@ def model_router(view: View) -> APIRouter:
         return view.summary(view.known(model))
 
     @router.get("/api/models/{model}/windows")
-    def windows(model: Model, query: Annotated[m.WindowQuery, Query()]) -> m.Windows:
+    def windows(model: Model, query: Annotated[asks.WindowQuery, Query()]) -> m.Windows:
         """Windows, oldest first; the newest `limit` of the range."""
         return m.Windows(model=view.known(model, query.version), windows=view.windows(model, query))
 
     @router.get("/api/models/{model}/drift")
-    def drift(model: Model, query: Annotated[m.DriftQuery, Query()]) -> m.Drift:
+    def drift(model: Model, query: Annotated[asks.DriftQuery, Query()]) -> m.Drift:
         """Drift signals against the reference compiled at export."""
         return m.Drift(model=view.known(model, query.version), signals=view.drift(model, query))
 
@@ -130,7 +130,7 @@ def case_router(view: View) -> APIRouter:
     router = APIRouter(tags=["cases"])
 
     @router.get("/api/cases")
-    def cases(query: Annotated[m.CaseQuery, Query()]) -> m.Cases:
+    def cases(query: Annotated[asks.CaseQuery, Query()]) -> m.Cases:
         """A page of cases; give `next` as `cursor` for the page after it."""
         page = view.store.cases(
             model=query.model,
@@ -153,7 +153,7 @@ def case_router(view: View) -> APIRouter:
         return view.case_detail(case)
 
     @router.get("/api/records/{record_id:path}")
-    def records(record_id: RecordId, model: Annotated[m.Name | None, Query()] = None) -> m.Records:
+    def records(record_id: RecordId, model: Annotated[fields.Name | None, Query()] = None) -> m.Records:
         """What is known of a record: more than one when a client used an id again."""
         found = view.store.records(record_id, model)
         if not found:
@@ -173,17 +173,17 @@ def report_router(view: View, reports: ReportService) -> APIRouter:
     router = APIRouter(tags=["reports"])
 
     @router.get("/api/reports")
-    def listed(query: Annotated[m.ReportQuery, Query()]) -> m.Reports:
+    def listed(query: Annotated[asks.ReportQuery, Query()]) -> report_models.Reports:
         """Reports, newest first."""
-        return m.Reports(reports=[views.report(r) for r in reports.newest(query.model, query.limit)])
+        return report_models.Reports(reports=[views.report(r) for r in reports.newest(query.model, query.limit)])
 
     @router.post("/api/reports", status_code=202, responses=START_PROBLEMS)
-    def start(asked: m.ReportStart) -> m.Report:
+    def start(asked: asks.ReportStart) -> report_models.Report:
         """Compare a window with the version's reference. The same window twice is the same report."""
         return views.report(reports.start(view.report_request(asked)))
 
     @router.get("/api/reports/{report}")
-    def one(report: ReportId) -> m.Report:
+    def one(report: ReportId) -> report_models.Report:
         """What became of a report, with the result of every column."""
         return views.report(reports.get(report))
 

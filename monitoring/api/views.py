@@ -9,6 +9,7 @@ from export.contracts.cases import CaseState
 from export.contracts.errors import InvalidRequest, NotFound
 from export.contracts.manifest import Manifest
 from export.contracts.signature import InputSpec
+from monitoring.api import asks, fields, report_models
 from monitoring.api import models as m
 from monitoring.catalogue import Catalogue
 from monitoring.images import is_picture
@@ -61,7 +62,7 @@ class View:
             raise NotFound(f"model '{model[:64]}' has answered no request yet")
         return max(seen, key=lambda v: v.last_ns).version
 
-    def report_request(self, asked: m.ReportStart) -> ReportRequest:
+    def report_request(self, asked: asks.ReportStart) -> ReportRequest:
         """What to compare.
 
         Raises:
@@ -109,15 +110,15 @@ class View:
             digest=row.digest if row is not None else None,
             task=None if manifest is None else manifest.task.kind.value,
             registered=manifest is not None,
-            first_at=None if row is None else m.from_ns(row.first_ns),
-            last_at=None if row is None else m.from_ns(row.last_ns),
+            first_at=None if row is None else fields.from_ns(row.first_ns),
+            last_at=None if row is None else fields.from_ns(row.last_ns),
             quality=m.Quality.model_validate(quality),
             signals_exceeded=sum(s.exceeded for s in signals),
             signals=sum(s.value is not None for s in signals),
             cases=cases,
         )
 
-    def windows(self, model: str, query: m.WindowQuery) -> list[m.Window]:
+    def windows(self, model: str, query: asks.WindowQuery) -> list[m.Window]:
         """Windows of a model."""
         lines = window_lines(
             self.store,
@@ -130,7 +131,7 @@ class View:
         )
         return [
             m.Window(
-                start=m.from_ns(line.start_s * 1_000_000_000),
+                start=fields.from_ns(line.start_s * 1_000_000_000),
                 accuracy=line.accuracy,
                 audit_accuracy=line.audit_accuracy,
                 **{n: getattr(line, n) for n in line.__slots__ if n in m.Window.model_fields},
@@ -138,7 +139,7 @@ class View:
             for line in lines
         ]
 
-    def drift(self, model: str, query: m.DriftQuery) -> list[m.Signal]:
+    def drift(self, model: str, query: asks.DriftQuery) -> list[m.Signal]:
         """Signals of the newest window of each version, or of a range."""
         rows: tuple[SignalRow, ...]
         if query.start is None and query.end is None:
@@ -211,7 +212,7 @@ class View:
         drawable = kept and self.picture_of(row.model, row.version) is not None
         same = (n for n in m.Case.model_fields if n not in ("time", "input", "picture"))
         return {n: getattr(row, n) for n in same} | {
-            "time": m.from_ns(row.time_ns),
+            "time": fields.from_ns(row.time_ns),
             "input": f"/api/cases/{row.id}/input" if kept else None,
             "picture": f"/api/cases/{row.id}/input.png" if drawable else None,
         }
@@ -222,7 +223,7 @@ class View:
         return m.Record.model_validate(
             {n: getattr(row, n) for n in same}
             | {
-                "time": m.from_ns(row.time_ns),
+                "time": fields.from_ns(row.time_ns),
                 "case": row.case_id if row.has_case else None,
                 "feedback": [feedback(f) for f in self.store.feedback(row.model, row.record_id)],
             }
@@ -244,18 +245,18 @@ class View:
 def signal(row: SignalRow) -> m.Signal:
     """A signal's row as an answer."""
     same = {n: getattr(row, n) for n in m.Signal.model_fields if n != "start"}
-    return m.Signal.model_validate(same | {"start": m.from_ns(row.start_s * 1_000_000_000)})
+    return m.Signal.model_validate(same | {"start": fields.from_ns(row.start_s * 1_000_000_000)})
 
 
 def feedback(row: FeedbackRow) -> m.Feedback:
     """A feedback row as an answer."""
     same = {n: getattr(row, n) for n in m.Feedback.model_fields if n != "time"}
-    return m.Feedback.model_validate(same | {"time": m.from_ns(row.time_ns)})
+    return m.Feedback.model_validate(same | {"time": fields.from_ns(row.time_ns)})
 
 
-def report(row: Report) -> m.Report:
+def report(row: Report) -> report_models.Report:
     """A report as an answer."""
     done = row.state is ReportState.DONE
-    same = {n: getattr(row, n) for n in m.Report.model_fields if n not in ("html", "json_")}
+    same = {n: getattr(row, n) for n in report_models.Report.model_fields if n not in ("html", "json_")}
     links = {kind: f"/api/reports/{row.id}.{kind}" if done else None for kind in ("html", "json")}
-    return m.Report.model_validate(same | links)
+    return report_models.Report.model_validate(same | links)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from export.contracts.cases import CaseState
+from monitoring.api import asks, fields
 from monitoring.api import models as m
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import readiness
 from monitoring.api.views import View
 from monitoring.console import contexts as c
-from monitoring.console import words
+from monitoring.console import parts, words
 from monitoring.console.panels import model_panels, traffic_panel
 from monitoring.queries import WindowLine, window_lines
-from monitoring.report_shelf import Report, ReportState
 from monitoring.rows import CaseRow
 from monitoring.store import CaseOrder
 
@@ -32,12 +30,12 @@ class Builder:
     monitor: MonitorView
     options: ConsoleOptions
 
-    def shell(self, section: str) -> c.Shell:
+    def shell(self, section: str) -> parts.Shell:
         """Navigation and health line."""
         health = readiness(self.monitor.health(), self.options)
         behind = "up to date" if health.lag_s < 2 else f"{health.lag_s:.0f} s behind"
         waiting = sum(n for _, _, state, _, n in self.view.store.case_counts() if state == CaseState.OPEN)
-        return c.Shell(
+        return parts.Shell(
             section=section,
             ready=health.ready,
             health=behind if health.ready else health.reasons[0],
@@ -63,7 +61,7 @@ class Builder:
         chosen = version or _default_version(lines)
         windows = window_lines(self.view.store, name, version=chosen, limit=CHART_WINDOWS) if chosen else ()
         signals = (
-            self.view.drift(name, m.DriftQuery.model_validate({"version": chosen, "limit": 2000})) if chosen else []
+            self.view.drift(name, asks.DriftQuery.model_validate({"version": chosen, "limit": 2000})) if chosen else []
         )
         table = signal_lines(signals)
         panels = model_panels(self.view.store, name, chosen, windows, table[:5]) if chosen else ()
@@ -75,7 +73,7 @@ class Builder:
             version=chosen,
             versions=lines,
             tabs=tuple(
-                c.Choice(
+                parts.Choice(
                     value=line.version,
                     label=line.version,
                     chosen=line.version == chosen,
@@ -85,13 +83,13 @@ class Builder:
             ),
             panels=panels,
             signals=table,
-            signals_at=m.to_text(signals[0].start) if signals else None,
+            signals_at=fields.to_text(signals[0].start) if signals else None,
             worst=self.worst(name, chosen),
             report_from=start,
             report_to=end,
         )
 
-    def worst(self, model: str | None, version: str | None, limit: int = STRIP) -> tuple[c.CaseCard, ...]:
+    def worst(self, model: str | None, version: str | None, limit: int = STRIP) -> tuple[parts.CaseCard, ...]:
         """The scored cases on top of the queue; failed requests stand before them there, and have no score."""
         page = self.view.store.cases(
             model=model, version=version, state=CaseState.OPEN, min_p_wrong=0.0, order=CaseOrder.RANK, limit=10 * limit
@@ -101,12 +99,12 @@ class Builder:
         rows = sorted(distinct.values(), key=lambda row: (-row.rank, row.id))
         return tuple(self.card(row) for row in rows[:limit])
 
-    def card(self, row: CaseRow) -> c.CaseCard:
+    def card(self, row: CaseRow) -> parts.CaseCard:
         """A case for a grid."""
         case = self.view.case(row)
         manifest = self.view.manifest(row.model, row.version)
         names = manifest.task.class_names if manifest is not None else ()
-        return c.CaseCard(
+        return parts.CaseCard(
             id=row.id,
             model=row.model,
             version=row.version,
@@ -119,14 +117,14 @@ class Builder:
             reasons=row.reasons,
             state=row.state,
             outcome=row.outcome,
-            at=m.to_text(case.time),
+            at=fields.to_text(case.time),
             record_id=row.record_id,
         )
 
-    def balance(self) -> c.Balance:
+    def balance(self) -> parts.Balance:
         """The conservation line over all sources."""
         rows = self.view.store.accounting()
-        return c.Balance(
+        return parts.Balance(
             requests=sum(r.requests for r in rows),
             captured=sum(r.captured for r in rows),
             sampled_out=sum(r.sampled_out for r in rows),
@@ -139,11 +137,11 @@ class Builder:
             balanced=all(r.unexplained == 0 for r in rows),
         )
 
-    def events(self, model: str | None, limit: int) -> tuple[c.EventLine, ...]:
+    def events(self, model: str | None, limit: int) -> tuple[parts.EventLine, ...]:
         """What happened to the replicas lately."""
         return tuple(
-            c.EventLine(
-                at=m.to_text(m.from_ns(e.time_ns)),
+            parts.EventLine(
+                at=fields.to_text(fields.from_ns(e.time_ns)),
                 kind=words.plain(e.kind),
                 model=e.model,
                 version=e.version,
@@ -152,10 +150,10 @@ class Builder:
             for e in self.view.store.events(model, limit)
         )
 
-    def _model_card(self, name: str) -> c.ModelCard:
+    def _model_card(self, name: str) -> parts.ModelCard:
         summary = self.view.summary(name)
         windows = window_lines(self.view.store, name, limit=CHART_WINDOWS)
-        return c.ModelCard(
+        return parts.ModelCard(
             name=name,
             task=next((v.task for v in summary.versions if v.task), None),
             versions=_version_lines(summary),
@@ -164,10 +162,10 @@ class Builder:
         )
 
 
-def signal_lines(signals: Sequence[m.Signal]) -> tuple[c.SignalLine, ...]:
+def signal_lines(signals: Sequence[m.Signal]) -> tuple[parts.SignalLine, ...]:
     """Signals for the table: the largest in units of their threshold first, the undefined last."""
     lines = [
-        c.SignalLine(
+        parts.SignalLine(
             kind=s.kind,
             method=s.method,
             subject=s.subject,
@@ -184,66 +182,9 @@ def signal_lines(signals: Sequence[m.Signal]) -> tuple[c.SignalLine, ...]:
     return tuple(sorted(lines, key=lambda s: (s.ratio is None, -(s.ratio or 0.0), s.method, s.subject)))
 
 
-def report_line(report: Report) -> c.ReportLine:
-    """A report in a list."""
-    sampled = f"{report.current_rows:,} of {report.total_rows:,} records"
-    return c.ReportLine(
-        id=report.id,
-        model=report.model,
-        version=report.version,
-        start=report.start,
-        end=report.end,
-        state=report.state.value,
-        error=report.error,
-        drifted=report.drifted,
-        columns=len(report.columns),
-        created_at=report.created_at,
-        rows=sampled if report.total_rows else "",
-    )
-
-
-def report_page(shell: c.Shell, report: Report) -> c.ReportPage:
-    """One report."""
-    columns = tuple(
-        c.SignalLine(
-            kind="",
-            method=col.method,
-            subject=col.column,
-            state="ok" if col.value is not None else "not_enough_data",
-            value=col.value,
-            threshold=col.threshold,
-            threshold_source="",
-            ratio=None if col.value is None else col.value / col.threshold,
-            exceeded=col.drifted,
-            rows=report.current_rows,
-        )
-        for col in report.columns
-    )
-    done = report.state is ReportState.DONE
-    return c.ReportPage(
-        shell=shell,
-        report=report_line(report),
-        columns=tuple(sorted(columns, key=lambda s: (s.ratio is None, -(s.ratio or 0.0)))),
-        html=f"/api/reports/{report.id}.html" if done else None,
-        json=f"/api/reports/{report.id}.json" if done else None,
-        busy=report.state in (ReportState.QUEUED, ReportState.RUNNING),
-    )
-
-
-def pretty(text: str | None) -> str | None:
-    """JSON text with indents; any other text as it is."""
-    if not text:
-        return None
-    try:
-        plain: Any = json.loads(text)
-    except ValueError:
-        return text
-    return json.dumps(plain, indent=2, ensure_ascii=False)
-
-
-def _version_lines(summary: m.ModelSummary) -> tuple[c.VersionLine, ...]:
+def _version_lines(summary: m.ModelSummary) -> tuple[parts.VersionLine, ...]:
     return tuple(
-        c.VersionLine(
+        parts.VersionLine(
             version=v.version,
             role=_role(summary.plan, v.version),
             registered=v.registered,
@@ -257,7 +198,7 @@ def _version_lines(summary: m.ModelSummary) -> tuple[c.VersionLine, ...]:
             signals_exceeded=v.signals_exceeded,
             signals=v.signals,
             waiting=v.cases.get(CaseState.OPEN, 0),
-            last_at=None if v.last_at is None else m.to_text(v.last_at),
+            last_at=None if v.last_at is None else fields.to_text(v.last_at),
         )
         for v in reversed(summary.versions)
         if v.version
@@ -275,7 +216,7 @@ def _role(plan: m.Plan | None, version: str) -> str:
     return ""
 
 
-def _default_version(lines: tuple[c.VersionLine, ...]) -> str | None:
+def _default_version(lines: tuple[parts.VersionLine, ...]) -> str | None:
     champion = next((v.version for v in lines if v.role == "champion"), None)
     return champion or (lines[0].version if lines else None)
 
@@ -284,10 +225,10 @@ def _range(windows: tuple[WindowLine, ...]) -> tuple[str, str]:
     if not windows:
         return "", ""
     ends = windows[-1].start_s + windows[-1].length_s
-    return m.to_text(m.from_ns(windows[0].start_s * 10**9)), m.to_text(m.from_ns(ends * 10**9))
+    return fields.to_text(fields.from_ns(windows[0].start_s * 10**9)), fields.to_text(fields.from_ns(ends * 10**9))
 
 
-def _tiles(cards: tuple[c.ModelCard, ...], balance: c.Balance, waiting: int) -> tuple[c.Tile, ...]:
+def _tiles(cards: tuple[parts.ModelCard, ...], balance: parts.Balance, waiting: int) -> tuple[parts.Tile, ...]:
     lines = [v for card in cards for v in card.versions]
     labelled = sum(v.labelled for v in lines)
     right = sum((v.accuracy or 0.0) * v.labelled for v in lines)
@@ -295,25 +236,27 @@ def _tiles(cards: tuple[c.ModelCard, ...], balance: c.Balance, waiting: int) -> 
     uncaptured = balance.dropped + balance.lost + balance.corrupt
     failed, requests = sum(v.failed for v in lines), sum(v.requests for v in lines)
     return (
-        c.Tile(
+        parts.Tile(
             label="Requests",
             value=f"{requests:,}",
             note="all answered" if not failed else f"{failed:,} without an answer",
             tone="warn" if failed > requests / 100 else "",
         ),
-        c.Tile(
+        parts.Tile(
             label="Accuracy from feedback",
             value=words.percent(right / labelled if labelled else None),
             note=f"{labelled:,} labelled" if labelled else "no labels yet",
         ),
-        c.Tile(
+        parts.Tile(
             label="Drift signals exceeded",
             value=f"{exceeded:,}" if signals else "–",  # noqa: RUF001  # a dash as wide as a digit
             note=f"of {signals:,} just now" if signals else "not enough data",
             tone="warn" if exceeded else "good" if signals else "",
         ),
-        c.Tile(label="Cases waiting", value=f"{waiting:,}", note="most probably wrong first", href="/cases?state=open"),
-        c.Tile(
+        parts.Tile(
+            label="Cases waiting", value=f"{waiting:,}", note="most probably wrong first", href="/cases?state=open"
+        ),
+        parts.Tile(
             label="Requests accounted for",
             value="all" if balance.balanced else f"all but {balance.unexplained:,}",
             note=f"{uncaptured:,} dropped or lost, all counted" if uncaptured else f"{balance.ingested:,} records read",

@@ -5,17 +5,18 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from export.contracts.cases import CaseState, FlagReason
+from monitoring.api import asks, fields
 from monitoring.api import models as m
 from monitoring.console import contexts as c
-from monitoring.console import words
-from monitoring.console.build import Builder, pretty
+from monitoring.console import parts, words
+from monitoring.console.build import Builder
 from monitoring.store import CaseOrder
 
 MAX_BARS = 12
 PAGE = 48
 
 
-def cases_page(builder: Builder, query: m.CaseQuery) -> c.CasesPage:
+def cases_page(builder: Builder, query: asks.CaseQuery) -> c.CasesPage:
     """The grid, its filters, and the way on."""
     view = builder.view
     page = view.store.cases(
@@ -51,7 +52,7 @@ def cases_page(builder: Builder, query: m.CaseQuery) -> c.CasesPage:
     )
 
 
-def _total(builder: Builder, query: m.CaseQuery) -> int | None:
+def _total(builder: Builder, query: asks.CaseQuery) -> int | None:
     """How many cases fit, where counting is cheap; None where a filter would need a scan."""
     if query.correct is not None or query.min_score is not None:
         return None
@@ -67,7 +68,7 @@ def _total(builder: Builder, query: m.CaseQuery) -> int | None:
     )
 
 
-def _filters(builder: Builder, query: m.CaseQuery, asked: dict[str, str | None]) -> tuple[c.Filter, ...]:
+def _filters(builder: Builder, query: asks.CaseQuery, asked: dict[str, str | None]) -> tuple[parts.Filter, ...]:
     models = [(name, name) for name in builder.view.models()]
     versions = (
         [(v.version, v.version) for v in builder.view.store.versions(query.model) if v.version] if query.model else []
@@ -87,11 +88,11 @@ def _filters(builder: Builder, query: m.CaseQuery, asked: dict[str, str | None])
         ("order", "First", "", orders),
     )
     return tuple(
-        c.Filter(
+        parts.Filter(
             name=name,
             label=label,
             choices=tuple(
-                c.Choice(value=value, label=text, chosen=value == (asked[name] or ""))
+                parts.Choice(value=value, label=text, chosen=value == (asked[name] or ""))
                 for value, text in ([("", every)] if every else []) + options
             ),
         )
@@ -112,11 +113,11 @@ def case_page(builder: Builder, identity: str) -> c.CasePage:
         card=card,
         verdict=verdict,
         verdict_tone=tone,
-        why=tuple(c.Fact(name=words.reason(r), value=words.reason_text(r)) for r in row.reasons),
+        why=tuple(parts.Fact(name=words.reason(r), value=words.reason_text(r)) for r in row.reasons),
         bars=bars,
         hidden_classes=hidden,
         scores=tuple(
-            c.ScoreLine(name=words.SCORES[n][0], value=case.scores.get(n), meaning=words.SCORES[n][1])
+            parts.ScoreLine(name=words.SCORES[n][0], value=case.scores.get(n), meaning=words.SCORES[n][1])
             for n in words.SCORES
             if n in case.scores
         ),
@@ -124,16 +125,16 @@ def case_page(builder: Builder, identity: str) -> c.CasePage:
         total_us=case.timing_us.get("total", 0),
         facts=_facts(case),
         tensors=tuple(
-            c.Fact(
+            parts.Fact(
                 name=f"{'input' if t.direction == 'in' else 'output'} {t.name}",
                 value=f"{t.datatype} [{', '.join(str(n) for n in t.shape)}] · {words.size(t.size_bytes)}",
             )
             for t in case.tensors
         )
-        or (c.Fact(name="input", value=words.plain(case.input_state)),),
+        or (parts.Fact(name="input", value=words.plain(case.input_state)),),
         feedback=tuple(
-            c.FeedbackLine(
-                at=m.to_text(f.time),
+            parts.FeedbackLine(
+                at=fields.to_text(f.time),
                 label=words.label(f.label, case.class_names) or (", ".join(f.labels) if f.labels else None),
                 score=f.score,
                 comment=f.comment,
@@ -146,7 +147,7 @@ def case_page(builder: Builder, identity: str) -> c.CasePage:
     )
 
 
-def _verdict(card: c.CaseCard) -> tuple[str, str]:
+def _verdict(card: parts.CaseCard) -> tuple[str, str]:
     if card.outcome != "ok":
         return words.plain(f"the request ended as {card.outcome}"), "bad"
     if card.correct is True:
@@ -156,46 +157,52 @@ def _verdict(card: c.CaseCard) -> tuple[str, str]:
     return "nobody knows yet whether the answer is right", ""
 
 
-def _bars(case: m.CaseDetail, card: c.CaseCard) -> tuple[tuple[c.Bar, ...], int]:
+def _bars(case: m.CaseDetail, card: parts.CaseCard) -> tuple[tuple[parts.Bar, ...], int]:
     values = [p or 0.0 for p in case.probabilities or ()]
     names = [words.label(i, case.class_names) or str(i) for i in range(len(values))]
     bars = []
     for i, (name, value) in enumerate(zip(names, values, strict=True)):
         predicted, truth = i == case.predicted, card.label is not None and name == card.label
         role = "both" if predicted and truth else "predicted" if predicted else "truth" if truth else ""
-        bars.append(c.Bar(label=name, value=value, role=role))
+        bars.append(parts.Bar(label=name, value=value, role=role))
     if len(bars) <= MAX_BARS:
         return tuple(bars), 0
     bars.sort(key=lambda b: (not b.role, -b.value))
     return tuple(bars[:MAX_BARS]), len(bars) - MAX_BARS
 
 
-def _spans(timing_us: dict[str, int]) -> tuple[c.Span, ...]:
+def _spans(timing_us: dict[str, int]) -> tuple[parts.Span, ...]:
     queue, compute, total = (timing_us.get(n, 0) for n in ("queue", "compute", "total"))
     other = max(total - queue - compute, 0)
-    parts = (
+    named = (
         ("waiting for a batch", queue, "tone-2"),
         ("model", compute, "tone-1"),
         ("everything else", other, "tone-5"),
     )
-    return tuple(c.Span(name=name, us=us, tone=tone) for name, us, tone in parts)
+    return tuple(parts.Span(name=name, us=us, tone=tone) for name, us, tone in named)
 
 
-def _facts(case: m.CaseDetail) -> tuple[c.Fact, ...]:
+def _facts(case: m.CaseDetail) -> tuple[parts.Fact, ...]:
     facts = [
-        c.Fact(name="model", value=f"{case.model} {case.version}", href=f"/models/{case.model}?version={case.version}"),
-        c.Fact(name="answered as", value=case.variant),
-        c.Fact(name="outcome", value=case.outcome),
-        c.Fact(name="received", value=words.clock(m.to_text(case.time))),
-        c.Fact(name="state", value=words.state(case.state.value)),
+        parts.Fact(
+            name="model", value=f"{case.model} {case.version}", href=f"/models/{case.model}?version={case.version}"
+        ),
+        parts.Fact(name="answered as", value=case.variant),
+        parts.Fact(name="outcome", value=case.outcome),
+        parts.Fact(name="received", value=words.clock(fields.to_text(case.time))),
+        parts.Fact(name="state", value=words.state(case.state.value)),
     ]
     if case.rows > 1:
-        facts.append(c.Fact(name="row of the request", value=f"{case.row} of {case.rows}"))
+        facts.append(parts.Fact(name="row of the request", value=f"{case.row} of {case.rows}"))
     if case.inclusion_probability is not None:
-        facts.append(c.Fact(name="drawn with probability", value=words.percent(case.inclusion_probability)))
-    facts.append(c.Fact(name="record", value=case.record_id, code=True))
-    facts.append(c.Fact(name="case", value=case.id, code=True))
-    for name, value in (("trace", case.trace_id), ("parameters", pretty(case.params)), ("tags", pretty(case.tags))):
+        facts.append(parts.Fact(name="drawn with probability", value=words.percent(case.inclusion_probability)))
+    facts.append(parts.Fact(name="record", value=case.record_id, code=True))
+    facts.append(parts.Fact(name="case", value=case.id, code=True))
+    for name, value in (
+        ("trace", case.trace_id),
+        ("parameters", words.pretty(case.params)),
+        ("tags", words.pretty(case.tags)),
+    ):
         if value:
-            facts.append(c.Fact(name=name, value=value, code=True))
+            facts.append(parts.Fact(name=name, value=value, code=True))
     return tuple(facts)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from monitoring.console.contexts import Panel, Series
+from monitoring.console.parts import Panel, Series
 
 Scale = Callable[[float], float]
 

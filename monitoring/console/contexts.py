@@ -7,142 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shell:
-    """What every page has around its content."""
-
-    section: str  # "overview", "cases", "reports" or ""
-    ready: bool
-    health: str  # one line
-    open_cases: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """A value of a series; None leaves a gap. `n` is what it rests on."""
-
-    at_s: int
-    value: float | None
-    n: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Series:
-    """A named line. `tone` picks its colour: one of the CSS classes `tone-*`."""
-
-    name: str
-    tone: str
-    points: tuple[Point, ...]
-    marks: bool = False  # draw dots too: sparse series
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Axis:
-    """The time axis, in seconds since the epoch; `step_s` is the length of a window."""
-
-    from_s: int
-    to_s: int
-    step_s: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
-    """One chart: series over the same time axis.
-
-    Attributes:
-        unit: "count", "share" or "ratio".
-        bars: Draw stacked bars instead of lines.
-        limit: A horizontal line, with its name.
-    """
-
-    key: str
-    title: str
-    hint: str
-    unit: str
-    axis: Axis
-    series: tuple[Series, ...]
-    bars: bool = False
-    limit: float | None = None
-    limit_name: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tile:
-    """A figure at the top of a page."""
-
-    label: str
-    value: str
-    note: str = ""
-    tone: str = ""  # "", "good", "warn", "bad"
-    href: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaseCard:
-    """A case in a grid."""
-
-    id: str
-    model: str
-    version: str
-    picture: str | None
-    predicted: str | None
-    label: str | None
-    correct: bool | None
-    confidence: float | None
-    p_wrong: float | None
-    reasons: tuple[str, ...]
-    state: str
-    outcome: str
-    at: str
-    record_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VersionLine:
-    """A version in a table."""
-
-    version: str
-    role: str  # "champion", "shadow", "canary 10 %", ... or ""
-    registered: bool
-    requests: int
-    failed: int
-    accuracy: float | None
-    labelled: int
-    audit_accuracy: float | None
-    audit_labelled: int
-    estimated_accuracy: float | None
-    signals_exceeded: int
-    signals: int
-    waiting: int
-    last_at: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelCard:
-    """A model on the overview."""
-
-    name: str
-    task: str | None
-    versions: tuple[VersionLine, ...]
-    traffic: Panel | None
-    worst: tuple[CaseCard, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Balance:
-    """The conservation line."""
-
-    requests: int
-    captured: int
-    sampled_out: int
-    dropped: int
-    lost: int
-    corrupt: int
-    unexplained: int
-    ingested: int
-    dead_letters: int
-    balanced: bool
+from monitoring.console.parts import (
+    Balance,
+    Bar,
+    CaseCard,
+    Choice,
+    EventLine,
+    Fact,
+    FeedbackLine,
+    Filter,
+    ModelCard,
+    Panel,
+    ReportLine,
+    ScoreLine,
+    Shell,
+    SignalLine,
+    Span,
+    Tile,
+    VersionLine,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,43 +37,6 @@ class OverviewPage:
     models: tuple[ModelCard, ...]
     balance: Balance
     events: tuple[EventLine, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EventLine:
-    """Something that happened to a replica."""
-
-    at: str
-    kind: str
-    model: str
-    version: str
-    detail: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SignalLine:
-    """A drift signal in the table. `ratio` is value / threshold, by which they are sorted."""
-
-    kind: str
-    method: str
-    subject: str
-    state: str
-    value: float | None
-    threshold: float | None
-    threshold_source: str
-    ratio: float | None
-    exceeded: bool
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """An option of a filter, or a tab."""
-
-    value: str
-    label: str
-    chosen: bool
-    href: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,15 +58,6 @@ class ModelPage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Filter:
-    """A drop-down of the case list."""
-
-    name: str
-    label: str
-    choices: tuple[Choice, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CasesPage:
     """A page of the case list."""
 
@@ -231,54 +68,6 @@ class CasesPage:
     cases: tuple[CaseCard, ...]
     next_href: str | None
     first_href: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
-    """One class and its probability. `role` is "predicted", "truth", "both" or ""."""
-
-    label: str
-    value: float
-    role: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreLine:
-    """A score, what it is, and how it reads."""
-
-    name: str
-    value: float | None
-    meaning: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Span:
-    """A part of the answer's time."""
-
-    name: str
-    us: int
-    tone: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fact:
-    """A named value; `code` draws it as an identifier that can be copied."""
-
-    name: str
-    value: str
-    code: bool = False
-    href: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeedbackLine:
-    """What somebody said."""
-
-    at: str
-    label: str | None
-    score: float | None
-    comment: str | None
-    author: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,23 +89,6 @@ class CasePage:
     feedback: tuple[FeedbackLine, ...]
     download: str | None
     error: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportLine:
-    """A report in a list."""
-
-    id: str
-    model: str
-    version: str
-    start: str
-    end: str
-    state: str
-    error: str | None
-    drifted: int
-    columns: int
-    created_at: str
-    rows: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

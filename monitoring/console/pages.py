@@ -6,31 +6,30 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from pydantic import ValidationError
 
 from export.contracts.codec import to_plain
 from export.contracts.errors import InvalidRequest, NotFound
-from monitoring.api import models as m
+from monitoring.api import asks, fields
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import CaseId, Model, ReportId
 from monitoring.api.security import COOKIE, Sessions
 from monitoring.api.views import View
-from monitoring.console import charts, words
+from monitoring.console import charts, parts, words
 from monitoring.console import contexts as c
-from monitoring.console.build import Builder, report_line, report_page
+from monitoring.console.build import Builder
 from monitoring.console.build_cases import case_page, cases_page
+from monitoring.console.build_reports import report_line, report_page
 from monitoring.reports import ReportService
 
-Asked = TypeVar("Asked", bound=m.Asked)
 HERE = Path(__file__).parent
 STATIC = {"console.css": "text/css", "console.js": "text/javascript", "mark.svg": "image/svg+xml"}
-_NO_SHELL = c.Shell(section="", ready=True, health="", open_cases=0)
+_NO_SHELL = parts.Shell(section="", ready=True, health="", open_cases=0)
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +77,7 @@ def page_router(
         return render(request, "overview.html", builder.overview())
 
     @router.get("/models/{model}")
-    def model_page(request: Request, model: Model, version: m.Name | None = None) -> Response:
+    def model_page(request: Request, model: Model, version: fields.Name | None = None) -> Response:
         return render(request, "model.html", builder.model(model, version))
 
     @router.get("/cases")
@@ -96,7 +95,7 @@ def page_router(
 
     @router.post("/reports")
     async def start_report(request: Request) -> Response:
-        asked = _checked(m.ReportStart, await _form(request))
+        asked = fields.checked(asks.ReportStart, await _form(request))
         report = reports.start(view.report_request(asked))
         return RedirectResponse(f"/reports/{report.id}", status_code=303)
 
@@ -132,19 +131,10 @@ def page_router(
     return router
 
 
-def _case_query(request: Request) -> m.CaseQuery:
+def _case_query(request: Request) -> asks.CaseQuery:
     """The list's filters. The form sends empty fields for "any"."""
     given = {k: v for k, v in request.query_params.items() if v and k != "format"}
-    return _checked(m.CaseQuery, given)
-
-
-def _checked(kind: type[Asked], given: dict[str, str]) -> Asked:
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{place[:64]}: {first['msg'].removeprefix('Value error, ')}") from None
+    return fields.checked(asks.CaseQuery, given)
 
 
 async def _form(request: Request) -> dict[str, str]:

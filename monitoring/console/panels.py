@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monitoring.console import contexts as c
-from monitoring.console import words
+from monitoring.console import parts, words
 from monitoring.queries import Totals, WindowLine, signal_series
 from monitoring.store import Store
 
@@ -14,12 +13,12 @@ SPARSE = 40  # fewer points get dots
 TONES = ("tone-1", "tone-2", "tone-3", "tone-4", "tone-5")
 
 
-def traffic_panel(windows: Sequence[WindowLine]) -> c.Panel:
+def traffic_panel(windows: Sequence[WindowLine]) -> parts.Panel:
     """Requests per window, answered and not."""
     sums = _by_start(windows)
-    answered = tuple(c.Point(at_s=at, value=t.outcomes.get("ok", 0)) for at, t in sums.items())
-    failed = tuple(c.Point(at_s=at, value=t.failed) for at, t in sums.items())
-    return c.Panel(
+    answered = tuple(parts.Point(at_s=at, value=t.outcomes.get("ok", 0)) for at, t in sums.items())
+    failed = tuple(parts.Point(at_s=at, value=t.failed) for at, t in sums.items())
+    return parts.Panel(
         key="requests",
         title="Requests",
         hint=f"per {_length(windows)}",
@@ -27,69 +26,71 @@ def traffic_panel(windows: Sequence[WindowLine]) -> c.Panel:
         axis=_axis(windows),
         bars=True,
         series=(
-            c.Series(name="answered", tone="tone-1", points=answered),
-            c.Series(name="not answered", tone="tone-bad", points=failed),
+            parts.Series(name="answered", tone="tone-1", points=answered),
+            parts.Series(name="not answered", tone="tone-bad", points=failed),
         ),
     )
 
 
 def model_panels(
-    store: Store, model: str, version: str, windows: Sequence[WindowLine], signals: Sequence[c.SignalLine]
-) -> tuple[c.Panel, ...]:
+    store: Store, model: str, version: str, windows: Sequence[WindowLine], signals: Sequence[parts.SignalLine]
+) -> tuple[parts.Panel, ...]:
     """Traffic, quality, suspicion and drift of one version."""
     if not windows:
         return ()
     sums = _by_start(windows)
-    estimate = tuple(c.Point(at_s=a, value=t.estimated_accuracy, n=t.rows) for a, t in sums.items())
-    measured = tuple(c.Point(at_s=a, value=t.accuracy, n=t.labelled) for a, t in sums.items())
+    estimate = tuple(parts.Point(at_s=a, value=t.estimated_accuracy, n=t.rows) for a, t in sums.items())
+    measured = tuple(parts.Point(at_s=a, value=t.accuracy, n=t.labelled) for a, t in sums.items())
     audited = _pooled(sums)
-    suspicion = tuple(c.Point(at_s=a, value=t.p_wrong_sum / t.rows if t.rows else None) for a, t in sums.items())
-    flagged = tuple(c.Point(at_s=a, value=t.flagged / t.requests if t.requests else None) for a, t in sums.items())
-    accuracy = c.Panel(
+    suspicion = tuple(parts.Point(at_s=a, value=t.p_wrong_sum / t.rows if t.rows else None) for a, t in sums.items())
+    flagged = tuple(parts.Point(at_s=a, value=t.flagged / t.requests if t.requests else None) for a, t in sums.items())
+    accuracy = parts.Panel(
         key="accuracy",
         title="Accuracy",
         hint="measured from feedback, and expected from the scores alone",
         unit="share",
         axis=_axis(windows),
         series=(
-            c.Series(name="expected", tone="tone-2", points=estimate),
-            c.Series(name="from feedback", tone="tone-1", points=measured, marks=True),
-            c.Series(name="from audits", tone="tone-3", points=audited, marks=True),
+            parts.Series(name="expected", tone="tone-2", points=estimate),
+            parts.Series(name="from feedback", tone="tone-1", points=measured, marks=True),
+            parts.Series(name="from audits", tone="tone-3", points=audited, marks=True),
         ),
     )
-    suspicious = c.Panel(
+    suspicious = parts.Panel(
         key="suspicion",
         title="Suspicion",
         hint="mean P(wrong), and the share of requests that were flagged",
         unit="share",
         axis=_axis(windows),
         series=(
-            c.Series(name="mean P(wrong)", tone="tone-4", points=suspicion),
-            c.Series(name="flagged", tone="tone-5", points=flagged),
+            parts.Series(name="mean P(wrong)", tone="tone-4", points=suspicion),
+            parts.Series(name="flagged", tone="tone-5", points=flagged),
         ),
     )
     return (traffic_panel(windows), accuracy, suspicious, _drift_panel(store, model, version, windows, signals))
 
 
 def _drift_panel(
-    store: Store, model: str, version: str, windows: Sequence[WindowLine], signals: Sequence[c.SignalLine]
-) -> c.Panel:
+    store: Store, model: str, version: str, windows: Sequence[WindowLine], signals: Sequence[parts.SignalLine]
+) -> parts.Panel:
     """The largest signals in units of their thresholds: 1 is the threshold."""
     keys = [(s.method, s.subject) for s in signals if s.ratio is not None]
     found = signal_series(store, model, version, "window", keys)
     series = tuple(
-        c.Series(
+        parts.Series(
             name=f"{words.plain(method)} {subject}",
             tone=TONES[i % len(TONES)],
             points=tuple(
-                c.Point(at_s=p.start_s, value=p.value / p.threshold if p.value is not None and p.threshold else None)
+                parts.Point(
+                    at_s=p.start_s, value=p.value / p.threshold if p.value is not None and p.threshold else None
+                )
                 for p in points
             ),
             marks=len(points) <= SPARSE,
         )
         for i, ((method, subject), points) in enumerate(found.items())
     )
-    return c.Panel(
+    return parts.Panel(
         key="drift",
         title="Drift",
         hint="the largest signals of the newest window, in units of their thresholds",
@@ -101,15 +102,15 @@ def _drift_panel(
     )
 
 
-def _pooled(sums: dict[int, Totals]) -> tuple[c.Point, ...]:
+def _pooled(sums: dict[int, Totals]) -> tuple[parts.Point, ...]:
     """Audited accuracy over successive windows that together have `AUDITS` labels: two labels are no estimate."""
-    points: list[c.Point] = []
+    points: list[parts.Point] = []
     pool = Totals()
     for at, total in sums.items():
         pool.audit_labelled += total.audit_labelled
         pool.audit_correct += total.audit_correct
         if pool.audit_labelled >= AUDITS:
-            points.append(c.Point(at_s=at, value=pool.audit_accuracy, n=pool.audit_labelled))
+            points.append(parts.Point(at_s=at, value=pool.audit_accuracy, n=pool.audit_labelled))
             pool = Totals()
     return tuple(points)
 
@@ -122,12 +123,12 @@ def _by_start(windows: Sequence[WindowLine]) -> dict[int, Totals]:
     return dict(sorted(sums.items()))
 
 
-def _axis(windows: Sequence[WindowLine]) -> c.Axis:
+def _axis(windows: Sequence[WindowLine]) -> parts.Axis:
     step = max(w.length_s for w in windows)
     start, end = min(w.start_s for w in windows), max(w.start_s + w.length_s for w in windows)
     # A handful of windows drawn over the whole width would look like a bar chart of nothing.
     start = min(start, end - 12 * step)
-    return c.Axis(from_s=start, to_s=end, step_s=step)
+    return parts.Axis(from_s=start, to_s=end, step_s=step)
 
 
 def _length(windows: Sequence[WindowLine]) -> str:

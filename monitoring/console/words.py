@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,3 +123,14 @@ def label(value: Any, class_names: tuple[str, ...] | list[str] = ()) -> str | No
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else str(value)
+
+
+def pretty(text: str | None) -> str | None:
+    """JSON text with indents; any other text as it is."""
+    if not text:
+        return None
+    try:
+        plain: Any = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(plain, indent=2, ensure_ascii=False)

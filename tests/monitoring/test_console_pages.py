@@ -15,7 +15,7 @@ import pytest
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions, IngestHealth
 from monitoring.console import charts
-from monitoring.console.contexts import Axis, Panel, Point, Series
+from monitoring.console.parts import Axis, Panel, Point, Series
 from monitoring.report_frames import Frame
 from monitoring.report_shelf import ReportRequest
 from monitoring.reports import ReportOptions, ReportService

@@ -1,0 +1,64 @@
+"""What the API asks: queries and bodies. An unknown field is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from export.contracts.cases import CaseState, FlagReason
+from monitoring.api.fields import Asked, AskedTime, Name, Share
+from monitoring.store import CaseOrder
+
+
+class ReportStart(Asked):
+    """Which window to compare with the version's reference."""
+
+    model: Name
+    version: Name | None = Field(None, description="Default: the champion, or the version seen last.")
+    start: AskedTime = Field(alias="from")
+    end: AskedTime = Field(alias="to")
+
+
+class CaseQuery(Asked):
+    """Filters of the case list."""
+
+    model: Name | None = None
+    version: Name | None = None
+    reason: FlagReason | None = None
+    state: CaseState | None = None
+    correct: bool | None = Field(None, description="Only cases whose answer is known to be right, or wrong.")
+    min_score: Share | None = Field(None, description="Lowest P(wrong).")
+    start: AskedTime | None = Field(None, alias="from")
+    end: AskedTime | None = Field(None, alias="to")
+    order: CaseOrder = Field(CaseOrder.RANK, description="rank: most probably wrong first; time: newest first.")
+    cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
+    limit: int = Field(50, ge=1, le=500)
+
+
+class WindowQuery(Asked):
+    """Which windows."""
+
+    version: Name | None = None
+    variant: Annotated[str, StringConstraints(max_length=16)] | None = None
+    start: AskedTime | None = Field(None, alias="from")
+    end: AskedTime | None = Field(None, alias="to")
+    limit: int = Field(240, ge=1, le=5000)
+
+
+class DriftQuery(Asked):
+    """Which signals; without a range, those of the newest window of each version."""
+
+    version: Name | None = None
+    scope: Literal["window", "rolling"] = "rolling"
+    start: AskedTime | None = Field(None, alias="from")
+    end: AskedTime | None = Field(None, alias="to")
+    exceeded: bool | None = None
+    limit: int = Field(500, ge=1, le=5000)
+
+
+class ReportQuery(Asked):
+    """Which reports."""
+
+    model: Name | None = None
+    limit: int = Field(50, ge=1, le=200)
