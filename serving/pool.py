@@ -10,26 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from export.admission import admit
-from export.contracts.errors import Conflict, HardcaseError, NotFound
-from export.plan_log import previous_champions
+from export.contracts.errors import NotFound
 from monitoring.records.record import Event
-from serving.loading import Admit, Ready, load_in_background, load_version, public_reason
+from serving.loading import Admit, public_reason
 from serving.options import ServingOptions
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
 from serving.stats import ServerStats
+from serving.tasks import TaskGroup
 from serving.traffic_plans import PlansSeen, RegistryView, read_plans
+from serving.version_loader import Fact, VersionLoader
 
 if TYPE_CHECKING:
     from monitoring.records.writer import RecordLogWriter
     from serving.version import LoadedVersion
 
 _log = logging.getLogger("hardcase.pool")
-_LOADS_AT_ONCE = 2
-_LOAD_GRACE_S = 5.0  # a load ends itself at its limit; this long after it, it is given up
 _UNLOAD_AFTER_S = 2.0  # a version that nobody wants any more stays this long, for requests that have just chosen it
 _UNLOAD_PATIENCE_S = 60.0  # and this long while its queue is not empty
 
@@ -58,21 +57,21 @@ class Pool:
         self._options = options
         self._registry = registry
         self._writer = writer
-        self._admit = admit
-        self._stats = stats or ServerStats()
+        self._loader = VersionLoader(
+            options, registry, writer, stats=stats or ServerStats(), admit=admit, tell=self._event
+        )
         self._generation: str | None = None
         self._unreadable: frozenset[str] = frozenset()
         self._looking = asyncio.Lock()
         self._stopping = False
-        self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskGroup()
 
     # ---- life
 
     async def start(self) -> None:
         """Look at the registry once, begin to load, and go on looking in the background."""
         await self._follow()
-        self._spawn(self._watch())
+        self._tasks.spawn(self._watch())
 
     async def settled(self, timeout_s: float) -> bool:
         """Wait until nothing is being loaded any more; False when the time is over first."""
@@ -86,9 +85,7 @@ class Pool:
     async def stop(self) -> None:
         """Stop looking and unload everything. Call when no request is under way."""
         self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         for model in self.models.values():
             model.champion = None
             for entry in model.entries.values():
@@ -135,17 +132,11 @@ class Pool:
         """
         await self._follow(force=True)
         served = self._served(model)
-        if version is None and not (served.plan and served.plan.versions):
-            version = served.registered[-1] if served.registered else None
-        if version is not None:
-            if version not in served.registered:
-                raise NotFound(f"model '{model}' has no version '{version[:64]}'")
-            served.pins.add(version)
-        wanted = [version] if version is not None else list(served.plan.versions if served.plan else ())
+        wanted = served.to_load(version)
         for name in wanted:
             entry = served.entries.get(name)
             if entry is not None and entry.state in (VersionState.UNAVAILABLE, VersionState.UNLOADING):
-                await self._let_go(served, entry, "load again")
+                self._let_go(served, entry, "load again")
         self._reconcile(served)
         while any(e.state is VersionState.LOADING for v in wanted if (e := served.entries.get(v))):
             await asyncio.sleep(0.01)
@@ -160,15 +151,7 @@ class Pool:
             Conflict: the traffic plan names it: change the plan.
         """
         served = self._served(model)
-        names = sorted(served.pins) if version is None else [version]
-        in_plan = set(served.plan.versions) if served.plan else set()
-        if version is not None and version not in served.entries:
-            raise NotFound(f"version '{version[:64]}' of model '{model}' is not loaded")
-        if in_plan & set(names) or (version is None and not names and in_plan):
-            named = sorted(in_plan & set(names)) or sorted(in_plan)
-            raise Conflict(f"the traffic plan of '{model}' names version '{named[0]}': change the plan instead")
-        for name in names:
-            served.pins.discard(name)
+        served.pins.difference_update(served.to_unload(version))
         self._reconcile(served)
 
     # ---- following the registry
@@ -176,7 +159,10 @@ class Pool:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._options.plan_poll_s)
-            await self._follow()
+            try:
+                await self._follow()
+            except Exception:  # a defect of ours must not end the watching: the next look may find what is needed
+                _log.exception("a look at the registry failed unexpectedly")
 
     async def _follow(self, *, force: bool = False) -> None:
         """Look at the registry; when it changed, or could not be read before, take over its plans."""
@@ -227,45 +213,31 @@ class Pool:
 
     def _reconcile(self, served: ServedModel) -> None:
         """Move the pointer where the plan wants it, load what is missing, let go of what is not wanted."""
-        plan = served.plan
-        target = served.entries.get(plan.champion) if plan and plan.champion else None
-        if plan is None or plan.champion is None:
-            self._flip(served, None)
-        elif target is not None and target.state is VersionState.READY:
-            self._flip(served, target)
-            served.stand_in = None
-        elif served.champion is None and served.stand_in is not None:
-            entry = served.entries.get(served.stand_in)
-            if entry is not None and entry.state is VersionState.READY:
-                self._flip(served, entry)
+        for entry in served.entries.values():
+            if entry.state is VersionState.UNLOADING and entry.loaded is not None and entry.version in served.wanted:
+                entry.state = VersionState.READY  # wanted again before it was gone
+        self._flip(served, served.target())
         wanted = served.wanted
         for version in sorted(wanted - set(served.entries)):
-            entry = served.entries[version] = VersionEntry(version, plan.revision if plan else 0)
-            self._spawn(self._load(served, entry))
+            new = served.entries[version] = VersionEntry(version, served.plan.revision if served.plan else 0)
+            self._tasks.spawn(self._load(served, new))
         for entry in list(served.entries.values()):
-            if entry.version in wanted:
-                if entry.state is VersionState.UNLOADING and entry.loaded is not None:
-                    entry.state = VersionState.READY  # wanted again before it was gone
-                    self._spawn(self._reconcile_soon(served))
-            elif entry.state is VersionState.READY:
+            if entry.version not in wanted and entry.state is VersionState.READY:
                 entry.state = VersionState.UNLOADING
-                self._spawn(self._unload(served, entry))
-            elif entry.state is VersionState.UNAVAILABLE:
+                self._tasks.spawn(self._unload(served, entry))
+            elif entry.version not in wanted and entry.state is VersionState.UNAVAILABLE:
                 del served.entries[entry.version]
 
-    async def _reconcile_soon(self, served: ServedModel) -> None:
-        self._reconcile(served)
-
-    def _flip(self, served: ServedModel, entry: VersionEntry | None) -> None:
+    def _flip(self, served: ServedModel, after: LoadedVersion | None) -> None:
         """Let another version, or none, answer from the next request on."""
-        before, after = served.champion, entry.loaded if entry else None
+        before = served.champion
         if before is after:
             return
         served.champion = after
-        detail: dict[str, str | int | float | bool | None] = {
+        detail: dict[str, Fact] = {
             "revision": served.plan.revision if served.plan else 0,
             "from": before.version if before else None,
-            "stand_in": bool(entry and served.plan and served.plan.champion != entry.version),
+            "stand_in": after is not None and served.behind,
         }
         self._event("plan_applied", served.name, after.version if after else "", detail)
         _log.info("model %s: champion is now %s", served.name, after.version if after else "none")
@@ -275,66 +247,28 @@ class Pool:
     async def _load(self, served: ServedModel, entry: VersionEntry) -> None:
         """Bring one version to READY or UNAVAILABLE, then let the plan use it."""
         started = time.monotonic()
+
+        def wanted() -> bool:
+            return not self._stopping and entry.version in served.wanted
+
         try:
-            async with self._loads:
-                started = time.monotonic()
-                ready = await load_in_background(
-                    lambda: self._load_blocking(served, entry), self._options.runtime.load_timeout_s + _LOAD_GRACE_S
-                )
-                entry.loaded = self._make_version(ready)
+            entry.loaded = await self._loader.load(served.name, entry.version, wanted)
         except Exception as error:  # whatever it is: this version is out, and everything else goes on
             entry.state, entry.reason = VersionState.UNAVAILABLE, public_reason(error)
             _log.warning("model %s version %s is UNAVAILABLE: %s", served.name, entry.version, entry.reason)
-            self._event(
-                "version_unavailable",
-                served.name,
-                entry.version,
-                {"reason": entry.reason, "seconds": time.monotonic() - started},
-            )
+            detail: dict[str, Fact] = {"reason": entry.reason, "seconds": time.monotonic() - started}
+            self._event("version_unavailable", served.name, entry.version, detail)
             await self._find_stand_in(served, entry.version)
         else:
             entry.state = VersionState.READY
-            self._tell_ready(served, entry, ready)
         self._reconcile(served)
-
-    def _load_blocking(self, served: ServedModel, entry: VersionEntry) -> Ready:
-        package = self._registry.package(served.name, entry.version)
-        return load_version(
-            package,
-            self._options,
-            self._admit,
-            stopped=lambda: self._stopping or entry.version not in served.wanted,
-        )
-
-    def _make_version(self, ready: Ready) -> LoadedVersion:
-        from serving.version import LoadedVersion
-
-        return LoadedVersion(
-            package=ready.package,
-            runtime=ready.runtime,
-            options=self._options,
-            writer=self._writer,
-            inline=ready.inline,
-            batch_us=ready.proof.batch_us,
-        )
-
-    def _tell_ready(self, served: ServedModel, entry: VersionEntry, ready: Ready) -> None:
-        if ready.runtime.fallback:
-            self._stats.cpu_fallbacks += 1
-            self._event("cpu_fallback", served.name, entry.version, {"asked_for": self._options.runtime.device})
-        self._event("version_ready", served.name, entry.version, ready.facts())
-        _log.info("model %s version %s is READY on %s", served.name, entry.version, ready.runtime.device)
 
     async def _find_stand_in(self, served: ServedModel, failed: str) -> None:
         """The plan's champion cannot be loaded and nothing else answers: go back to the champion before it."""
         plan = served.plan
         if plan is None or served.champion is not None or failed not in (plan.champion, served.stand_in):
             return
-        try:
-            history = await asyncio.to_thread(self._registry.history, served.name)
-        except (HardcaseError, OSError):
-            return
-        for version in reversed(previous_champions(history)):
+        for version in await self._loader.earlier_champions(served.name):
             if version in served.registered and version not in served.entries:
                 served.stand_in = version
                 self._event("stand_in", served.name, version, {"for": failed})
@@ -347,9 +281,9 @@ class Pool:
         while entry.loaded is not None and not entry.loaded.batcher.idle and time.monotonic() < give_up:
             await asyncio.sleep(0.05)
         if entry.state is VersionState.UNLOADING:
-            await self._let_go(served, entry, "no longer wanted")
+            self._let_go(served, entry, "no longer wanted")
 
-    async def _let_go(self, served: ServedModel, entry: VersionEntry, reason: str) -> None:
+    def _let_go(self, served: ServedModel, entry: VersionEntry, reason: str) -> None:
         loaded, entry.loaded = entry.loaded, None
         entry.state = VersionState.UNAVAILABLE
         if served.entries.get(entry.version) is entry:
@@ -366,23 +300,7 @@ class Pool:
             raise NotFound(f"unknown model '{model[:64]}'")
         return served
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a task of the pool failed", exc_info=task.exception())
-
-    def _event(
-        self,
-        kind: str,
-        model: str = "",
-        version: str = "",
-        detail: dict[str, str | int | float | bool | None] | None = None,
-    ) -> None:
+    def _event(self, kind: str, model: str = "", version: str = "", detail: dict[str, Fact] | None = None) -> None:
         if self._writer is not None:
             self._writer.event(
                 Event(kind=kind, time_ns=time.time_ns(), model=model, version=version, detail=detail or {})

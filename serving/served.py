@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from export.contracts.errors import NotFound, Unavailable
+from export.contracts.errors import Conflict, NotFound, Unavailable
 from export.contracts.traffic import TrafficPlan, Variant
 
 if TYPE_CHECKING:
@@ -113,6 +113,56 @@ class ServedModel:
         named = set(self.plan.versions if self.plan else ()) | self.pins
         named.update(v for v in (self.stand_in, self.champion and self.champion.version) if v)
         return frozenset(named)
+
+    def target(self) -> LoadedVersion | None:
+        """What should answer requests that name no version, of what can.
+
+        The plan's champion once it is READY; until then whatever answers now, or else the stand-in. A stand-in is
+        given up when the plan's champion has come.
+        """
+        if self.plan is None or self.plan.champion is None:
+            return None
+        planned = self._ready(self.plan.champion)
+        if planned is not None:
+            self.stand_in = None
+            return planned
+        return self.champion or (self._ready(self.stand_in) if self.stand_in else None)
+
+    def to_load(self, version: str | None) -> list[str]:
+        """Versions that a client's `load` means; the one that it names, or the newest without a plan, is pinned.
+
+        Raises:
+            NotFound: the registry has no such version.
+        """
+        planned = list(self.plan.versions) if self.plan else []
+        if version is None and planned:
+            return planned
+        if version is None and self.registered:
+            version = self.registered[-1]
+        if version is None or version not in self.registered:
+            raise NotFound(f"model '{self.name}' has no version '{(version or '')[:64]}'")
+        self.pins.add(version)
+        return [version]
+
+    def to_unload(self, version: str | None) -> list[str]:
+        """Pins that a client's `unload` means: the one that it names, or all.
+
+        Raises:
+            NotFound: the version is not here.
+            Conflict: the traffic plan names it: change the plan.
+        """
+        if version is not None and version not in self.entries:
+            raise NotFound(f"version '{version[:64]}' of model '{self.name}' is not loaded")
+        names = sorted(self.pins) if version is None else [version]
+        planned = self.plan.versions if self.plan else ()
+        named = [v for v in planned if v in names or not names]
+        if named:
+            raise Conflict(f"the traffic plan of '{self.name}' names version '{named[0]}': change the plan instead")
+        return names
+
+    def _ready(self, version: str) -> LoadedVersion | None:
+        entry = self.entries.get(version)
+        return entry.loaded if entry is not None and entry.state is VersionState.READY else None
 
     @property
     def behind(self) -> bool:
