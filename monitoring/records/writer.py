@@ -11,6 +11,7 @@ import atexit
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 import weakref
@@ -399,13 +400,16 @@ def _make_folder(root: Path, replica: str, incarnation: str) -> tuple[Path, int,
         lock_fd = lock(hidden)
     except (FileExistsError, BlockingIOError):
         raise LogInUse(f"the record log folder of replica '{replica}' is in use by another writer") from None
-    counters = CounterFile(hidden, replica, incarnation)
     try:
+        counters = CounterFile(hidden, replica, incarnation)
+        if directory.exists():
+            raise LogInUse(f"the record log folder of replica '{replica}' exists already")
         hidden.rename(directory)
-    except OSError:
+        sync_directory(root)
+    except (OSError, LogInUse):
         os.close(lock_fd)
-        raise LogInUse(f"the record log folder of replica '{replica}' exists already") from None
-    sync_directory(root)
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
     return directory, lock_fd, counters
 
 

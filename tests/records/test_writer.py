@@ -77,6 +77,7 @@ def test_two_writers_never_share_a_folder(tmp_path: Path) -> None:
     assert set(read_ids(tmp_path, second.directory.name)) == {f"b{i}" for i in range(50)}
     with pytest.raises(LogInUse):  # a dead writer's folder is not written to again either
         RecordLogWriter(tmp_path, "r", CaptureOptions(), incarnation=incarnation)
+    assert not list(tmp_path.glob(".*")), "nothing half made stays behind"
 
 
 def test_the_lock_says_who_lives(tmp_path: Path) -> None:
