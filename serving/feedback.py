@@ -1,8 +1,8 @@
 """The body of `POST /v2/models/{model}/feedback`, checked strictly and turned into `Feedback` records.
 
 One object or a list of them: `{"id": …, "label" | "labels" | "score": …, "comment"?: …, "source"?: …}`. Feedback
-decides which cases are failures, so nothing is guessed: an unknown field, a boolean where a number belongs, or two kinds
-of truth in one item are refused with the field's path.
+decides which cases are failures, so nothing is guessed: an unknown field, a boolean where a number belongs, or two
+kinds of truth in one item are refused with the field's path.
 """
 
 from __future__ import annotations
