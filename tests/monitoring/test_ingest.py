@@ -104,14 +104,14 @@ def test_a_day_is_counted_as_a_naive_count_of_the_log_counts_it(day: Loop, log: 
         assert account.final
 
 
-def test_drift_shows_in_every_kind_of_signal_under_the_shift_and_in_none_before(
-    day: Loop, log: tuple[Path, dict[str, bool]]
-) -> None:
-    kinds = [
-        {s.kind for s in day.store.signals("digits", scope="window", from_s=x, to_s=x + 1, exceeded=True)}
+def test_drift_shows_in_every_kind_of_signal_under_the_shift_and_hardly_before(day: Loop) -> None:
+    healthy, shifted = (
+        day.store.signals("digits", scope="window", from_s=x, to_s=x + 1, exceeded=True)
         for x in (w.START_S, w.START_S + 120)
-    ]
-    assert kinds == [set(), {"input", "prediction", "score", "embedding"}]
+    )
+    assert len(healthy) <= 1  # one in a thousand by chance, and there are two dozen
+    assert {s.kind for s in shifted} == {"input", "prediction", "score", "embedding"}
+    assert len(shifted) >= 15
 
 
 def test_most_of_the_best_ranked_cases_under_the_shift_are_wrong_answers(

@@ -1,0 +1,128 @@
+"""Metrics: every family has values from a real log, names are fixed, and request data cannot add a series."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitoring.cycle import Monitor, make_loop
+from monitoring.metrics import FAMILIES, MonitorCollector
+from monitoring.store import Store
+from tests.support import monitor_world as w
+from tests.support.monitor_child import drain
+
+
+def series(store: Store, loop: object) -> dict[str, int]:
+    registry = CollectorRegistry()
+    registry.register(MonitorCollector(store, loop))  # type: ignore[arg-type]
+    text = generate_latest(registry).decode()
+    return {f.name: len(f.samples) for f in text_string_to_metric_families(text)}
+
+
+def test_every_family_is_served_and_ten_thousand_ids_add_no_series(tmp_path: Path) -> None:
+    d = w.digits()
+    options = w.options(tmp_path)
+    loop = make_loop(options, Store(options.database_url), w.catalogue(tmp_path / "reference"))
+    replica = w.Replica(tmp_path / "records")
+    images = w.turned(d.images[:500])
+    counts = []
+    for turn in range(2):
+        for part in range(1 if turn == 0 else 20):
+            ids = [f"id-{turn}-{part}-{i}" for i in range(500)]
+            replica.offer(w.batch(images, ids, [w.START_S * w.SECOND + i for i in range(500)]))
+        drain(loop)
+        counts.append(series(loop.store, loop))
+    assert counts[0] == counts[1]
+    assert set(counts[0]) == {family.name for family in FAMILIES}
+    empty = {name for name, n in counts[0].items() if n == 0}
+    assert empty == {"hardcase_monitor_dead_letters", "hardcase_accuracy_labelled"}
+    assert all(family.text.endswith(".") for family in FAMILIES)
+    replica.close()
+    loop.store.close()
+
+
+@pytest.mark.timeout(120)
+def test_the_monitor_follows_a_live_log_and_says_how_it_is_doing(tmp_path: Path) -> None:
+    d = w.digits()
+    options = w.options(tmp_path)
+    store = Store(options.database_url)
+    turns: list[int] = []
+    monitor = Monitor(options, store, w.catalogue(tmp_path / "reference"), on_cycle=lambda: turns.append(1))
+    assert monitor.health().heartbeat_age_s is None
+    replica = w.Replica(tmp_path / "records")
+    monitor.start()
+    monitor.start()
+    for i in range(5):
+        replica.offer(
+            w.batch(d.images[:20], [f"{i}-{j}" for j in range(20)], [w.START_S * w.SECOND + j for j in range(20)])
+        )
+    until = time.monotonic() + 60
+    while monitor.health().records < 100 and time.monotonic() < until:
+        time.sleep(0.05)
+    health = monitor.health()
+    assert (health.records, health.error) == (100, None)
+    assert health.heartbeat_age_s is not None
+    assert turns
+    replica.close()
+    assert monitor.stop()
+    store.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_database_that_fails_is_tried_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    options = w.options(tmp_path)
+    store = Store(options.database_url)
+    monitor = Monitor(options, store, w.catalogue(tmp_path / "reference"))
+    replica = w.Replica(tmp_path / "records")
+    replica.offer(w.batch(w.digits().images[:9], [str(i) for i in range(9)], [w.START_S * w.SECOND] * 9))
+    commit, failures = monitor.loop.ingest.commit, []
+
+    class Flaky:
+        prepare = staticmethod(monitor.loop.ingest.prepare)
+
+        @staticmethod
+        def commit(connection: object, prepared: object) -> None:
+            commit(connection, prepared)  # type: ignore[arg-type]
+            if len(failures) < 3:
+                failures.append(1)
+                raise OSError("database is locked")
+
+    monitor.loop.ingest = Flaky()  # type: ignore[assignment]
+    monitor.start()
+    until = time.monotonic() + 60
+    while not store.windows("digits") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert monitor.stop()
+    assert len(failures) == monitor.loop.progress.errors == 3
+    assert store.windows("digits")[0].rows == 9
+    replica.close()
+    store.close()
+
+
+@pytest.mark.timeout(170)
+def test_after_ten_minutes_of_outage_it_catches_up_many_times_faster_than_live(tmp_path: Path) -> None:
+    d, rate = w.digits(), 50
+    replica = w.Replica(tmp_path / "records")
+    for second in range(0, 600, 10):
+        at = (w.START_S + second) * w.SECOND
+        n = rate * 10
+        images = d.images[second % 297 :][:n]
+        ids = [f"{second}-{i}" for i in range(len(images))]
+        replica.offer(w.batch(images, ids, [at + i * w.SECOND // rate for i in range(len(images))]))
+    total = sum(a.captured for a in replica.writer.accounting().values())
+    options = w.options(tmp_path, batch_bytes=1 << 20)
+    loop = make_loop(options, Store(options.database_url), w.catalogue(tmp_path / "reference"))
+    started = time.monotonic()
+    drain(loop)
+    assert time.monotonic() - started < 600 / 5
+    assert loop.progress.records == total == 30_000
+    assert loop.progress.lag_bytes < 4096
+    (account,) = loop.store.accounting()
+    assert account.ingested == account.captured == total
+    assert account.unexplained == 0
+    replica.close()
+    loop.store.close()

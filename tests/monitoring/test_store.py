@@ -1,0 +1,159 @@
+"""The database: one process, migrations that happen wholly or not at all, paging that is stable under inserts."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from export.contracts.errors import InvalidRequest, Unavailable
+from monitoring import database
+from monitoring import schema as t
+from monitoring.cases import Candidate, admit
+from monitoring.options import CaseOptions
+from monitoring.store import CaseOrder, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    opened = Store(f"sqlite:///{tmp_path / 'm.db'}")
+    yield opened
+    opened.close()
+
+
+def case(identity: str, rank: float, **changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {c.name: None for c in t.cases.columns}
+    values |= {"id": identity, "rank": rank, "id_hash": 1, "record_id": identity, "model": "m", "version": "1"}
+    values |= {"variant": "champion", "time_ns": int(rank * 1000), "window_start_s": 0, "state": "open", "flags": 1}
+    values |= {
+        "scores": {},
+        "outcome": "ok",
+        "rows": 1,
+        "row": 0,
+        "timing_us": {},
+        "source": "s",
+        "input_state": "kept",
+    }
+    return values | changes
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(store: Store) -> None:
+    with store.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), t.metadata) == []
+
+
+def test_a_migration_cut_at_any_statement_leaves_an_empty_or_a_whole_database(tmp_path: Path) -> None:
+    cuts = 0
+    for limit in itertools.count():
+        engine = database._engine(sa.make_url(f"sqlite:///{tmp_path / 'm.db'}"), is_sqlite=True, writes=True)
+        statements = itertools.count()
+
+        def cut(*_: object, statements: Any = statements, limit: int = limit) -> None:
+            if next(statements) == limit:
+                raise KeyboardInterrupt
+
+        try:
+            with engine.begin() as connection:
+                sa.event.listen(connection, "before_cursor_execute", cut)
+                database.migrate(connection)
+            break
+        except KeyboardInterrupt:
+            cuts += 1
+            with engine.begin() as connection:
+                assert sa.inspect(connection).get_table_names() == []
+        finally:
+            engine.dispose()
+    assert cuts > 15
+    opened = Store(f"sqlite:///{tmp_path / 'm.db'}")
+    with opened.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), t.metadata) == []
+    opened.close()
+
+
+def test_a_second_process_is_refused_and_may_open_it_afterwards(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    first = Store(url)
+    attempt = f"from monitoring.store import Store; Store({url!r}).close()"
+    refused = subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True, check=False)
+    assert "another process has the monitor's database open" in refused.stderr
+    with pytest.raises(Unavailable):
+        Store(url)
+    first.close()
+    assert subprocess.run([sys.executable, "-c", attempt], check=False).returncode == 0
+
+
+def test_readers_cannot_write(store: Store) -> None:
+    with pytest.raises(sa.exc.OperationalError, match="readonly"), store.read() as connection:
+        connection.execute(t.facts.insert().values(name="a", value=1))
+
+
+def test_an_exception_takes_the_whole_transaction_back(store: Store) -> None:
+    def fail_half_way() -> None:
+        with store.write() as connection:
+            connection.execute(t.facts.insert().values(name="a", value=1))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    with store.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(t.facts)) == 0
+
+
+@pytest.mark.parametrize("order", list(CaseOrder))
+def test_pages_neither_repeat_nor_hide_a_case_while_others_arrive(store: Store, order: CaseOrder) -> None:
+    with store.write() as connection:
+        connection.execute(t.cases.insert(), [case(f"{i:016x}", (i % 7) / 10) for i in range(100)])
+    seen: list[str] = []
+    cursor = None
+    for turn in itertools.count():
+        page = store.cases(order=order, limit=9, cursor=cursor)
+        seen += [c.id for c in page.cases]
+        with store.write() as connection:
+            connection.execute(t.cases.insert(), [case(f"f{turn:015x}", 0.95)])
+        cursor = page.cursor
+        if cursor is None:
+            break
+    old = [identity for identity in seen if not identity.startswith("f")]
+    assert len(old) == len(set(old)) == 100
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "bnVsbA==", "WzFd", "WyJyYW5rIiwgInh5IiwgMV0="])
+def test_a_cursor_that_is_not_ours_is_the_callers_fault(store: Store, cursor: str) -> None:
+    with pytest.raises(InvalidRequest, match="cursor"):
+        store.cases(cursor=cursor)
+
+
+def test_a_window_budget_keeps_the_best_whatever_the_order(store: Store) -> None:
+    options = CaseOptions(scored_per_window=3, audits_per_window=2)
+    ranks = {f"{i:016x}": i / 10 for i in range(8)}
+
+    def candidate(identity: str, flags: int = 1) -> Candidate:
+        known = case(identity, ranks[identity], flags=flags)
+        decided = {"id", "window_start_s", "state", "flags", "rank", "audit_rank", "label", "correct", "comment"}
+        return Candidate(
+            id=identity,
+            flags=flags,
+            rank=ranks[identity],
+            audit_rank=0.001 * ranks[identity],
+            load=lambda: None,
+            known=lambda: {k: v for k, v in known.items() if k not in decided},
+        )
+
+    wanted = None
+    for order in itertools.islice(itertools.permutations(ranks), 0, 40320, 4999):
+        for identity in order:
+            flags = 1 | (64 if identity in {f"{0:016x}", f"{1:016x}", f"{2:016x}"} else 0)
+            with store.write() as connection:
+                admit(connection, "m", "1", 0, [candidate(identity, flags)], options)
+        kept = sorted(c.id for c in store.cases().cases)
+        wanted = wanted or kept
+        assert kept == wanted == sorted(f"{i:016x}" for i in (0, 1, 5, 6, 7))  # two by lot, three by rank
+        with store.write() as connection:
+            connection.execute(t.cases.delete())
