@@ -42,7 +42,7 @@ def decode_json(text: bytes, datatype: Datatype, shape: tuple[int, ...], field: 
 
     Args:
         text: The JSON text.
-        datatype: What the elements must be; a number that does not fit is an error, never rounded into range.
+        datatype: What the elements must be; a number that does not fit after rounding is an error.
         shape: The declared shape, already checked against the signature.
         field: Where this is in the request, for error texts.
 

@@ -22,7 +22,8 @@ from serving.options import Limits
 MAX_ID_BYTES = 128
 _MAX_WHOLE = (1 << 53) - 1
 _RANGES = {d: np.iinfo(d.numpy) for d in Datatype if d.numpy.kind in "iu" and d is not Datatype.BF16}
-_FLOAT_MAX = {Datatype.FP16: 65504.0, Datatype.FP32: float(np.finfo(np.float32).max), Datatype.FP64: math.inf}
+# From here on a number rounds to infinity (IEEE 754, round half to even): half a step above the largest finite one.
+_FLOAT_END = {Datatype.FP16: 65520.0, Datatype.FP32: (2 - 2.0**-24) * 2.0**127, Datatype.FP64: math.inf}
 
 
 class Refused(Exception):
@@ -241,7 +242,7 @@ def _from_json(data: Any, datatype: Datatype, shape: tuple[int, ...]) -> bytes |
                 size = abs(float(value))
             except OverflowError:
                 raise Refused("number too large") from None
-            _need(size < math.inf and size <= _FLOAT_MAX[datatype], "number too large")
+            _need(size < _FLOAT_END[datatype], "number too large")
         else:
             _need(_is_int(value) and _RANGES[datatype].min <= value <= _RANGES[datatype].max, "not an integer in range")
     if datatype.is_float:
