@@ -57,9 +57,8 @@ class Pool:
         self._options = options
         self._registry = registry
         self._writer = writer
-        self._loader = VersionLoader(
-            options, registry, writer, stats=stats or ServerStats(), admit=admit, tell=self._event
-        )
+        counters = stats or ServerStats()
+        self._loader = VersionLoader(options, registry, writer, stats=counters, admit=admit, tell=self._event)
         self._generation: str | None = None
         self._unreadable: frozenset[str] = frozenset()
         self._looking = asyncio.Lock()
@@ -102,7 +101,7 @@ class Pool:
 
     def index(self) -> list[VersionStatus]:
         """Every version that this process hosts or tried to host."""
-        return [status for name in sorted(self.models) for status in self.models[name].statuses()]
+        return [status for _, model in sorted(self.models.items()) for status in model.statuses()]
 
     def healthy(self) -> bool:
         """False when a device failed in a way that only a new process can repair."""
@@ -111,11 +110,8 @@ class Pool:
     def stuck(self, limit_s: float) -> str | None:
         """A version whose batch has been running for longer than `limit_s`, when nobody waits for it any more."""
         earliest = time.perf_counter_ns() - int(limit_s * 1e9)
-        for model in self.models.values():
-            for version in model.loaded():
-                if 0 < version.batcher.busy_since_ns < earliest:
-                    return f"{model.name}/{version.version}"
-        return None
+        loaded = [version for model in self.models.values() for version in model.loaded()]
+        return next((f"{v.model}/{v.version}" for v in loaded if 0 < v.batcher.busy_since_ns < earliest), None)
 
     # ---- the repository API: this process only, until it restarts
 
@@ -230,10 +226,9 @@ class Pool:
 
     def _flip(self, served: ServedModel, after: LoadedVersion | None) -> None:
         """Let another version, or none, answer from the next request on."""
-        before = served.champion
+        before, served.champion = served.champion, after
         if before is after:
             return
-        served.champion = after
         detail: dict[str, Fact] = {
             "revision": served.plan.revision if served.plan else 0,
             "from": before.version if before else None,
@@ -295,13 +290,11 @@ class Pool:
     # ---- helpers
 
     def _served(self, model: str) -> ServedModel:
-        served = self.models.get(model)
-        if served is None:
-            raise NotFound(f"unknown model '{model[:64]}'")
-        return served
+        if model in self.models:
+            return self.models[model]
+        raise NotFound(f"unknown model '{model[:64]}'")
 
     def _event(self, kind: str, model: str = "", version: str = "", detail: dict[str, Fact] | None = None) -> None:
         if self._writer is not None:
-            self._writer.event(
-                Event(kind=kind, time_ns=time.time_ns(), model=model, version=version, detail=detail or {})
-            )
+            event = Event(kind=kind, time_ns=time.time_ns(), model=model, version=version, detail=detail or {})
+            self._writer.event(event)

@@ -64,7 +64,7 @@ class Replica:
     async def settled(self) -> bool:
         """Wait until everything that the plans name is READY or UNAVAILABLE; False when that takes too long."""
         settled = await self.pool.settled(self.options.runtime.load_timeout_s + _SETTLE_MARGIN_S)
-        # What is alive now stays alive: the collector need not look at it again. Saves pauses of milliseconds.
+        # What is alive now stays alive: full collections need not walk through it, so they pause requests for less.
         gc.collect()
         gc.freeze()
         return settled
@@ -98,8 +98,8 @@ def bind_socket(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host.strip("[]"), port))
         listener.listen(2048)
-    except BaseException:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
     listener.setblocking(False)
     return listener

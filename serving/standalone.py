@@ -171,7 +171,10 @@ def read_options(text: str, registry: str | None, records: str | None, fast_lane
         ValueError: names the field that is wrong or missing.
         OSError: the file cannot be read.
     """
-    plain = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    try:
+        plain = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the options are not valid JSON: {error}") from None
     if not isinstance(plain, dict):
         raise ValueError("ServingOptions: expected an object")
     given = {"registry": registry, "records": records, "fast_lane": fast_lane}
@@ -185,9 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--records", help="folder of the record logs")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument(
-        "--ready-file", type=Path, help="file that appears, with host and port, when all is loaded"
-    )
+    parser.add_argument("--ready-file", type=Path, help="file that appears, with host and port, when all is loaded")
     parser.add_argument("--no-fast-lane", action="store_true", help="send every request through ASGI")
     parser.add_argument("--no-capture", action="store_true", help="record nothing")
     parser.add_argument("--options-json", default="{}", help="ServingOptions as JSON, or @file")
