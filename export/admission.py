@@ -50,7 +50,14 @@ def admit(package_dir: Path | str, limits: AdmissionLimits | None = None) -> Adm
         AdmissionRefused: the rule that the package breaks, or the limit that checking it passed.
     """
     limits = limits or AdmissionLimits()
-    command = [sys.executable, "-I", "-m", "export.admission_child", str(Path(package_dir).absolute()), codec.dumps(limits).decode()]
+    command = [
+        sys.executable,
+        "-I",
+        "-m",
+        "export.admission_child",
+        str(Path(package_dir).absolute()),
+        codec.dumps(limits).decode(),
+    ]
     started = time.monotonic()
     try:
         done = subprocess.run(

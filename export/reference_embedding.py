@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.blas import one_blas_thread
 from export.contracts.reference import MAX_ARRAY_BYTES, MMD_LEVELS, EmbeddingReference
 from export.contracts.scores import Float64s, normalise, random_fourier_features, rmds
 
@@ -20,6 +21,7 @@ _MMD_ROWS = 4000
 Array: TypeAlias = npt.NDArray[Any]
 
 
+@one_blas_thread
 def compile_embedding(
     output: str, embedding: Array, targets: npt.NDArray[np.int64] | None, classes: int, rng: np.random.Generator
 ) -> EmbeddingReference | None:
@@ -78,6 +80,7 @@ def fit_gaussians(
     return out
 
 
+@one_blas_thread
 def out_of_fold_rmds(
     embedding: Array, targets: npt.NDArray[np.int64], classes: int, rng: np.random.Generator
 ) -> Float64s:

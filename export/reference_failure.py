@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.blas import one_blas_thread
 from export.contracts.scores import FailureModel, Float64s, ScoreName
 
 MIN_ERRORS = 20
@@ -20,6 +21,7 @@ CANDIDATES: tuple[tuple[ScoreName, ...], ...] = (
 Array: TypeAlias = npt.NDArray[Any]
 
 
+@one_blas_thread
 def fit_failure_model(
     values: Mapping[str, Float64s], wrong: npt.NDArray[np.bool_], seed: int
 ) -> tuple[FailureModel | None, Float64s]:

@@ -509,3 +509,9 @@ def test_the_child_imports_neither_torch_nor_onnxruntime() -> None:
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_package_may_be_named_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = p.digits_like_package(tmp_path)
+    monkeypatch.chdir(tmp_path / "digits")
+    assert admit("1").digest == package.digest
