@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from export.contracts.errors import HardcaseError, Overloaded
-from monitoring.api.security import HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,41 @@ def install(app: FastAPI, page: Any) -> None:
             request, error.status_code, _TEXTS.get(error.status_code, str(error.detail)), dict(error.headers or {})
         )
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return answer(request, 500, INTERNAL_TEXT, HEADERS)  # this answer is made outside of the guard
+    def unexpected(request: Request) -> Response:
+        return answer(request, 500, INTERNAL_TEXT)
 
     app.add_exception_handler(HardcaseError, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_middleware(Unexpected, answer=unexpected)
+
+
+class Unexpected:
+    """Answers what nobody expected with a fixed text, and logs it.
+
+    Starlette's own handler for `Exception` raises again after the answer, and the server then cuts the connection.
+    """
+
+    def __init__(self, app: ASGIApp, answer: Callable[[Request], Response]) -> None:
+        self._app = app
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; when that raises before an answer has begun, answer 500."""
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if begun or scope["type"] != "http":
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await self._answer(Request(scope, receive))(scope, receive, send)
 
 
 def _words(error: RequestValidationError) -> str:
