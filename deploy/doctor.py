@@ -277,7 +277,7 @@ def _haproxy() -> Check:
 
 def _registry(invocation: Invocation) -> Iterator[Check]:
     from export.contracts.errors import HardcaseError
-    from export.package import check_files
+    from export.package_files import check_files
 
     registry, good = invocation.registry, 0
     for model in registry.models():

@@ -14,15 +14,13 @@ class DigitNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1),  # (batch, 16, 8, 8)
+            nn.Conv2d(1, 32, 3, padding=1),  # (batch, 32, 8, 8)
             nn.ReLU(),
-            nn.MaxPool2d(2),  # (batch, 16, 4, 4)
-            nn.Conv2d(16, 32, 3, padding=1),  # (batch, 32, 4, 4)
+            nn.MaxPool2d(2),  # (batch, 32, 4, 4)
+            nn.Conv2d(32, 64, 3, padding=1),  # (batch, 64, 4, 4)
             nn.ReLU(),
-            nn.MaxPool2d(2),  # (batch, 32, 2, 2)
-            nn.Flatten(),  # (batch, 128)
-            nn.Linear(128, 64),
-            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(1),  # (batch, 64, 1, 1)
+            nn.Flatten(),  # (batch, 64)
         )
         self.head = nn.Linear(64, 10)
 
@@ -55,7 +53,9 @@ def train_network(part: Part, *, seed: int, epochs: int = 30, batch: int = 64) -
 
 def _fit(network: DigitNet, part: Part, generator: torch.Generator, epochs: int, batch: int) -> DigitNet:
     images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
-    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3, weight_decay=1e-4)
+    steps = epochs * -(-len(labels) // batch)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
     loss_of = nn.CrossEntropyLoss()
     network.train()
     for _ in range(epochs):
@@ -66,4 +66,5 @@ def _fit(network: DigitNet, part: Part, generator: torch.Generator, epochs: int,
             loss = loss_of(network(images[chosen])[0], labels[chosen])
             loss.backward()
             optimiser.step()
+            schedule.step()
     return network.eval()

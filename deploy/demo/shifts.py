@@ -23,7 +23,7 @@ class Shift(StrEnum):
     BRIGHTNESS = "brightness"  # harmless: a little more light
     ROTATION = "rotation"  # turned by 30 degrees, give or take 8
     NOISE = "noise"  # a bad sensor: Gaussian noise, sigma 0.35
-    BLUR = "blur"  # out of focus: Gaussian blur, sigma 1.5 pixels
+    BLUR = "blur"  # out of focus: Gaussian blur, sigma 2 pixels
     INVERSION = "inversion"  # white on black became black on white
 
 
@@ -60,7 +60,7 @@ def add_noise(images: Images, rng: np.random.Generator, sigma: float = 0.35) -> 
     return images + rng.normal(0.0, sigma, images.shape).astype(np.float32)
 
 
-def blur(images: Images, rng: np.random.Generator, sigma: float = 1.5) -> Images:
+def blur(images: Images, rng: np.random.Generator, sigma: float = 2.0) -> Images:
     """Gaussian blur within each image."""
     return np.asarray(ndimage.gaussian_filter(images, sigma=(0, 0, sigma, sigma)), dtype=np.float32)
 

@@ -29,7 +29,7 @@ INGEST_TIMEOUT_S = 60.0
 
 def phases(*, quick: bool, healthy_s: float) -> list[Phase]:
     """The parts of the day; `healthy_s` is the time until the next window of the monitor begins."""
-    many, pace_s = (150, 1.0) if quick else (300, 2.0)
+    many, pace_s = 300, 1.0 if quick else 2.0
     shifted = [
         ("rotation", "turned digits", Shift.ROTATION),
         ("noise", "a noisy sensor", Shift.NOISE),

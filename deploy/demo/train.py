@@ -17,7 +17,7 @@ from export.contracts.manifest import Task, TaskKind
 from export.contracts.signature import InputDisplay, InputKind, OutputRole
 
 MODEL, VERSION = "digits", "1"
-SEED = 1
+SEED = 4
 
 
 def package(digits: Digits | None = None, *, version: str = VERSION, seed: int = SEED) -> dict[str, Any]:
