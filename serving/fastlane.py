@@ -33,6 +33,7 @@ _PREFIX = b"POST /v2/models/"
 _HEADS_KEPT = 1024
 _HEAD_KEY_BYTES = 4096
 _SWEEP_S = 0.25
+_MIN_DRAINED_BYTES = 65_536  # what a client must take in of its answers in every `receive_s`
 _JOIN_BYTES = 65_536  # larger bodies are written beside their head instead of being copied behind it
 
 
@@ -64,6 +65,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._closing = False
         self._stalled = False  # bytes for uvicorn wait in _pending for the lane's answers
         self._write_paused = False
+        self._drain_since = 0.0  # 0 while nothing waits to be sent
+        self._drain_size = 0
         self._active = True
 
     # connection
@@ -350,7 +353,9 @@ class FastLaneProtocol(HttpToolsProtocol):
     def sweep(self, now: float) -> None:
         """Called every quarter second: cut what takes too long."""
         limits = self.plane.options.limits
-        if self._receiving_since:
+        if self._reader_is_stuck(now):
+            self.transport.abort()  # close() would wait for the reader
+        elif self._receiving_since:
             if now - self._receiving_since > limits.receive_s and not self._waiting:
                 part = "body" if self._head is not None or self._inside_body() else "headers"
                 self._refuse_and_close(receive_timeout(limits, part))
@@ -359,6 +364,19 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._active_at = now
         elif now - self._active_at > limits.idle_s:
             self.transport.close()
+
+    def _reader_is_stuck(self, now: float) -> bool:
+        """Whether the client has taken in less than `_MIN_DRAINED_BYTES` of its answers for `receive_s`."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0:
+            self._drain_since = 0.0
+        elif self._drain_since == 0.0 or self._drain_size - unsent >= _MIN_DRAINED_BYTES:
+            self._drain_since, self._drain_size = now, unsent
+        elif unsent > self._drain_size:
+            self._drain_size = unsent  # another answer was added: the clock goes on
+        else:
+            return now - self._drain_since > self.plane.options.limits.receive_s
+        return False
 
     def _inside_body(self) -> bool:
         return self._passing and self._asgi_busy()
