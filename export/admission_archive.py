@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from export.admission_limits import AdmissionLimits
 from export.contracts.errors import AdmissionRefused
-from export.package import is_safe_path
+from export.package_files import is_safe_path
 
 MAX_CODE_BYTES = 64 << 20
 OPERATOR_NAMESPACES = frozenset({"aten", "prim", "quantized", "_quantized", "prepacked", "sparse", "mkldnn_prepacked"})

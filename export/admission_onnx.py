@@ -13,37 +13,19 @@ from math import prod
 from typing import Any
 
 from export.admission_limits import AdmissionLimits
-from export.contracts.datatypes import Datatype
+from export.admission_operators import (
+    EXPANDING_OPERATORS,
+    EXTERNAL_KEYS,
+    FORBIDDEN_METADATA,
+    ITEM_BITS,
+    MICROSOFT_OPERATORS,
+    ONNX_ELEMENT_TYPES,
+    STANDARD_DOMAINS,
+    STRING,
+)
 from export.contracts.errors import AdmissionRefused
 from export.contracts.signature import InputSpec, OutputSpec, Signature
-from export.package import is_safe_path
-
-STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
-MICROSOFT_OPERATORS = frozenset(
-    {
-        *("Attention", "BiasAdd", "BiasGelu", "BiasSoftmax", "BiasSplitGelu", "DecoderMaskedMultiHeadAttention"),
-        *("DequantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "EmbedLayerNormalization", "FastGelu"),
-        *("FusedConv", "FusedGemm", "FusedMatMul", "Gelu", "GridSample", "GroupNorm", "GroupQueryAttention"),
-        *("Inverse", "LongformerAttention", "MatMulInteger16", "MatMulIntegerToFloat", "MatMulNBits"),
-        *("MultiHeadAttention", "NGramRepeatBlock", "NhwcConv", "NhwcMaxPool", "PackedAttention"),
-        *("PackedMultiHeadAttention", "Pad", "QAttention", "QEmbedLayerNormalization", "QGemm", "QLinearAdd"),
-        *("QLinearAveragePool", "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu"),
-        *("QLinearMul", "QLinearReduceMean", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QMoE", "MoE"),
-        *("QuantizeLinear", "QuickGelu", "RelativePositionBias", "RemovePadding", "RestorePadding", "RotaryEmbedding"),
-        *("SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization"),
-        *("SkipSimplifiedLayerNormalization", "SparseAttention", "Trilu", "Unique"),
-    }
-)
-FORBIDDEN_METADATA = ("ort_config",)  # ONNX Runtime can take session options from it
-EXPANDING_OPERATORS = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}  # operator: input that holds a shape
-_EXTERNAL_KEYS = {"location", "offset", "length", "checksum", "basepath"}
-_ITEM_BITS: Mapping[int, int] = {
-    **{1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16},
-    **dict.fromkeys((17, 18, 19, 20, 24), 8),
-    **dict.fromkeys((21, 22, 23), 4),
-    **dict.fromkeys((25, 26), 2),
-}
-_STRING = 8
+from export.package_files import is_safe_path
 
 
 @dataclass(kw_only=True)
@@ -176,11 +158,11 @@ def _check_tensor(tensor: Any, walk: _Walk, *, external_allowed: bool) -> None:
     elements = _elements(name, tensor.dims, walk.limits)
     if tensor.HasField("segment"):
         raise AdmissionRefused(f"ONNX: {name} is stored in segments, which nothing reads")
-    if tensor.data_type == _STRING:
+    if tensor.data_type == STRING:
         if len(tensor.string_data) != elements or tensor.data_location == 1 or tensor.raw_data:
             raise AdmissionRefused(f"ONNX: {name} holds {len(tensor.string_data)} strings for {elements} elements")
         return
-    bits = _ITEM_BITS.get(tensor.data_type)
+    bits = ITEM_BITS.get(tensor.data_type)
     if bits is None:
         raise AdmissionRefused(f"ONNX: {name} has the unknown data type {tensor.data_type}")
     wanted = (elements * bits + 7) // 8
@@ -202,7 +184,7 @@ def _check_tensor(tensor: Any, walk: _Walk, *, external_allowed: bool) -> None:
 
 def _check_external(name: str, tensor: Any, wanted: int, walk: _Walk) -> None:
     entries = {e.key: e.value for e in tensor.external_data}
-    if len(entries) != len(tensor.external_data) or not set(entries) <= _EXTERNAL_KEYS or entries.get("basepath"):
+    if len(entries) != len(tensor.external_data) or not set(entries) <= EXTERNAL_KEYS or entries.get("basepath"):
         raise AdmissionRefused(f"ONNX: {name} describes its external data in an unknown way")
     location = entries.get("location", "")
     if not is_safe_path(location):
@@ -303,21 +285,3 @@ def _check_value(kind: str, spec: InputSpec | OutputSpec, value: Any) -> None:
         raise AdmissionRefused(
             f"signature: {kind} '{spec.name}' has shape {list(spec.shape)}, the ONNX file says {dims}"
         )
-
-
-ONNX_ELEMENT_TYPES: Mapping[Datatype, int] = {
-    Datatype.FP32: 1,
-    Datatype.UINT8: 2,
-    Datatype.INT8: 3,
-    Datatype.UINT16: 4,
-    Datatype.INT16: 5,
-    Datatype.INT32: 6,
-    Datatype.INT64: 7,
-    Datatype.BYTES: 8,
-    Datatype.BOOL: 9,
-    Datatype.FP16: 10,
-    Datatype.FP64: 11,
-    Datatype.UINT32: 12,
-    Datatype.UINT64: 13,
-    Datatype.BF16: 16,
-}

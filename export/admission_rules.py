@@ -9,7 +9,8 @@ from export.admission_limits import AdmissionLimits
 from export.admission_onnx import check_onnx
 from export.contracts.errors import AdmissionRefused
 from export.contracts.manifest import FileRole, Manifest, RuntimeKind
-from export.package import check_files, open_beneath, read_package
+from export.package import read_package
+from export.package_files import check_files, open_beneath
 
 
 def check_package(folder: Path, limits: AdmissionLimits) -> dict[str, int | str]:

@@ -12,17 +12,20 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from export.admission_limits import AdmissionLimits
-from export.admission_onnx import ONNX_ELEMENT_TYPES, check_onnx
+from export.admission_onnx import check_onnx
+from export.admission_operators import ONNX_ELEMENT_TYPES
 from export.assemble import Assembly, assemble
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, Task, Tolerance
 from export.contracts.signature import InputDisplay, InputSpec, OutputRole, OutputSpec, Signature
 from export.from_torchscript import import_torchscript
-from export.package import Package, is_safe_path
+from export.onnx_runner import onnx_runner
+from export.package import Package
+from export.package_files import is_safe_path
 from export.parity import BATCH_SIZES
 from export.roles import complete_task, with_roles
-from export.runners import Runner, named_arrays, onnx_runner, trial_outputs
+from export.runners import Runner, named_arrays, trial_outputs
 
 __all__ = ["OnnxDescription", "describe_onnx", "import_onnx", "import_torchscript"]
 ONNX_FILE = "model.onnx"

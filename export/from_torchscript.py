@@ -18,7 +18,8 @@ from export.contracts.signature import OutputRole, OutputSpec, Signature
 from export.package import Package
 from export.parity import BATCH_SIZES
 from export.roles import complete_task, with_roles
-from export.runners import Runner, named_arrays, torchscript_runner, trial_outputs
+from export.runners import Runner, named_arrays, trial_outputs
+from export.torch_runner import torchscript_runner
 
 TORCHSCRIPT_FILE = "model.pt"
 Array: TypeAlias = npt.NDArray[Any]

@@ -13,7 +13,7 @@ from pathlib import Path
 from export.contracts import codec
 from export.contracts.errors import Conflict, RegistryError
 from export.contracts.traffic import TRAFFIC_SCHEMA_VERSION, TrafficPlan
-from export.package import sync_folder
+from export.package_files import sync_folder
 
 _DIGITS = 8
 

@@ -6,46 +6,34 @@
     <root>/models/<model>/.lock                                  taken (flock) by whoever writes below the model
 
 Any number of processes read without locks; writers of one model take turns, and a crash at any point leaves either the
-old state or the new one. Names that could leave the folder do not pass `_checked`.
+old state or the new one. Names that could leave the folder do not pass `checked`.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from export import plan_log
 from export.contracts import codec
-from export.contracts.errors import Conflict, NotFound, PackageError, RegistryError
-from export.contracts.manifest import MANIFEST_FILE, NAME_PATTERN
+from export.contracts.errors import Conflict, RegistryError
+from export.contracts.manifest import MANIFEST_FILE
 from export.contracts.traffic import ChallengerMode, TrafficPlan
-from export.package import Package, check_files, copy_package, read_package, staged_folder, sync_folder
+from export.package import Package, copy_package, read_package
+from export.package_files import check_files, staged_folder, sync_folder
+from export.registry_view import Aliases, NotRegistered, RegistryView, checked, stat_of
 
-_DIGITS = re.compile(r"(\d+)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Aliases:
-    """Content of `aliases.json`."""
-
-    aliases: dict[str, str]
-    schema_version: int = 1
+__all__ = ["NotRegistered", "Registry"]
 
 
-class NotRegistered(NotFound, RegistryError):
-    """The registry has no such model, version or alias (404 where a client asks for it)."""
-
-
-class Registry:
+class Registry(RegistryView):
     """Read and change a registry folder. Cheap to construct; creates nothing before the first write.
 
     Args:
@@ -54,94 +42,8 @@ class Registry:
     """
 
     def __init__(self, root: Path | str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.root = Path(root)
+        super().__init__(root)
         self._clock = clock
-        self._packages: dict[Path, tuple[tuple[int, int, int], Package]] = {}
-
-    # ---- reading
-
-    def generation(self) -> str:
-        """A token that changes whenever a plan, a version or an alias changes. Cheap: lists folders, opens nothing."""
-        digest = hashlib.blake2b(digest_size=16)
-        for model in self.models():
-            folder = self._model(model)
-            revisions = plan_log.revisions(folder / "plans")
-            versions = sorted((e.name, e.inode()) for e in _entries(folder / "versions"))
-            aliases = [(s.st_ino, s.st_mtime_ns, s.st_size) for s in _stat(folder / "aliases.json")]
-            digest.update(repr((model, len(revisions), revisions[-1:], versions, aliases)).encode())
-        return digest.hexdigest()
-
-    def models(self) -> tuple[str, ...]:
-        """Names of all models, sorted."""
-        found = _entries(self.root / "models")
-        return tuple(sorted(e.name for e in found if Path(e.path, "versions").is_dir()))
-
-    def versions(self, model: str) -> tuple[str, ...]:
-        """Versions of a model, oldest first (by the manifest's creation time); empty for an unknown model."""
-        found = []
-        for entry in _entries(self._model(model) / "versions"):
-            try:
-                found.append((self.package(model, entry.name).manifest.provenance.created_at, entry.name))
-            except PackageError:
-                found.append(("", entry.name))  # damaged: listed, so that it can be seen and removed
-        return tuple(name for _, name in sorted(found, key=lambda f: (f[0], _natural(f[1]))))
-
-    def package(self, model: str, version: str) -> Package:
-        """A version's package.
-
-        Raises:
-            NotRegistered: no such model or version.
-            PackageError: its manifest cannot be read.
-        """
-        folder = self._model(model) / "versions" / _checked("version", version)
-        stamps = _stat(folder / MANIFEST_FILE)
-        if not stamps:
-            raise NotRegistered(f"model '{model}' has no version '{version}' in the registry")
-        stamp = (stamps[0].st_ino, stamps[0].st_mtime_ns, stamps[0].st_size)
-        known = self._packages.get(folder)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        package = read_package(folder)
-        if (package.manifest.name, package.manifest.version) != (model, version):
-            raise PackageError(f"the package at '{model}/{version}' calls itself otherwise in its manifest")
-        self._packages[folder] = (stamp, package)
-        return package
-
-    def plan(self, model: str) -> TrafficPlan | None:
-        """The plan in force, or None when the model has never had one."""
-        folder = self._model(model) / "plans"
-        revisions = plan_log.revisions(folder)
-        return plan_log.read(folder, revisions[-1]) if revisions else None
-
-    def history(self, model: str) -> tuple[TrafficPlan, ...]:
-        """All plans, oldest first."""
-        folder = self._model(model) / "plans"
-        return tuple(plan_log.read(folder, revision) for revision in plan_log.revisions(folder))
-
-    def aliases(self, model: str) -> dict[str, str]:
-        """Alias → version."""
-        try:
-            data = (self._model(model) / "aliases.json").read_bytes()
-        except FileNotFoundError:
-            return {}
-        try:
-            return codec.loads(_Aliases, data).aliases
-        except ValueError as error:
-            raise RegistryError(f"aliases of '{model}': {error}") from None
-
-    def resolve(self, model: str, version_or_alias: str) -> str:
-        """The version that a version, or an alias, names.
-
-        Raises:
-            NotRegistered: neither.
-        """
-        name = _checked("version", version_or_alias)
-        if _stat(self._model(model) / "versions" / name / MANIFEST_FILE):
-            return name
-        target = self.aliases(model).get(name)
-        if target is None:
-            raise NotRegistered(f"model '{model}' has no version or alias '{name}'")
-        return target
 
     # ---- packages
 
@@ -156,7 +58,7 @@ class Registry:
         """
         source = read_package(Path(package_dir))
         name, version = source.manifest.name, source.manifest.version
-        dest = self._model(name) / "versions" / _checked("version", version)
+        dest = self.folder_of(name) / "versions" / checked("version", version)
         with self._writing(name, create=True):
             if dest.exists():
                 return self._same(name, version, source)
@@ -173,7 +75,7 @@ class Registry:
             NotRegistered: no such version.
             RegistryError: the plan or an alias names it.
         """
-        folder = self._model(model) / "versions" / _checked("version", version)
+        folder = self.folder_of(model) / "versions" / checked("version", version)
         with self._writing(model):
             if not folder.is_dir():
                 raise NotRegistered(f"model '{model}' has no version '{version}' in the registry")
@@ -295,9 +197,9 @@ class Registry:
             NotRegistered: no such version.
             RegistryError: a version has this name.
         """
-        _checked("alias", alias)
+        checked("alias", alias)
         with self._writing(model):
-            if _stat(self._model(model) / "versions" / alias / MANIFEST_FILE):
+            if stat_of(self.folder_of(model) / "versions" / alias / MANIFEST_FILE):
                 raise RegistryError(f"'{alias}' is a version of '{model}' and cannot be an alias")
             aliases = self.aliases(model)
             if version is None:
@@ -305,7 +207,7 @@ class Registry:
             else:
                 self.package(model, version)
                 aliases[alias] = version
-            _replace_file(self._model(model) / "aliases.json", codec.dumps(_Aliases(aliases=aliases)))
+            _replace_file(self.folder_of(model) / "aliases.json", codec.dumps(Aliases(aliases=aliases)))
 
     # ---- inside
 
@@ -337,7 +239,7 @@ class Registry:
             self.package(plan.model, version)
         now = self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         written = replace(plan, revision=revision, changed_at=now)
-        plan_log.append(self._model(plan.model) / "plans", written)
+        plan_log.append(self.folder_of(plan.model) / "plans", written)
         return written
 
     def _same(self, name: str, version: str, source: Package) -> Package:
@@ -347,12 +249,9 @@ class Registry:
         check_files(present.dir, present.manifest)
         return present
 
-    def _model(self, model: str) -> Path:
-        return self.root / "models" / _checked("model", model)
-
     @contextmanager
     def _writing(self, model: str, *, create: bool = False) -> Iterator[None]:
-        folder = self._model(model)
+        folder = self.folder_of(model)
         if create:
             folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -366,36 +265,8 @@ class Registry:
             os.close(descriptor)
 
 
-def _checked(label: str, name: str) -> str:
-    """`name`, if it can be a folder below the registry and nothing else."""
-    if not NAME_PATTERN.fullmatch(name) or ".." in name:
-        raise NotRegistered(f"{label} name is not valid: 1-64 of letters, digits, '_', '-', '.'")
-    return name
-
-
 def _without_challenger(plan: TrafficPlan) -> TrafficPlan:
     return replace(plan, challenger=None, mode=ChallengerMode.NONE, canary_percent=0.0)
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Folders with valid names in `folder`; none when it is not there. Links are not followed."""
-    try:
-        with os.scandir(folder) as found:
-            return [e for e in found if NAME_PATTERN.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _stat(path: Path) -> list[os.stat_result]:
-    try:
-        return [os.stat(path, follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    """Sort key under which version 10 comes after version 9."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in _DIGITS.split(name) if part]
 
 
 def _replace_file(path: Path, data: bytes) -> None:

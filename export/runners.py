@@ -5,10 +5,8 @@ These are for export on the CPU, one call at a time. Serving has its own runtime
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,66 +15,8 @@ from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.signature import Signature
 
-if TYPE_CHECKING:
-    import torch
-
 Array: TypeAlias = npt.NDArray[Any]
 Runner: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
-
-
-def module_runner(module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
-    """Run a module eagerly; `inputs` and `outputs` name its positions."""
-    import torch
-
-    def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
-        with torch.inference_mode():
-            answer = module(*(to_tensor(arrays[name]) for name in inputs))
-        return dict(zip(outputs, (to_array(t) for t in flatten_outputs(answer)), strict=True))
-
-    return run
-
-
-def torchscript_runner(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
-    """Run a TorchScript file. TorchScript is code: only for files of one's own, or admitted ones.
-
-    Raises:
-        PackageError: libtorch cannot load the file.
-    """
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export; files are files
-            module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        raise PackageError(f"TorchScript cannot load the file: {first_line(error)}") from None
-    return module_runner(module, inputs, outputs)
-
-
-def onnx_runner(path: Path, signature: Signature) -> Runner:
-    """Run an ONNX file with ONNX Runtime on the CPU.
-
-    Raises:
-        PackageError: ONNX Runtime cannot load the file.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base but Exception
-        raise PackageError(f"ONNX Runtime cannot load the file: {type(error).__name__}") from error
-    bf16_inputs = {s.name for s in signature.inputs if s.datatype is Datatype.BF16}
-    names = [o.name for o in signature.outputs]
-    if bf16_inputs or any(o.datatype is Datatype.BF16 for o in signature.outputs):
-        raise PackageError("BF16 inputs and outputs cannot be compared by numpy: cast them inside the model")
-
-    def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
-        feeds = {s.name: arrays[s.name] for s in signature.inputs}
-        return dict(zip(names, session.run(names, feeds), strict=True))
-
-    return run
 
 
 def in_batches(runner: Runner, inputs: Mapping[str, Array], rows_each: int = 256) -> dict[str, Array]:
@@ -145,48 +85,6 @@ def trial_outputs(
         return runner(arrays)
     except Exception as error:  # whatever the framework raises: the model does not run on input of its signature
         raise PackageError(f"the model does not run on input of its signature ({type(error).__name__})") from error
-
-
-def flatten_outputs(answer: Any) -> list[Any]:
-    """The tensors of a module's answer, in order: a tensor, or a tuple, list, dict or dataclass of them.
-
-    Raises:
-        PackageError: something else is among them.
-    """
-    import torch
-
-    if isinstance(answer, torch.Tensor):
-        return [answer]
-    if isinstance(answer, Mapping):
-        return [t for value in answer.values() for t in flatten_outputs(value)]
-    if isinstance(answer, tuple | list):
-        return [t for value in answer for t in flatten_outputs(value)]
-    raise PackageError(
-        f"the module returns a {type(answer).__name__}: return a tensor, or a tuple, list or dict of them"
-    )
-
-
-def output_keys(answer: Any) -> list[str] | None:
-    """Names of the outputs where the module itself names them (a dict of tensors, or a named tuple)."""
-    if isinstance(answer, Mapping):
-        return [str(k) for k in answer]
-    fields = getattr(answer, "_fields", None)
-    return list(fields) if isinstance(answer, tuple) and fields else None
-
-
-def to_tensor(array: Array) -> torch.Tensor:
-    """A tensor of the same elements. Copies, because a module may write into its input."""
-    import torch
-
-    return torch.from_numpy(np.array(array, order="C"))
-
-
-def to_array(tensor: torch.Tensor) -> Array:
-    """The elements of a tensor as a C-contiguous array; BF16 as uint16."""
-    import torch
-
-    t = tensor.detach().cpu().contiguous()
-    return t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy()
 
 
 def first_line(error: BaseException) -> str:

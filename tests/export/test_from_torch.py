@@ -19,7 +19,7 @@ from export.contracts.errors import PackageError, ParityFailed
 from export.contracts.manifest import RuntimeKind, Task, TaskKind, Tolerance
 from export.contracts.signature import InputDisplay, InputKind, OutputRole
 from export.from_torch import export_module
-from export.runners import torchscript_runner
+from export.torch_runner import torchscript_runner
 from tests.support import packages as p
 
 pytestmark = pytest.mark.timeout(300)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from export.contracts.errors import AdmissionRefused, PackageError
 from export.contracts.manifest import MANIFEST_FILE, FileRole, RuntimeKind
-from export.package import Package, is_safe_path, open_beneath, read_package, write_package
+from export.package import Package, read_package, write_package
+from export.package_files import is_safe_path, open_beneath
 from tests.support import packages as p
 
 

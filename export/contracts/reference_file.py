@@ -1,0 +1,153 @@
+"""The stored form of a reference profile: scalars in `reference.json`, arrays in `reference.npz`, no pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.contracts import codec
+from export.contracts.arrays import load_npz, save_npz
+from export.contracts.reference import (
+    REFERENCE_ARRAYS,
+    REFERENCE_FILE,
+    REFERENCE_SCHEMA_VERSION,
+    Array,
+    ClassReference,
+    EmbeddingReference,
+    ReferenceProfile,
+)
+from export.contracts.scores import FailureModel
+from export.contracts.signature import OutputRole
+
+
+def save(profile: ReferenceProfile, folder: Path) -> tuple[str, ...]:
+    """Write a profile into `folder` and return the names of its files."""
+    head, arrays = _to_stored(profile)
+    save_npz(folder / REFERENCE_ARRAYS, arrays)
+    (folder / REFERENCE_FILE).write_bytes(codec.dumps(head))
+    return REFERENCE_FILE, REFERENCE_ARRAYS
+
+
+def load(folder: Path) -> ReferenceProfile:
+    """Read a profile.
+
+    Raises:
+        ValueError: not a profile, of an unknown schema version, or files that do not belong together.
+        FileNotFoundError: there is none in `folder`.
+    """
+    head = codec.loads(_Head, (folder / REFERENCE_FILE).read_bytes())
+    if head.schema_version != REFERENCE_SCHEMA_VERSION:
+        raise ValueError(f"reference profile has schema version {head.schema_version}, expected 1")
+    try:
+        return _from_stored(head, load_npz(folder / REFERENCE_ARRAYS))
+    except KeyError as error:
+        raise ValueError(f"reference profile lacks the array {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ClassHead:
+    output: str
+    role: OutputRole
+    class_names: tuple[str, ...]
+    temperature: float
+    accuracy: float
+    nll: float
+    nll_before: float
+    failure_model: FailureModel | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _EmbeddingHead:
+    output: str
+    bandwidth: float
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Head:
+    """The JSON half of a stored profile."""
+
+    rows: int
+    columns: tuple[str, ...]
+    scores: tuple[str, ...]
+    classes: _ClassHead | None
+    embedding: _EmbeddingHead | None
+    value_error: float | None
+    schema_version: int
+
+
+_CLASS_ARRAYS = ("label_counts", "predicted_counts", "confusion")
+_EMBEDDING_ARRAYS = (
+    "factor",
+    "centres",
+    "background_factor",
+    "background_centre",
+    "sample",
+    "frequencies",
+    "feature_mean",
+    "mmd_scaled",
+)
+_OPTIONAL = ("confusion", "factor", "centres")
+
+
+def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
+    arrays: dict[str, Array] = {
+        "column_quantiles": p.column_quantiles,
+        "column_mean": p.column_mean,
+        "column_std": p.column_std,
+        "frame": p.frame,
+        "sketch_bytes": np.frombuffer(b"".join(p.sketches), dtype=np.uint8),
+        "sketch_lengths": np.array([len(s) for s in p.sketches], dtype=np.int64),
+    }
+    arrays |= {f"score/{name}": grid for name, grid in p.score_quantiles.items()}
+    if p.value_quantiles is not None:
+        arrays["value_quantiles"] = p.value_quantiles
+    c, e = p.classes, p.embedding
+    for prefix, part, names in (("class", c, _CLASS_ARRAYS), ("embedding", e, _EMBEDDING_ARRAYS)):
+        for name in names:
+            array = getattr(part, name, None)
+            if array is not None:
+                arrays[f"{prefix}/{name}"] = array
+    head = _Head(
+        rows=p.rows,
+        columns=p.columns,
+        scores=tuple(p.score_quantiles),
+        classes=None if c is None else _ClassHead(**{n: getattr(c, n) for n in _ClassHead.__slots__}),
+        embedding=None if e is None else _EmbeddingHead(output=e.output, bandwidth=e.bandwidth, rows=e.rows),
+        value_error=p.value_error,
+        schema_version=p.schema_version,
+    )
+    return head, arrays
+
+
+def _from_stored(head: _Head, arrays: dict[str, Array]) -> ReferenceProfile:
+    blob, ends = arrays["sketch_bytes"].tobytes(), np.cumsum(arrays["sketch_lengths"])
+    starts = ends - arrays["sketch_lengths"]
+    if len(ends) != len(head.columns) or arrays["frame"].shape[1] != len(head.columns):
+        raise ValueError("reference profile's arrays do not fit its columns")
+
+    def part(prefix: str, names: tuple[str, ...], stored: object) -> dict[str, Any]:
+        scalars = {n: getattr(stored, n) for n in stored.__slots__}  # type: ignore[attr-defined]  # slotted dataclass
+        optional = {n: arrays.get(f"{prefix}/{n}") for n in names if n in _OPTIONAL}
+        return scalars | optional | {n: arrays[f"{prefix}/{n}"] for n in names if n not in _OPTIONAL}
+
+    return ReferenceProfile(
+        rows=head.rows,
+        columns=head.columns,
+        sketches=tuple(blob[a:b] for a, b in zip(starts, ends, strict=True)),
+        column_quantiles=arrays["column_quantiles"],
+        column_mean=arrays["column_mean"],
+        column_std=arrays["column_std"],
+        frame=arrays["frame"],
+        score_quantiles={name: arrays[f"score/{name}"] for name in head.scores},
+        classes=None if head.classes is None else ClassReference(**part("class", _CLASS_ARRAYS, head.classes)),
+        embedding=None
+        if head.embedding is None
+        else EmbeddingReference(**part("embedding", _EMBEDDING_ARRAYS, head.embedding)),
+        value_quantiles=arrays.get("value_quantiles"),
+        value_error=head.value_error,
+        schema_version=head.schema_version,
+    )

@@ -1,0 +1,87 @@
+"""Run a PyTorch module or a TorchScript file on named arrays, for parity, golden cases and references."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export.contracts.errors import PackageError
+from export.runners import Array, Runner, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+
+def module_runner(module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
+    """Run a module eagerly; `inputs` and `outputs` name its positions."""
+    import torch
+
+    def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        with torch.inference_mode():
+            answer = module(*(to_tensor(arrays[name]) for name in inputs))
+        return dict(zip(outputs, (to_array(t) for t in flatten_outputs(answer)), strict=True))
+
+    return run
+
+
+def torchscript_runner(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
+    """Run a TorchScript file. TorchScript is code: only for files of one's own, or admitted ones.
+
+    Raises:
+        PackageError: libtorch cannot load the file.
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export; files are files
+            module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise PackageError(f"TorchScript cannot load the file: {first_line(error)}") from None
+    return module_runner(module, inputs, outputs)
+
+
+def flatten_outputs(answer: Any) -> list[Any]:
+    """The tensors of a module's answer, in order: a tensor, or a tuple, list, dict or dataclass of them.
+
+    Raises:
+        PackageError: something else is among them.
+    """
+    import torch
+
+    if isinstance(answer, torch.Tensor):
+        return [answer]
+    if isinstance(answer, Mapping):
+        return [t for value in answer.values() for t in flatten_outputs(value)]
+    if isinstance(answer, tuple | list):
+        return [t for value in answer for t in flatten_outputs(value)]
+    raise PackageError(
+        f"the module returns a {type(answer).__name__}: return a tensor, or a tuple, list or dict of them"
+    )
+
+
+def output_keys(answer: Any) -> list[str] | None:
+    """Names of the outputs where the module itself names them (a dict of tensors, or a named tuple)."""
+    if isinstance(answer, Mapping):
+        return [str(k) for k in answer]
+    fields = getattr(answer, "_fields", None)
+    return list(fields) if isinstance(answer, tuple) and fields else None
+
+
+def to_tensor(array: Array) -> torch.Tensor:
+    """A tensor of the same elements. Copies, because a module may write into its input."""
+    import torch
+
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """The elements of a tensor as a C-contiguous array; BF16 as uint16."""
+    import torch
+
+    t = tensor.detach().cpu().contiguous()
+    return t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy()
