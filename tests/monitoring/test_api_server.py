@@ -49,7 +49,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     port = int(process.stdout.readline())
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
         world = Running(process=process, client=client, right=right, folder=folder)
-        world.until("/api/accounting", lambda a: a["ingested"] >= len(right) and a["balanced"])
+        world.until("/api/accounting", lambda a: a["requests"] == a["ingested"] >= len(right))
         yield world
     if process.poll() is None:
         process.kill()
