@@ -1,9 +1,9 @@
 """How often drift signals are exceeded when nothing has changed: simulated healthy windows of real digits.
 
-`python benchmarks/false_signals.py [--trials 250] [--json FILE]`. Every trial splits the 1,097 held-out digits anew into
+`python benchmarks/false_signals.py [--trials 250] [--json FILE]`. Every trial splits 1,097 held-out digits anew into
 a reference of 300, compiled as at export, and live traffic, from which one window of each size is drawn without
-replacement. So reference and window are samples of one source and share no image, which is what the thresholds promise
-to allow for.
+replacement. So reference and window are samples of one source and share no image, which is what the thresholds
+promise to allow for.
 """
 
 from __future__ import annotations

@@ -7,25 +7,19 @@ one case however many pools want it; a case carries every reason that held for i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from export.contracts.arrays import encode_bytes
 from export.contracts.cases import CaseState, FlagReason
-from export.contracts.datatypes import Datatype
 from monitoring import schema as t
-from monitoring.baseline import Baseline, QuantityKind
-from monitoring.batches import Batch
+from monitoring.case_rows import Loaded, opinions, plain_text, tensors_of
 from monitoring.flags import FLAG_BITS
 from monitoring.keys import printable, record_hash
 from monitoring.options import CaseOptions
-from monitoring.scores import Scored
 
 SCORE_BITS = FLAG_BITS[FlagReason.LOW_CONFIDENCE] | FLAG_BITS[FlagReason.NOVELTY]
 RULE_BITS = (
@@ -35,26 +29,6 @@ AUDIT_BIT = FLAG_BITS[FlagReason.AUDIT]
 FEEDBACK_BIT = FLAG_BITS[FlagReason.NEGATIVE_FEEDBACK]
 RULE_RANK = 1.0 + 1e-5  # a failed request needs no score to be a failure
 EVICTABLE = (CaseState.OPEN, CaseState.LABELLED)  # no person holds these; a label from feedback lives on in the index
-
-
-class InputState(StrEnum):
-    """What became of a case's tensors."""
-
-    KEPT = "kept"  # in case_tensors
-    TOO_LARGE = "too_large"  # at least one is over the limit: its shape is kept
-    NOT_RECORDED = "not_recorded"  # refused before the model, or captured without payload
-    GONE = "gone"  # feedback made this a case after the log had let the record go
-    EXPIRED = "expired"  # dropped by retention
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Loaded:
-    """A record with everything that its case is made of: number `record` of `batch`."""
-
-    batch: Batch
-    scored: Scored
-    baseline: Baseline
-    record: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,7 +152,7 @@ def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, A
         return decided | (x.known() if x.known is not None else {}), []
     batch, record = loaded.batch, loaded.record
     piece, item = batch.origin(record)
-    tensors, state = _tensors(x.id, batch, record, options.tensor_bytes)
+    tensors, state = tensors_of(x.id, batch, record, options.tensor_bytes)
     audited = options.audit_rate * float(batch.probability[record]) if x.flags & AUDIT_BIT else None
     facts = {
         "id_hash": record_hash(batch.model, batch.ids[record]),
@@ -188,7 +162,7 @@ def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, A
         "variant": batch.variant,
         "time_ns": int(batch.time_ns[record]),
         "outcome": batch.outcome.value,
-        "error": _text(piece.records.error[item]),
+        "error": plain_text(piece.records.error[item]),
         "rows": int(batch.rows[record]),
         "inclusion_probability": audited,
         "timing_us": {
@@ -196,32 +170,13 @@ def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, A
             "compute": int(batch.compute_us[record]),
             "total": int(batch.total_us[record]),
         },
-        "params": _text(piece.records.params[item]),
-        "trace_id": _text(piece.records.trace_ids[item], 64),
-        "tags": _text(piece.records.tags[item]),
+        "params": plain_text(piece.records.params[item]),
+        "trace_id": plain_text(piece.records.trace_ids[item], 64),
+        "tags": plain_text(piece.records.tags[item]),
         "source": piece.place.source,
         "input_state": state.value,
     }
-    return decided | facts | _opinions(loaded), tensors
-
-
-def _opinions(x: Loaded) -> dict[str, Any]:
-    """What model and scores say of the record's worst row."""
-    scored, names = x.scored, x.baseline.class_names
-    if not len(x.batch.row_record):
-        unknown = ("p_wrong", "confidence", "predicted", "predicted_label", "probabilities")
-        return dict.fromkeys(unknown) | {"scores": {}, "row": 0}
-    row = int(scored.worst[x.record])
-    predicted = int(scored.predicted[row])
-    return {
-        "p_wrong": _number(scored.p_wrong[row]),
-        "confidence": _number(scored.confidence[row]),
-        "predicted": predicted if predicted >= 0 else None,
-        "predicted_label": names[predicted] if 0 <= predicted < len(names) else None,
-        "scores": _score_values(x.baseline, scored, row),
-        "probabilities": _class_probabilities(scored, row),
-        "row": row - x.batch.rows_of(x.record).start,
-    }
+    return decided | facts | opinions(loaded), tensors
 
 
 def _survivors(standings: list[_Standing], options: CaseOptions) -> set[str]:
@@ -252,59 +207,5 @@ def _set_inclusion(connection: sa.Connection, here: sa.ColumnElement[bool], opti
         connection.execute(t.cases.update().where(audits).values(inclusion_probability=chance))
 
 
-def _tensors(identity: str, batch: Batch, record: int, limit: int) -> tuple[list[dict[str, Any]], InputState]:
-    made: list[dict[str, Any]] = []
-    state = InputState.KEPT if batch.inputs else InputState.NOT_RECORDED
-    rows = batch.rows_of(record)
-    for direction, arrays in (("in", batch.inputs), ("out", batch.outputs)):
-        for position, (name, array) in enumerate(arrays.items()):
-            part = array[rows]
-            datatype = batch.datatypes[f"{direction}.{name}"]
-            data = encode_bytes(part) if datatype is Datatype.BYTES else np.ascontiguousarray(part).tobytes()
-            if len(data) > limit:
-                data = b""
-                state = InputState.TOO_LARGE if direction == "in" else state
-            made.append(
-                {
-                    "case_id": identity,
-                    "direction": direction,
-                    "name": name,
-                    "position": position,
-                    "datatype": datatype.value,
-                    "shape": list(part.shape),
-                    "data": data,
-                }
-            )
-    return made, state
-
-
-def _score_values(baseline: Baseline, scored: Scored, row: int) -> dict[str, float | None]:
-    kinds = enumerate(baseline.quantities)
-    return {q.name: _number(scored.values[row, i]) for i, q in kinds if q.kind is QuantityKind.SCORE}
-
-
-def _class_probabilities(scored: Scored, row: int) -> list[float | None] | None:
-    if scored.probabilities is None or scored.probabilities.shape[1] > 1000:
-        return None
-    return [_number(round(float(p), 6)) for p in scored.probabilities[row]]
-
-
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
-
-
-def _text(value: bytes | str | None, limit: int = 16_384) -> str | None:
-    if value is None:
-        return None
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-    return printable(text)[:limit]
-
-
 def _chunks(items: list[str], size: int) -> list[list[str]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
-
-
-def to_json(value: object) -> str:
-    """A label as it stands in the database."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -17,7 +17,8 @@ from monitoring.api.options import IngestHealth
 from monitoring.baselines import Baselines
 from monitoring.batches import Place, Records
 from monitoring.catalogue import Catalogue
-from monitoring.ingest import START, Cursor, Ingest, read_cursors
+from monitoring.ingest import Ingest
+from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.options import MonitorOptions
 from monitoring.records.reader import Frame, Position, RecordLogReader
 from monitoring.retention import RetentionClock, apply_retention

@@ -18,6 +18,7 @@ from typing import TypedDict
 import numpy as np
 
 from export.contracts.reference import MMD_LEVELS
+from export.contracts.scores import ScoreName
 from monitoring.baseline import Baseline, QuantityKind
 from monitoring.distances import (
     decile_groups,
@@ -168,11 +169,15 @@ def _many_features(baseline: Baseline, stats: WindowStats, options: DriftOptions
 
 
 def _scores(baseline: Baseline, stats: WindowStats, options: DriftOptions) -> Iterator[Signal]:
-    """KS of each score: a shift that the model notices."""
+    """KS of each score: a shift that the model notices.
+
+    P(wrong) is left out. It is a function of the other scores, fitted on the reference: its values there come from
+    other fits (out of fold) than its values here, and a monotone difference between fits is a large KS without drift.
+    """
     alpha = options.false_signal_rate
     for i, quantity in enumerate(baseline.quantities):
         n, counted = int(stats.counts[i].sum()), int(baseline.counted[i])
-        if quantity.kind is not QuantityKind.SCORE or counted == 0:
+        if quantity.kind is not QuantityKind.SCORE or counted == 0 or quantity.name == ScoreName.P_WRONG.value:
             continue
         if n < options.min_rows:
             yield _absent(SignalKind.SCORE, Method.KS, quantity.name, n)
@@ -215,7 +220,8 @@ def _embedding(baseline: Baseline, stats: WindowStats, options: DriftOptions) ->
     if embedding is None:
         return
     n, mean = int(stats.feature_rows[0]), stats.feature_mean()
-    if mean is None or n < options.min_rows:
+    too_small = not np.isfinite(embedding.mmd_scaled).all()  # the reference had too few rows to permute
+    if mean is None or n < options.min_rows or too_small:
         yield _absent(SignalKind.EMBEDDING, Method.MMD, embedding.output, n)
         return
     # The compiled level next to the one that is asked for, on the side of fewer signals where it exists.

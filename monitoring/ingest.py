@@ -17,12 +17,22 @@ import sqlalchemy as sa
 
 from export.contracts.cases import FlagReason
 from export.contracts.traffic import Variant
-from monitoring import schema as t
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, Poison, Records, assemble
-from monitoring.cases import RULE_BITS, SCORE_BITS, Candidate, Loaded, admit, preselect, rank_of
+from monitoring.case_rows import Loaded
+from monitoring.cases import RULE_BITS, SCORE_BITS, Candidate, admit, preselect, rank_of
 from monitoring.flags import FLAG_BITS
+from monitoring.ingest_rows import (
+    START,
+    Cursor,
+    count_ingested,
+    ensure_versions,
+    watermark,
+    write_cursors,
+    write_events,
+    write_poisons,
+)
 from monitoring.keys import audit_ranks, case_id, printable, record_hashes
 from monitoring.options import MonitorOptions
 from monitoring.record_rows import insert_records
@@ -60,19 +70,6 @@ class LogFrame(Protocol):
     def records(self) -> Records: ...  # noqa: D102
     def feedback(self) -> list[Feedback]: ...  # noqa: D102
     def event(self) -> Event: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """How far a source was consumed. `START` is before its first frame."""
-
-    segment: int
-    offset: int
-    sequence: int
-    event_ns: int = 0
-
-
-START = Cursor(-1, 0, -1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,8 +140,8 @@ class Ingest:
     def commit(self, connection: sa.Connection, prepared: Prepared) -> None:
         """Write it all. The caller commits, or rolls back."""
         options = self._options
-        versions = _ensure_versions(connection, prepared.units)
-        watermark_ns = _watermark(connection)
+        versions = ensure_versions(connection, [unit.batch for unit in prepared.units])
+        watermark_ns = watermark(connection)
         deltas: dict[WindowKey, WindowDelta] = {}
         candidates: dict[tuple[str, str, int], list[Candidate]] = {}
         hashes: list[int] = []
@@ -173,10 +170,10 @@ class Ingest:
             admit(connection, model, version, start_s, wanted, options.cases)
         touched = waiting_for(connection, hashes) | add_feedback(connection, prepared.feedback)
         Settler(connection, self._baselines, options, self._reload).settle(touched)
-        _write_events(connection, prepared.events)
-        _write_poisons(connection, prepared.poisons)
-        _count_ingested(connection, prepared.units)
-        _write_cursors(connection, prepared.ends)
+        write_events(connection, prepared.events)
+        write_poisons(connection, prepared.poisons)
+        count_ingested(connection, [unit.batch for unit in prepared.units])
+        write_cursors(connection, prepared.ends)
 
     def _score(self, batch: Batch, poisons: list[Poison]) -> list[Unit]:
         baseline = self._baselines.get(batch.model, batch.version)
@@ -206,13 +203,6 @@ class Ingest:
                     for unit in self._score(batch.pick(i), []):
                         return Loaded(batch=unit.batch, scored=unit.scored, baseline=unit.baseline, record=0)
         return None
-
-
-def read_cursors(connection: sa.Connection) -> dict[str, Cursor]:
-    """How far each known source was consumed."""
-    o = t.offsets.c
-    rows = connection.execute(sa.select(o.source, o.segment, o.offset, o.sequence, o.event_ns))
-    return {row.source: Cursor(row.segment, row.offset, row.sequence, row.event_ns) for row in rows}
 
 
 def _audits(unit: Unit, lots: np.ndarray[Any, np.dtype[np.float64]], options: MonitorOptions) -> Any:
@@ -274,85 +264,6 @@ def _candidates(unit: Unit, here: Any, flags: Any, lots: Any, options: MonitorOp
             )
         )
     return made
-
-
-def _ensure_versions(connection: sa.Connection, units: list[Unit]) -> dict[tuple[str, str], int]:
-    """Row ids of the versions; new ones are added, and the times seen of all are stretched."""
-    v = t.versions.c
-    spans: dict[tuple[str, str], tuple[str, int, int]] = {}
-    for unit in units:
-        b = unit.batch
-        first, last = int(b.time_ns.min()), int(b.time_ns.max())
-        digest, low, high = spans.get((b.model, b.version), (b.digest, first, last))
-        spans[b.model, b.version] = (max(digest, b.digest), min(low, first), max(high, last))
-    known = {(r.model, r.version): r for r in connection.execute(sa.select(t.versions))}
-    ids: dict[tuple[str, str], int] = {}
-    for (model, version), (digest, low, high) in sorted(spans.items()):
-        row = known.get((model, version))
-        if row is None:
-            values = {"model": model, "version": version, "digest": digest, "first_ns": low, "last_ns": high}
-            ids[model, version] = connection.execute(t.versions.insert().values(**values).returning(v.id)).scalar_one()
-        else:
-            ids[model, version] = row.id
-            if low < row.first_ns or high > row.last_ns:
-                values = {"first_ns": min(low, row.first_ns), "last_ns": max(high, row.last_ns)}
-                connection.execute(t.versions.update().where(v.id == row.id).values(**values))
-    return ids
-
-
-def _watermark(connection: sa.Connection) -> int:
-    newest = connection.scalar(sa.select(sa.func.max(t.offsets.c.event_ns)))
-    return int(newest or 0)
-
-
-def _write_events(connection: sa.Connection, events: list[tuple[Place, Event]]) -> None:
-    rows = [
-        {
-            "source": place.source,
-            "sequence": place.sequence + 1,
-            "time_ns": event.time_ns,
-            "kind": event.kind[:48],
-            "model": event.model[:64],
-            "version": event.version[:64],
-            "detail": event.detail,
-        }
-        for place, event in events
-    ]
-    if rows:
-        connection.execute(t.events.insert(), rows)
-
-
-def _write_poisons(connection: sa.Connection, poisons: list[Poison]) -> None:
-    rows = {
-        (p.place.source, p.place.segment, p.place.sequence + 1, p.item): {"reason": p.reason, "detail": p.detail}
-        for p in poisons
-    }
-    names = ("source", "segment", "sequence", "item")
-    if rows:
-        connection.execute(t.dead_letters.insert(), [dict(zip(names, k, strict=True)) | v for k, v in rows.items()])
-
-
-def _count_ingested(connection: sa.Connection, units: list[Unit]) -> None:
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for unit in units:
-        for piece in unit.batch.pieces:
-            counts[piece.place.source, unit.batch.model, unit.batch.version] += len(piece.items)
-    a = t.accounting.c
-    for (source, model, version), count in sorted(counts.items()):
-        where = sa.and_(a.source == source, a.model == model, a.version == version)
-        changed = connection.execute(t.accounting.update().where(where).values(ingested=a.ingested + count))
-        if changed.rowcount == 0:
-            zeros = dict.fromkeys(("requests", "captured", "sampled_out", "lost", "corrupt"), 0)
-            key = {"source": source, "model": model, "version": version, "dropped": {}, "final": False}
-            connection.execute(t.accounting.insert().values(**key, **zeros, ingested=count))
-
-
-def _write_cursors(connection: sa.Connection, ends: Mapping[str, Cursor]) -> None:
-    o = t.offsets.c
-    for source, end in ends.items():
-        values = {"segment": end.segment, "offset": end.offset, "sequence": end.sequence, "event_ns": end.event_ns}
-        if connection.execute(t.offsets.update().where(o.source == source).values(**values)).rowcount == 0:
-            connection.execute(t.offsets.insert().values(source=source, finalised=False, **values))
 
 
 def _poison(place: Place, item: int, reason: str, error: Exception) -> Poison:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from monitoring import schema as t
 from monitoring.batches import Batch
-from monitoring.cases import to_json
+from monitoring.case_rows import to_json
 from monitoring.keys import printable
 from monitoring.scores import Scored
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from export.contracts.cases import CaseState
 from monitoring import schema as t
-from monitoring.cases import InputState
+from monitoring.case_rows import InputState
 from monitoring.facts import read_fact, write_fact
 from monitoring.options import RetentionOptions
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from export.contracts.cases import CaseState, FlagReason
-from export.contracts.errors import InvalidRequest
 from monitoring import schema as t
 from monitoring.database import Database
-from monitoring.flags import FLAG_BITS, to_reasons
+from monitoring.flags import to_reasons
 from monitoring.keys import case_id, record_hash
 from monitoring.rows import (
     AccountingRow,
@@ -31,18 +28,14 @@ from monitoring.rows import (
     VersionRow,
     WindowRow,
 )
+from monitoring.store_filters import CaseOrder, between, case_filter, decode_cursor, encode_cursor, given
+
+__all__ = ["FIXED_POINT", "PAGE_LIMIT", "CaseOrder", "Store"]
 
 T = TypeVar("T")
 
 FIXED_POINT = 1 << 20
 PAGE_LIMIT = 500
-
-
-class CaseOrder(StrEnum):
-    """How cases are listed."""
-
-    RANK = "rank"  # most probably wrong first
-    TIME = "time"  # newest first
 
 
 class Store:
@@ -89,8 +82,8 @@ class Store:
         query = (
             sa.select(t.windows, v.model, v.version)
             .join(t.versions, w.version_id == v.id)
-            .where(*_given((v.model, model), (v.version, version), (w.variant, variant)))
-            .where(*_between(w.start_s, from_s, to_s))
+            .where(*given((v.model, model), (v.version, version), (w.variant, variant)))
+            .where(*between(w.start_s, from_s, to_s))
             .order_by(w.start_s.desc(), w.id.desc())
             .limit(limit)
         )
@@ -118,8 +111,8 @@ class Store:
         query = (
             sa.select(t.signals, v.model, v.version)
             .join(t.versions, s.version_id == v.id)
-            .where(*_given((v.model, model), (v.version, version), (s.scope, scope), (s.exceeded, exceeded)))
-            .where(*_between(s.start_s, from_s, to_s))
+            .where(*given((v.model, model), (v.version, version), (s.scope, scope), (s.exceeded, exceeded)))
+            .where(*between(s.start_s, from_s, to_s))
             .order_by(s.start_s.desc(), s.method, s.subject)
             .limit(limit)
         )
@@ -168,7 +161,7 @@ class Store:
         query = (
             sa.select(t.cases)
             .where(
-                *_case_filter(
+                *case_filter(
                     model=model,
                     version=version,
                     reason=reason,
@@ -183,19 +176,19 @@ class Store:
             .limit(limit + 1)
         )
         if cursor is not None:
-            last, last_id = _decode_cursor(cursor, order)
+            last, last_id = decode_cursor(cursor, order)
             query = query.where(sa.or_(key < last, sa.and_(key == last, c.id < last_id)))
         rows = self._all(query)
         more = len(rows) > limit
         rows = rows[:limit]
-        after = _encode_cursor(rows[-1][key.name], rows[-1]["id"], order) if more else None
+        after = encode_cursor(rows[-1][key.name], rows[-1]["id"], order) if more else None
         return CasePage(cases=tuple(_case(row) for row in rows), cursor=after)
 
     def case_counts(self, model: str | None = None) -> tuple[tuple[str, str, str, int, int], ...]:
         """(model, version, state, flags, cases) of every combination that occurs."""
         c = t.cases.c
         query = sa.select(c.model, c.version, c.state, c.flags, sa.func.count().label("n"))
-        query = query.where(*_given((c.model, model))).group_by(c.model, c.version, c.state, c.flags)
+        query = query.where(*given((c.model, model))).group_by(c.model, c.version, c.state, c.flags)
         return tuple(tuple(row.values()) for row in self._all(query))
 
     def case(self, identity: str) -> CaseRow | None:
@@ -206,7 +199,7 @@ class Store:
     def case_tensors(self, identity: str, direction: str | None = None) -> tuple[TensorRow, ...]:
         """Tensors kept with a case, inputs first, in the signature's order. `direction` is "in" or "out"."""
         c = t.case_tensors.c
-        query = sa.select(t.case_tensors).where(*_given((c.case_id, identity), (c.direction, direction)))
+        query = sa.select(t.case_tensors).where(*given((c.case_id, identity), (c.direction, direction)))
         rows = self._all(query.order_by(c.direction, c.position))
         return tuple(_pick(TensorRow, row | {"shape": tuple(row["shape"])}) for row in rows)
 
@@ -256,61 +249,12 @@ class Store:
     def events(self, model: str | None = None, limit: int = 100) -> tuple[EventRow, ...]:
         """Newest first."""
         e = t.events.c
-        query = sa.select(t.events).where(*_given((e.model, model))).order_by(e.time_ns.desc(), e.id.desc())
+        query = sa.select(t.events).where(*given((e.model, model))).order_by(e.time_ns.desc(), e.id.desc())
         return tuple(_pick(EventRow, row) for row in self._all(query.limit(limit)))
 
     def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def _given(*pairs: tuple[sa.ColumnElement[Any], object]) -> list[sa.ColumnElement[bool]]:
-    return [column == value for column, value in pairs if value is not None]
-
-
-def _between(column: sa.ColumnElement[Any], low: int | None, high: int | None) -> list[sa.ColumnElement[bool]]:
-    conditions = []
-    if low is not None:
-        conditions.append(column >= low)
-    if high is not None:
-        conditions.append(column < high)
-    return conditions
-
-
-def _case_filter(
-    *,
-    model: str | None,
-    version: str | None,
-    reason: FlagReason | None,
-    state: CaseState | None,
-    correct: bool | None,
-    min_p_wrong: float | None,
-    from_ns: int | None,
-    to_ns: int | None,
-) -> list[sa.ColumnElement[bool]]:
-    c = t.cases.c
-    state_value = None if state is None else state.value
-    conditions = _given((c.model, model), (c.version, version), (c.state, state_value), (c.correct, correct))
-    if reason is not None:
-        conditions.append(c.flags.op("&")(FLAG_BITS[reason]) != 0)
-    if min_p_wrong is not None:
-        conditions.append(c.p_wrong >= min_p_wrong)
-    return conditions + _between(c.time_ns, from_ns, to_ns)
-
-
-def _encode_cursor(value: float, identity: str, order: CaseOrder) -> str:
-    return base64.urlsafe_b64encode(json.dumps([order.value, value, identity]).encode()).decode()
-
-
-def _decode_cursor(cursor: str, order: CaseOrder) -> tuple[float, str]:
-    try:
-        kind, value, identity = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError):
-        raise InvalidRequest("cursor is not one that this listing gave") from None
-    number = isinstance(value, int | float) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-    if kind != order.value or not number or not isinstance(identity, str):
-        raise InvalidRequest("cursor belongs to another listing: ask for the first page again")
-    return value, identity
 
 
 def _window(row: dict[str, Any]) -> WindowRow:

@@ -21,7 +21,8 @@ from export.contracts.scores import ScoreName
 from monitoring import schema as t
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
-from monitoring.cases import AUDIT_BIT, FEEDBACK_BIT, Candidate, InputState, Loaded, admit, rank_of, to_json
+from monitoring.case_rows import InputState, Loaded, to_json
+from monitoring.cases import AUDIT_BIT, FEEDBACK_BIT, Candidate, admit, rank_of
 from monitoring.keys import audit_ranks, case_id, printable, record_hash
 from monitoring.options import MonitorOptions
 from monitoring.records.record import Feedback

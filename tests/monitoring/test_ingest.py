@@ -20,7 +20,7 @@ from export.contracts.datatypes import Datatype
 from monitoring import schema as t
 from monitoring.cycle import Loop, make_loop, read_frames, run_cycle
 from monitoring.flags import FLAG_BITS
-from monitoring.ingest import Cursor, read_cursors
+from monitoring.ingest_rows import Cursor, read_cursors
 from monitoring.options import CaseOptions
 from monitoring.records.reader import RecordLogReader
 from monitoring.records.record import Feedback, Outcome, Ragged, RecordSchema, Rows, TensorColumn
