@@ -109,7 +109,7 @@ def test_every_datatype_comes_back_as_it_went(
 def test_inputs_may_mix_binary_and_json(server: Server, rng: np.random.Generator) -> None:
     tensors = [Tensor(name=f"in_{d}", datatype=d, array=random_tensor(d, (2, 2))) for d in NUMERIC]
     tensors = [t for t in tensors if t.datatype is not Datatype.BYTES]
-    words = np.array([[b"a", b"bc"], [b"", b"d"]], dtype=object)
+    words: Any = np.array([[b"a", b"bc"], [b"", b"d"]], dtype=object)
     tensors.append(Tensor(name="in_BYTES", datatype=Datatype.BYTES, array=words))
     for _ in range(4):
         rng.shuffle(tensors)

@@ -137,7 +137,8 @@ def test_compressed_answers(server: Server, accept: str, encoding: str | None, b
         plain = raw.request("POST", infer_path("digits"), body, headers)
         packed = raw.request("POST", infer_path("digits"), body, {**headers, "Accept-Encoding": accept})
     assert packed.headers.get("content-encoding") == encoding
-    unpacked = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[encoding](packed.body)
+    unpack: dict[str | None, Any] = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}
+    unpacked = unpack[encoding](packed.body)
     head = {wire.HEADER: packed.headers[wire.HEADER.lower()]} if binary else {}
     first = {wire.HEADER: plain.headers[wire.HEADER.lower()]} if binary else {}
     np.testing.assert_array_equal(wire.answer(head, unpacked)["logits"], wire.answer(first, plain.body)["logits"])

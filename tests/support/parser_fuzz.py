@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -77,7 +78,8 @@ class Choices:
 
     def __init__(self, data: bytes) -> None:
         self._bytes = iter(data)
-        self.byte = partial(next, self._bytes, 0)  # the next byte; the target's speed is the speed of this call
+        # The next byte. The target's speed is the speed of this call.
+        self.byte: Callable[[], int] = partial(next, self._bytes, 0)
 
     def take(self, count: int) -> bytes:
         """The next bytes, filled up with zeros."""

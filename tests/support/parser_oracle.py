@@ -21,7 +21,9 @@ from serving.options import Limits
 
 MAX_ID_BYTES = 128
 _MAX_WHOLE = (1 << 53) - 1
-_RANGES = {d: np.iinfo(d.numpy) for d in Datatype if d.numpy.kind in "iu" and d is not Datatype.BF16}
+_RANGES: dict[Datatype, np.iinfo[Any]] = {
+    d: np.iinfo(d.numpy.str) for d in Datatype if d.numpy.kind in "iu" and d is not Datatype.BF16
+}
 # From here on a number rounds to infinity (IEEE 754, round half to even): half a step above the largest finite one.
 _FLOAT_END = {Datatype.FP16: 65520.0, Datatype.FP32: (2 - 2.0**-24) * 2.0**127, Datatype.FP64: math.inf}
 
