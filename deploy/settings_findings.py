@@ -1,0 +1,81 @@
+"""Settings of what the monitor finds and keeps: failure cases, drift signals, retention."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from deploy.settings_base import Seconds, Section, Share, Size
+
+
+class CaseSettings(Section):
+    """Which records become failure cases, and how many. A window's budget bounds disk and reviewers' time alike."""
+
+    flag_rate: Share = 0.02
+    """Share of *healthy* traffic that the low-confidence rule may flag; sets its threshold on P(wrong)."""
+    flag_above: Share = 0.5
+    """The threshold on P(wrong) where a version has no reference."""
+    novelty_level: Share = 0.995
+    """Quantile of the reference's novelty score (RMDS) above which an input counts as novel."""
+    audit_rate: Share = 0.01
+    """Share of answered records drawn uniformly at random for audit."""
+    scored_per_window: int = Field(default=100, ge=0)
+    """Cases that scores and novelty may open per window; the highest P(wrong) win."""
+    audits_per_window: int = Field(default=20, ge=0)
+    """Cases that the audit may open per window; the draw stays uniform."""
+    rules_per_window: int = Field(default=20, ge=0)
+    """Cases per window from failed requests, outputs that are not finite and passed deadlines."""
+    feedback_per_window: int = Field(default=200, ge=0)
+    """Cases per window from negative feedback."""
+    value_error_factor: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    """A regression's answer is wrong when it misses the label by more than this many times the reference's mean
+    absolute error."""
+    tensor_bytes: Size = 1 << 20
+    """Largest tensor kept with a case; of a larger one only name, datatype and shape are kept."""
+
+
+class DriftSettings(Section):
+    """When a difference from the reference counts as a drift signal. Signals are drawn; they never page anybody."""
+
+    false_signal_rate: float = Field(default=0.001, gt=0, lt=1)
+    """Chance that one signal of a healthy window exceeds its threshold."""
+    min_rows: int = Field(default=100, ge=2)
+    """Below this many rows a signal is "not enough data"."""
+    rolling_windows: int = Field(default=10, ge=1)
+    """Windows that the rolling scope merges."""
+    interval_s: Seconds = 2.0
+    """Signals of changed windows are computed at most this often."""
+    psi_floor: float = Field(default=0.1, ge=0)
+    """A population stability index below this is never a signal."""
+    wasserstein_floor: float = Field(default=0.1, ge=0)
+    """The same for Wasserstein-1, in standard deviations of the reference."""
+    jensen_shannon_floor: float = Field(default=0.1, ge=0)
+    """The same for the Jensen-Shannon distance (natural logarithm)."""
+    ks_floor: float = Field(default=0.05, ge=0)
+    """The same for the Kolmogorov-Smirnov distance."""
+
+
+class RetentionSettings(Section):
+    """What the monitor keeps. Ages count only while it runs, so that a jumping clock deletes nothing early."""
+
+    interval_s: Seconds = 60.0
+    """How often old rows are looked for."""
+    record_rows: int = Field(default=2_000_000, ge=1)
+    """Records in the index: those that late feedback still finds."""
+    window_days: float = Field(default=90.0, gt=0)
+    """Days that windows are kept."""
+    sample_days: float = Field(default=2.0, gt=0)
+    """Days that samples of input values are kept, for reports."""
+    signal_days: float = Field(default=14.0, gt=0)
+    """Days that drift signals are kept."""
+    case_rows: int = Field(default=50_000, ge=1)
+    """Cases; past it the oldest without a label go first."""
+    tensor_bytes: Size = 2 << 30
+    """Bytes of all tensors kept with cases; past it the oldest cases lose theirs."""
+    feedback_days: float = Field(default=180.0, gt=0)
+    """Days that feedback is kept."""
+    dead_letter_rows: int = Field(default=10_000, ge=1)
+    """Records that could not be read, kept with the reason."""
+    log_bytes: Size = 4 << 30
+    """Bytes of consumed record logs of replicas that ended; past it the oldest go."""
+    event_rows: int = Field(default=50_000, ge=1)
+    """Events of the replicas that are kept."""
