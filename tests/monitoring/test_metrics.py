@@ -9,7 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from export.contracts.cases import FlagReason
 from monitoring.cycle import Monitor, make_loop
+from monitoring.drift import Method
 from monitoring.metrics import FAMILIES, MonitorCollector
 from monitoring.store import Store
 from tests.support import monitor_world as w
@@ -126,3 +128,10 @@ def test_after_ten_minutes_of_outage_it_catches_up_many_times_faster_than_live(t
     assert account.unexplained == 0
     replica.close()
     loop.store.close()
+
+
+def test_every_metric_and_case_reason_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    names = [f.name + ("_total" if f.kind == "counter" else "") for f in FAMILIES]
+    missing = [name for name in [*names, *FlagReason, *Method] if f"`{name}`" not in page]
+    assert not missing
