@@ -61,9 +61,13 @@ def decode_json(text: bytes, datatype: Datatype, shape: tuple[int, ...], field: 
         values = _decoder(datatype, depth).decode(text)
     except msgspec.MsgspecError as error:
         raise InvalidRequest(f"{field}: {error}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{field}: a string is not UTF-8") from None
     except RecursionError:
         raise InvalidRequest(f"{field}: nested too deeply") from None
-    if depth > 1:
+    if depth == 0:
+        values = [values]  # the one element of a scalar
+    elif depth > 1:
         values = _flatten(values, shape, field)
     elements = math.prod(shape)
     if len(values) != elements:
@@ -80,6 +84,8 @@ def decode_json(text: bytes, datatype: Datatype, shape: tuple[int, ...], field: 
 
 def _flatten(values: list[Any], shape: tuple[int, ...], field: str) -> list[Any]:
     """Nested lists, which must have exactly this shape, as one flat list."""
+    if len(values) != shape[0]:
+        raise InvalidRequest(f"{field}: nested lists do not have the shape {list(shape)}")
     for axis in range(1, len(shape)):
         if any(len(inner) != shape[axis] for inner in values):
             raise InvalidRequest(f"{field}: nested lists do not have the shape {list(shape)}")

@@ -10,7 +10,6 @@ import gzip
 import json
 import socket
 import struct
-import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -757,18 +756,20 @@ def test_an_upgrade_is_ignored(server: Server) -> None:
 
 
 def busy(server: Server, rows: int = 128) -> Callable[[], None]:
-    """Keep the slow model busy for a while; returns what waits for the end."""
+    """Give the slow model work for a while; returns what waits for its answer."""
     x = Tensor(name="x", datatype=Datatype.FP32, array=np.ones((rows, 64), np.float32))
+    headers, body = wire.request([x], parameters={"binary_data_output": True})
+    raw = RawConnection(server.port, timeout_s=60)
+    raw.send(head("POST", infer_path("slow"), body, headers) + body)
+    with RawConnection(server.port) as other:
+        for _ in range(5):  # whoever is answered came later: the work has begun
+            assert other.request("GET", "/v2/health/live").status == 200
 
-    def send() -> None:
-        with RawConnection(server.port, timeout_s=30) as raw:
-            headers, body = wire.request([x], parameters={"binary_data_output": True})
-            assert raw.request("POST", infer_path("slow"), body, headers).status == 200
+    def finish() -> None:
+        with raw:
+            assert raw.answer().status == 200
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    time.sleep(0.05)
-    return thread.join
+    return finish
 
 
 def outcomes(server: Server, outcome: str) -> float:
