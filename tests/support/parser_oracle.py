@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,11 +84,19 @@ def _constant(name: str) -> Any:
     raise ValueError(name)
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant)
+class Huge(int):
+    """Stands for an integer of more digits than Python converts; only harmless where nobody reads it."""
+
+
+def _integer(text: str) -> int:
+    return int(text) if len(text.lstrip("-")) <= sys.get_int_max_str_digits() else Huge()
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant, parse_int=_integer)
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool | Huge)
 
 
 def _text(value: Any) -> str:
@@ -108,7 +117,7 @@ def _parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
         _text(key)
         if isinstance(item, str):
             _text(item)
-        _need(isinstance(item, str | int | float | bool), "parameter is no scalar")
+        _need(isinstance(item, str | int | float | bool) and not isinstance(item, Huge), "parameter is no scalar")
         _need(not isinstance(item, float) or math.isfinite(item), "parameter is not finite")
     return dict(value)
 
@@ -239,7 +248,7 @@ def _from_json(data: Any, datatype: Datatype, shape: tuple[int, ...]) -> bytes |
         if datatype is Datatype.BOOL:
             _need(isinstance(value, bool), "not a boolean")
         elif datatype.is_float:
-            _need(isinstance(value, int | float) and not isinstance(value, bool), "not a number")
+            _need(isinstance(value, int | float) and not isinstance(value, bool | Huge), "not a number")
             try:
                 size = abs(float(value))
             except OverflowError:
