@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
-from monitoring.records.writer import RecordLogWriter
-
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import (
     ClientError,
@@ -27,6 +25,7 @@ from monitoring.records.record import (
     TensorColumn,
     TensorData,
 )
+from monitoring.records.writer import RecordLogWriter
 from serving.answer import BatchOutputs
 from serving.entry import Entry
 from serving.tensors import Array, encode_bytes
