@@ -191,7 +191,7 @@ cases = Table(
     Column("tags", Text),
     Column("comment", Text),  # of the latest feedback that had one
     Column("source", String(255), nullable=False),
-    Column("input_state", String(16), nullable=False),  # monitoring.cases.InputState
+    Column("input_state", String(16), nullable=False),  # monitoring.case_rows.InputState
     Index("ix_cases_model_rank_id", "model", "rank", "id"),
     Index("ix_cases_model_time_ns_id", "model", "time_ns", "id"),
     Index("ix_cases_model_version_window_start_s", "model", "version", "window_start_s"),

@@ -204,7 +204,7 @@ def test_an_error_is_a_page_for_people(world: World, path: str, status: int, tex
 
 
 def test_every_page_record_is_frozen_and_has_words_for_every_name() -> None:
-    from monitoring.cases import InputState
+    from monitoring.case_rows import InputState
     from monitoring.console import contexts, words
     from monitoring.drift import Method, SignalState
 

@@ -107,7 +107,7 @@ class Place:
         deadline = time.monotonic() + timeout
         while True:
             run = current_run(self.paths) if self.paths.lock.exists() else None
-            if run is not None and run.ready:
+            if run is not None and run.ready and run.pid == process.pid:
                 return Running(self, process, run)
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()

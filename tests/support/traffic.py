@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,18 @@ from tests.support.wire import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """One request and how it ended: its HTTP status, or 0 when the connection broke."""
+    """One request and how it ended: its HTTP status, or 0 when the connection broke.
+
+    `resent` is what every HTTP client does: a server may close an idle connection at any moment, so a request that meets
+    the close on a connection used before, and got no byte back, is sent once more on a new one (RFC 9110, 9.3.1).
+    """
 
     at: float
     seconds: float
     status: int
     version: str = ""
     error: str = ""
+    resent: bool = False
 
 
 @dataclass
@@ -80,15 +85,25 @@ def driving(
 
     def drive() -> None:
         connection: http.client.HTTPConnection | None = None
+        resent = False
         while not traffic.stopped.is_set():
             started = time.monotonic()
+            used = connection is not None
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 connection.request("POST", f"/v2/models/{model}/infer", body=body, headers=headers)
                 response = connection.getresponse()
                 data = response.read()
-                outcome = _outcome(started, response, data)
+                outcome = replace(_outcome(started, response, data), resent=resent)
+                resent = False
+            except http.client.RemoteDisconnected as error:
+                outcome = Sent(at=started, seconds=time.monotonic() - started, status=0, error=repr(error))
+                if used and not resent and connection is not None:
+                    connection.close()
+                    connection, resent = None, True
+                    continue
+                resent = False
             except (OSError, http.client.HTTPException) as error:
                 outcome = Sent(at=started, seconds=time.monotonic() - started, status=0, error=repr(error))
             if connection is not None and (not keep_alive or outcome.status == 0):
