@@ -18,7 +18,7 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-# Not for the session: Playwright's loop runs as long as it lives, and no test with a loop of its own could run beside it.
+# Not for the session: while Playwright lives its loop runs, and no test with a loop of its own can run beside it.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = find_chromium()

@@ -22,8 +22,8 @@ from tests.support.wire import Tensor
 class Sent:
     """One request and how it ended: its HTTP status, or 0 when the connection broke.
 
-    `resent` is what every HTTP client does: a server may close an idle connection at any moment, so a request that meets
-    the close on a connection used before, and got no byte back, is sent once more on a new one (RFC 9110, 9.3.1).
+    `resent` is what every HTTP client does: a server may close an idle connection at any moment, so a request that
+    meets the close on a connection used before, and got no byte back, is sent once more (RFC 9110, 9.3.1).
     """
 
     at: float
