@@ -18,6 +18,7 @@ from deploy.errors import CommandError, NotRunning
 from deploy.paths import StatePaths
 from deploy.probes import answers
 from deploy.run_state import current_run, is_held, write_atomically
+from deploy.serving_process import read_targets
 from deploy.settings import Settings
 from deploy.settings_file import ENV_PREFIX
 from deploy.supervisor import ChildSpec, PortNeed, StopRequested, Supervisor, child_argv
@@ -64,7 +65,8 @@ def children(settings: Settings, paths: StatePaths, frozen: Path) -> list[ChildS
         ChildSpec(
             role="serving",
             argv=child_argv(frozen, "serve"),
-            ready=lambda: answers(f"{where['inference']}/v2/health/ready"),
+            # the list of replicas appears when HAProxy reaches them; before, a slow proxy of Serve's answers
+            ready=lambda: bool(read_targets(paths)) and answers(f"{where['inference']}/v2/health/ready"),
             ready_timeout_s=READY_TIMEOUT_S,
         ),
         ChildSpec(

@@ -100,15 +100,15 @@ def _publish_targets(paths: StatePaths, stop: threading.Event) -> None:
     from serving import deployment
 
     known: list[tuple[str, int]] | None = None
-    while not stop.wait(TARGETS_INTERVAL_S):
+    while not stop.is_set():
         try:
             targets = sorted((t.host, t.port) for t in deployment.replica_targets())
+            if targets != known:
+                write_targets(paths, targets)
+                known = targets
         except Exception as error:  # Ray's own errors share no base; its controller may be restarting
             _log.warning("replicas cannot be listed: %s", type(error).__name__)
-            continue
-        if targets != known:
-            write_targets(paths, targets)
-            known = targets
+        stop.wait(TARGETS_INTERVAL_S)
 
 
 def write_targets(paths: StatePaths, targets: Sequence[tuple[str, int]]) -> None:
@@ -133,6 +133,8 @@ def _ray_environment(settings: RaySettings, folder: Path) -> dict[str, str]:
         haproxy_metrics=settings.haproxy_metrics_port or processes.free_port(),
         first_replica_http=settings.first_replica_port or processes.free_range(30_000, 40_000),
         first_replica_grpc=processes.free_range(40_000, 50_000),
+        fallback_http=processes.free_port(),
+        fallback_grpc=processes.free_port(),
     )
     return ray_environment(folder, ports=ports, drain_s=settings.drain_s, haproxy_threads=settings.haproxy_threads)
 

@@ -119,6 +119,7 @@ class Supervisor:
                 self._say(f"ended process {pid}, left by a run that was killed")
             for folder in left_over.temporary:
                 _remove_temporary(Path(folder))
+        self._paths.replicas_file.unlink(missing_ok=True)
         write_run(self._paths, self.info)
 
     def start(self, specs: Sequence[ChildSpec], ports: Iterable[PortNeed], addresses: dict[str, str]) -> None:

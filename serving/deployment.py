@@ -6,8 +6,12 @@ module only after `serving.ray_environment` has been applied, because Ray reads 
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
+import os
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +163,10 @@ def start(
         )
     serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=LoggingConfig(log_level="WARNING"))
     application = build(options, replicas=replicas, cpus=cpus, gpus=gpus, drain_s=drain_s)
-    _run(application, time.monotonic() + timeout_s)
+    deadline = time.monotonic() + timeout_s
+    _run(application, deadline)
+    if ray_address is None:
+        _wait_for_haproxy(replicas, deadline)
 
 
 def stop() -> None:
@@ -213,6 +220,40 @@ def _run(application: serve.Application, deadline: float) -> None:
             _log.error("Ray Serve: %s: %s", status.status, status.message)
             raise ServeFailed(f"Ray Serve reports {status.status} for the serving pool: its logs say why")
         time.sleep(0.1)
+
+
+def _wait_for_haproxy(replicas: int, deadline: float) -> None:
+    """Wait until HAProxy sends requests to every replica: Serve reports RUNNING a moment before it has told HAProxy.
+
+    Until then HAProxy falls back to a proxy of Serve's, which answers too, slowly.
+
+    Raises:
+        ServeFailed: it does not in time.
+    """
+    port = os.environ.get("RAY_SERVE_HAPROXY_STATS_PORT")
+    if port is None or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+        return
+    while _servers_up(f"http://127.0.0.1:{port}/stats;csv") < replicas:
+        if time.monotonic() > deadline:
+            raise ServeFailed("HAProxy does not reach the replicas of the serving pool: their logs say why")
+        time.sleep(0.1)
+
+
+def _servers_up(url: str) -> int:
+    """How many replicas HAProxy's statistics page calls UP."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            rows = list(csv.DictReader(io.StringIO(answer.read().decode().lstrip("# "))))
+    except OSError:
+        return 0
+    no_replicas = ("FRONTEND", "BACKEND")
+    return sum(
+        row["pxname"] == f"http-{APPLICATION}"
+        and row["svname"] not in no_replicas
+        and "fallback" not in row["svname"]
+        and row["status"].startswith("UP")
+        for row in rows
+    )
 
 
 def _replica_name() -> str:

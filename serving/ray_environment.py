@@ -21,12 +21,17 @@ class RayPorts:
         haproxy_metrics: HAProxy's Prometheus metrics.
         first_replica_http: First port of the replicas' own HTTP servers.
         first_replica_grpc: First port of the replicas' own gRPC servers.
+        fallback_http: Serve's own proxy, to which HAProxy turns while it knows no replica. Two clusters with the same
+            port would answer for each other: Serve binds it so that both can.
+        fallback_grpc: The same for gRPC.
     """
 
     haproxy_stats: int = 8404
     haproxy_metrics: int = 9101
     first_replica_http: int = 30_000
     first_replica_grpc: int = 40_000
+    fallback_http: int = 8500
+    fallback_grpc: int = 9500
 
 
 def ray_environment(
@@ -61,6 +66,8 @@ def ray_environment(
         "RAY_SERVE_HAPROXY_NBTHREAD": str(haproxy_threads),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
             haproxy_metrics=arguments.haproxy_metrics_port,
             first_replica_http=arguments.first_replica_port,
             first_replica_grpc=arguments.first_replica_port + 1000,
+            fallback_http=_free_port(),
+            fallback_grpc=_free_port(),
         )
         threads = min(4, os.cpu_count() or 1)
         environment = ray_environment(arguments.folder, ports=ports, drain_s=_DRAIN_S, haproxy_threads=threads)
@@ -102,6 +105,13 @@ def _announce(arguments: argparse.Namespace, replicas: list[dict[str, str | int]
     partial = arguments.ready_file.with_name(arguments.ready_file.name + ".partial")
     partial.write_text(json.dumps(facts))
     partial.replace(arguments.ready_file)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

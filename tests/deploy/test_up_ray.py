@@ -37,6 +37,7 @@ def test_curl_and_tritonclient_get_right_answers_through_haproxy(system: Running
         ["curl", "-sS", "-d", "@.hardcase/demo/request.json", system.place.serving + "/v2/models/digits/infer"],
         cwd=system.place.folder, capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
+    assert "outputs" in done.stdout, done.stdout + system.log
     assert int(np.argmax(json.loads(done.stdout)["outputs"][0]["data"])) == digits.labels[0]
     client = http.InferenceServerClient(f"127.0.0.1:{system.place.serving_port}")
     tensor = http.InferInput("image", list(digits.images.shape), "FP32")
