@@ -85,10 +85,10 @@ class Capture:
             ),
         )
 
-    def received(self) -> None:
-        """Count a request; every request is counted once, before its record is offered."""
+    def received(self, count: int) -> None:
+        """Count requests whose outcome is known; each once, before its answer goes out and its record is offered."""
         if self._slot is not None:
-            self._slot.received()
+            self._slot.received(count)
 
     def offer(
         self,

@@ -129,7 +129,6 @@ class DataPlane:
                 trace_id,
             )
             loaded.batcher.submit(entry)
-            loaded.capture.received()
             return entry
         except HardcaseError as error:
             self._refused(model, loaded, variant, request_id, error)

@@ -194,6 +194,7 @@ class LoadedVersion:
                     entry.answered = True
                     entry.reply.answer(entry, 200, headers, body)
 
+        self.capture.received(len(entries))
         if not self._gated:
             send()
         total_ns = elapsed_ns(entries)
@@ -262,6 +263,7 @@ class LoadedVersion:
         if len(live) != len(entries) or isinstance(error, DeadlineExceeded):
             inputs, outputs = (), None
         outcome = outcome_of(error)
+        self.capture.received(len(live))
         for entry in live:
             entry.answered = True
         total_ns = elapsed_ns(live)
