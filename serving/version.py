@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter_ns, time_ns
 from typing import cast
 
@@ -20,24 +19,13 @@ from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
 from serving.errors import error_body
+from serving.execution import Execution
 from serving.options import ServingOptions
 from serving.protocol import RequestParser
 from serving.runtime.base import Array, Runtime
 from serving.stats import ReleaseReason, VersionStats
 
 _log = logging.getLogger("hardcase.serving")
-
-
-@dataclass(slots=True)
-class Execution:
-    """What running a batch left behind. Exactly one of `outputs` and `error` is set."""
-
-    inputs: Sequence[Array] = ()
-    outputs: BatchOutputs | None = None
-    error: HardcaseError | None = None
-    begun_ns: int = 0
-    input_ns: int = 0
-    infer_ns: int = 0
 
 
 class LoadedVersion:
@@ -74,8 +62,8 @@ class LoadedVersion:
         self.stats = VersionStats()
         self.capture = Capture(writer, self.model, self.version, package.digest, self.signature)
         # "synced" and "before_answer": the answer waits until the record is safe
-        self._gated = writer is not None and options.capture is not None
-        self._gated = self._gated and options.capture.durability is not Durability.ASYNC  # type: ignore[union-attr]
+        durability = options.capture.durability if options.capture is not None else Durability.ASYNC
+        self._gated = writer is not None and durability is not Durability.ASYNC
         defaults = [i for i, s in enumerate(self.signature.outputs) if s.role.answered_by_default]
         self._always = self.capture.recorded if writer is not None else tuple(defaults)
         answers = AnswerPlans(
