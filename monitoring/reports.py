@@ -209,6 +209,8 @@ class ReportService:
         (folder / "result.json").unlink(missing_ok=True)
         with (folder / "worker.log").open("wb") as output:
             self._child = subprocess.Popen(command, env=os.environ | QUIET, stdout=output, stderr=output)
+            if self._stopping.is_set():  # close() may have looked for a child a moment too early
+                self._child.kill()
             try:
                 status = self._child.wait(self.options.timeout_s)
             except subprocess.TimeoutExpired:

@@ -117,13 +117,15 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._active = True
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        if self._closing:
+        if self._closing and self._head is None:  # a request half received is finished first
             return
         if self._passing:
             self._pass(data)
             return
         if self._head is not None:
             data = self._more_body(data)
+            if self._closing and self._head is None and not self._waiting:
+                self.transport.close()
         elif self._pending:
             data = self._pending + data
             self._pending = b""
@@ -279,7 +281,7 @@ class FastLaneProtocol(HttpToolsProtocol):
     def _refuse_and_close(self, error: HardcaseError) -> None:
         """Answer and hang up: where the next request begins is not known any more."""
         status, headers, body = error_body(error)
-        self._closing = True
+        self._closing, self._head, self._parts = True, None, []
         if self._waiting:
             self._answer_now(status, b"connection: close\r\n" + headers, body)
         else:
