@@ -124,8 +124,6 @@ class FastLaneProtocol(HttpToolsProtocol):
             return
         if self._head is not None:
             data = self._more_body(data)
-            if self._closing and self._head is None and not self._waiting:
-                self.transport.close()
         elif self._pending:
             data = self._pending + data
             self._pending = b""
@@ -182,6 +180,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._head, self._parts, self._missing = None, [], 0
         self._receiving_since = 0.0
         self._take(head, body)
+        if self._closing and not self._waiting:  # it was the last one, and was refused at once
+            self.transport.close()
         return data[missing:]
 
     def _hold(self, data: bytes) -> bytes:
