@@ -106,6 +106,8 @@ class ServingSettings(Section):
     """How often a replica looks at the registry for new traffic plans."""
     fast_lane: bool = True
     """Answer inference in the HTTP protocol class, without ASGI. Off is slower and otherwise the same."""
+    sticky_header: str = Field(default="hardcase-session", pattern=r"^[A-Za-z0-9-]*$", max_length=64)
+    """Request header (in gRPC: metadata key) whose equal values stay on one variant during a canary; empty: none."""
     non_finite: Literal["error", "null", "string"] = "error"
     """What NaN and infinity become in a JSON answer; binary answers carry them as they are."""
     limits: LimitSettings = LimitSettings()

@@ -8,6 +8,7 @@ contract is the file `openapi.json`, which a test holds against live answers.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import importlib.resources
 from collections.abc import Awaitable, Callable
@@ -21,10 +22,11 @@ from starlette.responses import Response
 
 from export.contracts.errors import HardcaseError, Unavailable
 from serving import app_answers as answers
-from serving.app_boundary import Boundary, http_error, json_response, served_model, to_response
+from serving.app_boundary import CALLER, Boundary, http_error, json_response, served_model, to_response
 from serving.app_control import ControlRoutes
 from serving.app_receive import only_header, raw_header, receive_body
-from serving.dataplane import DataPlane, HttpAnswer, HttpInfer, error_answer
+from serving.call import Call
+from serving.dataplane import DataPlane, HttpAnswer, error_answer
 from serving.http_limits import compress
 from serving.served import ServedModel
 from serving.version import LoadedVersion
@@ -156,25 +158,20 @@ class Routes:
 
     async def infer(self, request: Request) -> Response:
         """Inference, on the lane that needs no hook."""
+        call = Call(model=request.path_params["model"], version=request.path_params.get("version"))
         try:
             header_length = only_header(request, b"inference-header-content-length")
             body = await receive_body(request, self._plane.options.limits)
         except HardcaseError as error:
-            return to_response(
-                self._plane.refuse(request.path_params["model"], request.path_params.get("version"), error)
-            )
-        answer = await _unless_gone(
-            request,
-            self._plane.infer(
-                HttpInfer(
-                    model=request.path_params["model"],
-                    version=request.path_params.get("version"),
-                    body=body,
-                    header_length=header_length,
-                    traceparent=raw_header(request, b"traceparent"),
-                )
-            ),
+            return to_response(self._plane.refuse(call, error))
+        call = dataclasses.replace(
+            call,
+            header_length=header_length,
+            sticky=raw_header(request, self._plane.sticky_header),
+            traceparent=raw_header(request, b"traceparent"),
+            tracestate=raw_header(request, b"tracestate"),
         )
+        answer = await _unless_gone(request, self._plane.infer(call, body, request.scope[CALLER]))
         return to_response(answer, raw_header(request, b"accept-encoding"))
 
     async def metrics(self, request: Request) -> Response:

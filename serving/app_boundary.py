@@ -22,6 +22,8 @@ from serving.stats import ServerStats
 # The only two paths that answer without a credential. Orchestrators probe them and have none; they tell nothing but yes
 # or no. Everything else asks: metadata and metrics name models, an unknown path must not tell that it is unknown.
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+# Key in an ASGI scope: name of the API key that the request came with.
+CALLER = "hardcase.caller"
 
 
 class Boundary:
@@ -57,7 +59,7 @@ class Boundary:
 
         try:
             if scope["path"] not in OPEN_PATHS:
-                self._auth.check(_authorization(scope))
+                scope[CALLER] = self._auth.check(_authorization(scope))
             await self._app(scope, receive, remember)
         except ClientDisconnect:
             return  # nobody is left to be answered

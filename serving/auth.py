@@ -7,9 +7,9 @@ import hmac
 import ipaddress
 
 from export.contracts.errors import HardcaseError, Unauthenticated
+from serving.call import ANONYMOUS
 from serving.options import AuthOptions
 
-ANONYMOUS = "anonymous"
 _SCHEME = b"bearer"
 _MAX_TOKEN_BYTES = 4096
 

@@ -17,6 +17,7 @@ from export.contracts.traffic import Variant
 from monitoring.records.writer import RecordLogWriter
 from serving.answer import escaped
 from serving.auth import Authenticator
+from serving.call import ANONYMOUS, Call
 from serving.capture import IdSource, RefusalLog, outcome_of
 from serving.entry import Entry, Reply
 from serving.errors import INTERNAL_TEXT, error_body
@@ -26,25 +27,6 @@ from serving.stats import ServerStats
 from serving.version import LoadedVersion
 
 _log = logging.getLogger("hardcase.serving")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpInfer:
-    """An inference request as a transport read it.
-
-    Attributes:
-        model: Name from the path, percent-decoded.
-        version: Version from the path, None when the plan chooses.
-        body: The whole body, inflated.
-        header_length: Raw value of `Inference-Header-Content-Length`, None without it.
-        traceparent: Raw W3C trace context header.
-    """
-
-    model: str
-    version: str | None
-    body: bytes
-    header_length: bytes | None = None
-    traceparent: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +62,19 @@ class DataPlane:
         self.auth = auth
         self.writer = writer
         self.stats = stats or ServerStats()
+        self.sticky_header = options.sticky_header.lower().encode()
         self._ids = IdSource()
         self._refusals = RefusalLog(writer)
         self._timeout_ns = int(options.limits.timeout_s * 1e9)
 
-    def accept(
-        self,
-        model: str,
-        version: str | None,
-        body: bytes,
-        header_length: bytes | None,
-        reply: Reply,
-        trace_id: bytes | None = None,
-    ) -> Entry:
-        """Take one whole request: route, parse, check, queue. The answer reaches `reply` later on this loop.
+    def accept(self, call: Call, body: bytes, reply: Reply, caller: str = ANONYMOUS) -> Entry:
+        """Take one whole request: route, parse, check, queue. What becomes of it reaches `reply` later on this loop.
+
+        Args:
+            call: The request's head.
+            body: The whole body, inflated.
+            reply: Told of the answer or the error, once.
+            caller: Name of the API key that the request came with.
 
         Returns:
             The queued request; set its `cancelled` when the client goes away.
@@ -106,11 +87,11 @@ class DataPlane:
         variant = Variant.CHAMPION
         request_id = b""
         try:
-            served = self.pool.models.get(model)
+            served = self.pool.models.get(call.model)
             if served is None:
                 raise NotFound("the model is unknown")
-            loaded, variant = served.choose(version)
-            parsed = loaded.parser.parse(body, header_length)
+            loaded, variant = served.choose(call.version)
+            parsed = loaded.parser.parse(body, call.header_length)
             plan = parsed.plan
             request_id = plan.id or self._ids.next()
             timeout_ns = self._timeout_ns
@@ -126,27 +107,28 @@ class DataPlane:
                 time_ns(),
                 received_ns + timeout_ns,
                 reply,
-                trace_id,
+                call,
+                caller,
             )
             loaded.batcher.submit(entry)
             return entry
         except HardcaseError as error:
-            self._refused(model, loaded, variant, request_id, error)
+            self._refused(call.model, loaded, variant, request_id, error)
             raise
         except Exception as unexpected:
             _log.exception("unexpected error while a request was accepted")
             failure = HardcaseError(INTERNAL_TEXT)
-            self._refused(model, loaded, variant, request_id, failure)
+            self._refused(call.model, loaded, variant, request_id, failure)
             raise failure from unexpected
 
-    def refuse(self, model: str, version: str | None, error: HardcaseError) -> HttpAnswer:
+    def refuse(self, call: Call, error: HardcaseError) -> HttpAnswer:
         """Count and record a request that a transport had to refuse before it was whole; returns the answer."""
-        served = self.pool.models.get(model)
+        served = self.pool.models.get(call.model)
         loaded, variant = None, Variant.CHAMPION
         if served is not None:
             with contextlib.suppress(HardcaseError):
-                loaded, variant = served.choose(version)
-        self._refused(model, loaded, variant, b"", error)
+                loaded, variant = served.choose(call.version)
+        self._refused(call.model, loaded, variant, b"", error)
         return error_answer(error)
 
     def _refused(
@@ -163,24 +145,23 @@ class DataPlane:
         known = model if model in self.pool.models else ""
         self._refusals.record(known, version, request_id or self._ids.next(), time_ns(), error, variant)
 
-    async def infer(self, request: HttpInfer) -> HttpAnswer:
+    async def infer(self, call: Call, body: bytes, caller: str = ANONYMOUS) -> HttpAnswer:
         """`accept` for transports that wait: returns the answer, also when it is an error."""
         waiter = _Waiter()
         self.stats.in_flight += 1
         try:
-            trace = trace_id(request.traceparent)
-            entry = self.accept(request.model, request.version, request.body, request.header_length, waiter, trace)
+            entry = self.accept(call, body, waiter, caller)
         except HardcaseError as error:
             self.stats.in_flight -= 1
             return error_answer(error)
         try:
-            status, headers, body = await waiter.future
+            status, headers, answer = await waiter.future
         except asyncio.CancelledError:
             entry.cancelled = True
             raise
         finally:
             self.stats.in_flight -= 1
-        return HttpAnswer(status, split_headers(headers), body)
+        return HttpAnswer(status, split_headers(headers), answer)
 
 
 class _Waiter:
@@ -191,9 +172,13 @@ class _Waiter:
     def __init__(self) -> None:
         self.future: asyncio.Future[tuple[int, bytes, bytes]] = asyncio.get_running_loop().create_future()
 
-    def answer(self, entry: Entry, status: int, headers: bytes, body: bytes) -> None:
+    def answer(self, entry: Entry, headers: bytes, body: bytes) -> None:
         if not self.future.done():
-            self.future.set_result((status, headers, body))
+            self.future.set_result((200, headers, body))
+
+    def fail(self, entry: Entry, error: HardcaseError) -> None:
+        if not self.future.done():
+            self.future.set_result(error_body(error))
 
 
 def error_answer(error: BaseException) -> HttpAnswer:
@@ -218,11 +203,3 @@ def split_headers(block: bytes) -> list[tuple[bytes, bytes]]:
             name, _, value = line.partition(b": ")
             pairs.append((name, value))
     return pairs
-
-
-def trace_id(traceparent: bytes | None) -> bytes | None:
-    """The 32 hex digits of a W3C `traceparent` header; None when there is none or it is malformed."""
-    if traceparent is None or len(traceparent) < 55 or traceparent[2:3] != b"-" or traceparent[35:36] != b"-":
-        return None
-    trace = traceparent[3:35]
-    return trace if not trace.strip(b"0123456789abcdef") and trace.strip(b"0") else None

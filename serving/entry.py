@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from export.contracts.errors import HardcaseError
 from export.contracts.traffic import Variant
+from serving.call import Call
 from serving.protocol import Buffer
 from serving.request_plan import RequestPlan
 
 
 class Reply(Protocol):
-    """Takes the answer of one request. Called once, on the event loop."""
+    """Takes what becomes of one request: one of its methods is called, once, on the event loop."""
 
-    def answer(self, entry: Entry, status: int, headers: bytes, body: bytes) -> None:
-        """Send or hold the answer.
+    def answer(self, entry: Entry, headers: bytes, body: bytes) -> None:
+        """Send or hold the answer of a request that succeeded.
 
         Args:
             entry: The request.
-            status: HTTP status.
-            headers: Header lines, each ended by CRLF, and the blank line.
-            body: The body.
+            headers: Header lines, each ended by CRLF, and the blank line; empty for transports without HTTP headers.
+            body: The body, as the request's answer plan rendered it.
+        """
+        ...
+
+    def fail(self, entry: Entry, error: HardcaseError) -> None:
+        """Send or hold an error, in the transport's own terms.
+
+        Args:
+            entry: The request.
+            error: Its message is public.
         """
         ...
 
@@ -28,6 +38,8 @@ class Entry:
     """One request between parsing and answering.
 
     Attributes:
+        call: Its head.
+        caller: Name of the API key that it came with.
         id: Record id as UTF-8: the client's, or one that we made.
         id_json: The same, escaped for JSON.
         received_ns: Monotonic time of the last byte.
@@ -43,6 +55,8 @@ class Entry:
         "accept_encoding",
         "answered",
         "buffers",
+        "call",
+        "caller",
         "cancelled",
         "deadline_ns",
         "id",
@@ -52,7 +66,6 @@ class Entry:
         "reply",
         "response",
         "time_ns",
-        "trace_id",
         "variant",
     )
 
@@ -67,7 +80,8 @@ class Entry:
         time_ns: int,
         deadline_ns: int,
         reply: Reply,
-        trace_id: bytes | None,
+        call: Call,
+        caller: str,
     ) -> None:
         self.plan = plan
         self.buffers = buffers
@@ -78,7 +92,8 @@ class Entry:
         self.time_ns = time_ns
         self.deadline_ns = deadline_ns
         self.reply = reply
-        self.trace_id = trace_id
+        self.call = call
+        self.caller = caller
         self.cancelled = False
         self.answered = False
         self.response: bytes | None = None

@@ -15,18 +15,19 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from time import monotonic, time
+from time import monotonic
 from typing import Any
-from wsgiref.handlers import format_date_time
 
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from export.contracts.errors import HardcaseError, InvalidRequest, PayloadTooLarge, Unauthenticated
-from serving.dataplane import DataPlane, trace_id
+from serving.call import ANONYMOUS
+from serving.dataplane import DataPlane
 from serving.entry import Entry
 from serving.errors import error_body
-from serving.http_limits import compress, head_too_large, receive_timeout
+from serving.http_limits import head_too_large, receive_timeout
+from serving.lane_answer import compressed, date_line
 from serving.lane_head import LaneHead, read_head
 
 _PREFIX = b"POST /v2/models/"
@@ -156,7 +157,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         if length > self.plane.options.limits.body_bytes:
             limit = self.plane.options.limits.body_bytes
             error = PayloadTooLarge(f"header 'Content-Length' is over the limit of {limit} bytes for a body")
-            self.plane.refuse(head.model, head.version, error)
+            self.plane.refuse(head.call, error)
             self._refuse_and_close(error)
             return b""
         if len(data) - end < length:
@@ -204,7 +205,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         try:
             return heads[raw]
         except KeyError:
-            head = read_head(raw)
+            head = read_head(raw, self.plane.sticky_header)
             if len(raw) <= _HEAD_KEY_BYTES:
                 if len(heads) >= _HEADS_KEPT:
                     heads.clear()
@@ -215,10 +216,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         """A whole request: hand it to the data plane."""
         plane = self.plane
         try:
-            if plane.auth.enabled:
-                plane.auth.check(head.authorization)
-            trace = trace_id(head.traceparent) if head.traceparent is not None else None
-            entry = plane.accept(head.model, head.version, body, head.header_length, self, trace)
+            caller = plane.auth.check(head.authorization) if plane.auth.enabled else ANONYMOUS
+            entry = plane.accept(head.call, body, self, caller)
         except HardcaseError as error:
             if isinstance(error, Unauthenticated):
                 plane.stats.unauthenticated += 1
@@ -230,13 +229,21 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     # answers out
 
-    def answer(self, entry: Entry, status: int, headers: bytes, body: bytes) -> None:
-        """Reply of the data plane: write it, or hold it until the answers before it are out."""
+    def answer(self, entry: Entry, headers: bytes, body: bytes) -> None:
+        """Called by the data plane: the answer of a request that succeeded."""
+        self._answer(entry, 200, headers, body)
+
+    def fail(self, entry: Entry, error: HardcaseError) -> None:
+        """Called by the data plane: the request ended with an error."""
+        self._answer(entry, *error_body(error))
+
+    def _answer(self, entry: Entry, status: int, headers: bytes, body: bytes) -> None:
+        """Write an answer, or hold it until the answers before it are out."""
         waiting = self._waiting
         if not waiting or self.transport.is_closing():
             return
         if entry.accept_encoding is not None:
-            headers, body = _compressed(headers, body, entry.accept_encoding)
+            headers, body = compressed(headers, body, entry.accept_encoding)
         if waiting[0] is entry and len(waiting) == 1:
             waiting.popleft()
             self.plane.stats.in_flight -= 1
@@ -244,7 +251,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             if self._stalled or self._closing:
                 self._resume()
             return
-        entry.response = b"".join((STATUS_LINE[status], _date(), headers, body))
+        entry.response = b"".join((STATUS_LINE[status], date_line(), headers, body))
         while waiting and waiting[0].response is not None:
             self.transport.write(waiting.popleft().response)  # type: ignore[arg-type]
             self.plane.stats.in_flight -= 1
@@ -258,15 +265,15 @@ class FastLaneProtocol(HttpToolsProtocol):
             return
         place = Entry.__new__(Entry)
         place.cancelled = False
-        place.response = b"".join((STATUS_LINE[status], _date(), headers, body))
+        place.response = b"".join((STATUS_LINE[status], date_line(), headers, body))
         self._waiting.append(place)
         self.plane.stats.in_flight += 1
 
     def _write(self, status: int, headers: bytes, body: bytes) -> None:
         if len(body) <= _JOIN_BYTES:
-            self.transport.write(b"".join((STATUS_LINE[status], _date(), headers, body)))
+            self.transport.write(b"".join((STATUS_LINE[status], date_line(), headers, body)))
         else:
-            self.transport.writelines((b"".join((STATUS_LINE[status], _date(), headers)), body))
+            self.transport.writelines((b"".join((STATUS_LINE[status], date_line(), headers)), body))
 
     def _resume(self) -> None:
         """The lane has answered everything: close, or go on with what had to wait."""
@@ -386,31 +393,6 @@ class FastLaneProtocol(HttpToolsProtocol):
     def _asgi_busy(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
         return cycle is not None and not cycle.response_complete
-
-
-def _compressed(headers: bytes, body: bytes, accept: bytes) -> tuple[bytes, bytes]:
-    """An answer as the client's Accept-Encoding wants it."""
-    body, encoding = compress(body, accept)
-    if encoding is None:
-        return headers, body
-    lines = [line for line in headers.split(b"\r\n") if line and not line.startswith(b"content-length:")]
-    lines += [b"content-encoding: " + encoding, b"vary: accept-encoding", b"content-length: %d" % len(body)]
-    return b"\r\n".join(lines) + b"\r\n\r\n", body
-
-
-class _Clock:
-    """The Date header, made once a second."""
-
-    second = 0
-    line = b""
-
-
-def _date() -> bytes:
-    second = int(time())
-    if second != _Clock.second:
-        _Clock.second = second
-        _Clock.line = b"date: " + format_date_time(second).encode() + b"\r\n"
-    return _Clock.line
 
 
 def bind(plane: DataPlane, *, lane: bool = True) -> type[FastLaneProtocol]:

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 import httptools
 
+from serving.call import Call
+
 
 @dataclass(frozen=True, slots=True)
 class LaneHead:
     """What the head of an inference request says; equal bytes always give equal heads."""
 
-    model: str
-    version: str | None
+    call: Call
     content_length: int
-    header_length: bytes | None
     authorization: bytes | None
-    traceparent: bytes | None
     accept_encoding: bytes | None
 
 
@@ -43,8 +42,13 @@ _ONCE = (b"content-length", b"inference-header-content-length", b"authorization"
 _SPECIAL = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
 
 
-def read_head(head: bytes) -> LaneHead | None:
-    """The head as the lane needs it; None when the request has to go the normal way."""
+def read_head(head: bytes, sticky_header: bytes = b"") -> LaneHead | None:
+    """The head as the lane needs it; None when the request has to go the normal way.
+
+    Args:
+        head: Request line and headers, with the blank line.
+        sticky_header: Lower-case name of the header that keeps a client on one variant; empty for none.
+    """
     reader = _HeadReader()
     parser = httptools.HttpRequestParser(reader)
     try:
@@ -73,11 +77,15 @@ def read_head(head: bytes) -> LaneHead | None:
     if not length.isdigit() or len(length) > 18:
         return None
     return LaneHead(
-        model=parts[3].decode(),
-        version=version,
+        call=Call(
+            model=parts[3].decode(),
+            version=version,
+            header_length=fields.get(b"inference-header-content-length"),
+            sticky=fields.get(sticky_header),
+            traceparent=fields.get(b"traceparent"),
+            tracestate=fields.get(b"tracestate"),
+        ),
         content_length=int(length),
-        header_length=fields.get(b"inference-header-content-length"),
         authorization=fields.get(b"authorization"),
-        traceparent=fields.get(b"traceparent"),
         accept_encoding=fields.get(b"accept-encoding"),
     )

@@ -88,6 +88,7 @@ class ServingOptions:
         models: Models that this pool hosts; empty hosts all.
         plan_poll_s: How often the registry is looked at.
         fast_lane: Answer inference requests in the HTTP protocol class, without ASGI.
+        sticky_header: Request header (gRPC: metadata key); equal values stay on one variant of a canary. Empty: none.
         non_finite: What NaN and infinity become in a JSON answer: "error", "null" or "string".
         capture: None records nothing.
     """
@@ -97,6 +98,7 @@ class ServingOptions:
     models: tuple[str, ...] = ()
     plan_poll_s: float = 1.0
     fast_lane: bool = True
+    sticky_header: str = "hardcase-session"
     non_finite: str = "error"
     limits: Limits = field(default_factory=Limits)
     batch: BatchOptions = field(default_factory=BatchOptions)

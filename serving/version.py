@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns, time_ns
-from typing import cast
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from serving.answer import AnswerPlans, BatchOutputs
 from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
-from serving.errors import error_body
-from serving.execution import Execution
+from serving.execution import Execution, gather
 from serving.options import ServingOptions
 from serving.protocol import RequestParser
 from serving.runtime.base import Array, Runtime
@@ -89,7 +87,9 @@ class LoadedVersion:
         execution = Execution(begun_ns=perf_counter_ns())
         try:
             rows = sum([e.plan.rows for e in entries])
-            execution.inputs = inputs = [self._gather(entries, i, rows) for i in range(len(self.signature.inputs))]
+            execution.inputs = inputs = [
+                gather(entries, i, rows, self.signature, self.runtime) for i in range(len(self.signature.inputs))
+            ]
             gathered_ns = perf_counter_ns()
             execution.input_ns = gathered_ns - execution.begun_ns
             outputs = self._run(inputs, rows, self._wanted(entries))
@@ -101,20 +101,6 @@ class LoadedVersion:
             _log.exception("batch of %s/%s failed", self.model, self.version)
             execution.error = ModelFailed("the model failed on this batch")
         return execution
-
-    def _gather(self, entries: list[Entry], index: int, rows: int) -> Array:
-        """One input of the whole batch (rows, ...): the one copy from request bytes to model memory."""
-        spec = self.signature.inputs[index]
-        shape = entries[0].plan.shapes[index]
-        if self.signature.batched:
-            shape = (rows, *shape[1:])
-        parts = [e.buffers[index] for e in entries]
-        if not spec.datatype.itemsize:  # BYTES are object arrays
-            arrays = cast("list[Array]", parts)
-            return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        if len(parts) == 1 and isinstance(parts[0], np.ndarray):
-            return parts[0]
-        return np.frombuffer(b"".join(cast("list[memoryview]", parts)), dtype=spec.datatype.numpy).reshape(shape)
 
     def _wanted(self, entries: list[Entry]) -> tuple[int, ...]:
         extra = {index for e in entries for index in e.plan.answer.extra}
@@ -180,7 +166,7 @@ class LoadedVersion:
             for entry, headers, body in answers:
                 if not entry.answered:
                     entry.answered = True
-                    entry.reply.answer(entry, 200, headers, body)
+                    entry.reply.answer(entry, headers, body)
 
         self.capture.received(len(entries))
         if not self._gated:
@@ -261,8 +247,7 @@ class LoadedVersion:
         def send() -> None:
             for entry in live:
                 if error is not None:
-                    status, headers, body = error_body(error)
-                    entry.reply.answer(entry, status, headers, body)
+                    entry.reply.fail(entry, error)
 
         if not self._gated:
             send()

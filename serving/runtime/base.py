@@ -26,9 +26,11 @@ class DeviceUnavailable(LoadFailed):
 
 
 class Runtime(Protocol):
-    """One loaded version on one device. `run` is called from one thread at a time.
+    """One loaded version on one device.
 
     Attributes:
+        concurrency: How many `run` calls may be under way at once, each from its own thread. On an accelerator the
+            copies of one batch overlap with the computation of another.
         kind: "onnx" or "torchscript".
         device: Where it really runs, as measured after the load: "cpu", "cuda:0".
         provider: What executes it: "CPUExecutionProvider", "CUDAExecutionProvider", "libtorch".
@@ -41,6 +43,22 @@ class Runtime(Protocol):
     provider: str
     fallback: bool
     healthy: bool
+    concurrency: int
+
+    def buffer(self, index: int, shape: tuple[int, ...]) -> Array | None:
+        """Memory in which the calling thread may gather one input of the batch that it is about to run.
+
+        It spares a copy where the device reads host memory directly (pinned memory). It belongs to the calling thread
+        until `run` has returned and nobody refers to the array any more.
+
+        Args:
+            index: Index of the input in the signature.
+            shape: (rows, ...), or the whole shape when unbatched.
+
+        Returns:
+            A C-contiguous array of the signature's numpy dtype, or None: gather into an array of your own.
+        """
+        ...
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[int]) -> list[Array]:
         """Execute one batch.

@@ -41,6 +41,7 @@ class OnnxRuntime:
     """A session of ONNX Runtime on one device. See `serving.runtime.base.Runtime`."""
 
     kind = "onnx"
+    concurrency = 1
 
     def __init__(self, path: Path, signature: Signature, device: Device, intra_op_threads: int) -> None:
         self._session: Any = _open_session(path, device, intra_op_threads)
@@ -60,6 +61,10 @@ class OnnxRuntime:
         if self._bits_out and (self._texts_in or self._texts_out):
             raise LoadFailed("ONNX Runtime cannot carry BYTES tensors beside BF16 outputs in one model")
         self._names: dict[tuple[int, ...], list[str]] = {}
+
+    def buffer(self, index: int, shape: tuple[int, ...]) -> Array | None:
+        """None: the CPU reads whatever memory the batch was gathered in; see `Runtime.buffer`."""
+        return None
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[int]) -> list[Array]:
         """Execute one batch; see `Runtime.run`."""

@@ -23,6 +23,7 @@ class TorchRuntime:
     """A frozen TorchScript module on one device. See `serving.runtime.base.Runtime`."""
 
     kind = "torchscript"
+    concurrency = 1
     provider = "libtorch"
 
     def __init__(self, path: Path, signature: Signature, device: Device, intra_op_threads: int) -> None:
@@ -46,6 +47,10 @@ class TorchRuntime:
         self._copy_inputs = _writes_its_tensors(self._module)
         self._outputs = signature.outputs
         self._bits_in = [spec.datatype is Datatype.BF16 for spec in signature.inputs]
+
+    def buffer(self, index: int, shape: tuple[int, ...]) -> Array | None:
+        """None: the CPU reads whatever memory the batch was gathered in; see `Runtime.buffer`."""
+        return None
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[int]) -> list[Array]:
         """Execute one batch; see `Runtime.run`."""

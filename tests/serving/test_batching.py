@@ -14,7 +14,7 @@ import pytest
 from export.contracts.errors import Overloaded, Unavailable
 from monitoring.records.reader import RecordLogReader
 from monitoring.records.record import CaptureOptions, Durability, Outcome
-from serving.dataplane import HttpInfer
+from serving.call import Call
 from serving.entry import Entry
 from serving.options import BatchOptions
 from serving.stats import ReleaseReason
@@ -32,7 +32,7 @@ def accept(plane: Plane, reply: Collected, x: np.ndarray[Any, Any], model: str =
     body, length = binary(
         x, outputs=[{"name": head.pop("output", "logits"), "parameters": {"binary_data": True}}], **head
     )
-    return plane.data.accept(model, None, body, length, reply)
+    return plane.data.accept(Call(model=model, header_length=length), body, reply)
 
 
 def answered(body: bytes, width: int) -> np.ndarray[Any, Any]:
@@ -194,7 +194,7 @@ async def test_non_finite_outputs_spoil_only_their_own_request(tmp_path: Path) -
     good, bad = images(1), np.full((1, 1, 8, 8), np.float32(3e38))
     answers = await asyncio.gather(
         *(
-            plane.data.infer(HttpInfer(model="digits", version=None, body=body, header_length=length))
+            plane.data.infer(Call(model="digits", header_length=length), body)
             for body, length in (binary(x) for x in (good, bad, good))
         )
     )
@@ -225,7 +225,7 @@ async def test_an_answer_waits_for_its_record_when_the_settings_promise_that(
 ) -> None:
     plane = Plane(tmp_path, [digits_like_package(tmp_path)], capture=CaptureOptions(durability=durability))
     body, length = binary(images(1), id="named")
-    answer = await plane.data.infer(HttpInfer(model="digits", version=None, body=body, header_length=length))
+    answer = await plane.data.infer(Call(model="digits", header_length=length), body)
     assert answer.status == 200
     if durability is not Durability.ASYNC:  # read before anything is flushed or closed
         assert [r.ids for r in recorded(plane)] == [["named"]]

@@ -319,4 +319,5 @@ def test_a_plain_head_is_read() -> None:
         b"Inference-Header-Content-Length: 7\r\ntraceparent: 00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01\r\n\r\n"
     )
     assert head is not None
-    assert (head.model, head.version, head.content_length, head.header_length) == ("my-model", "1.2", 42, b"7")
+    assert (head.call.model, head.call.version, head.content_length) == ("my-model", "1.2", 42)
+    assert (head.call.header_length, head.call.trace_id) == (b"7", b"a" * 32)

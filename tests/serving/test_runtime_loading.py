@@ -41,9 +41,13 @@ class Doubling:
     """A runtime in three lines: y = 2x, or whatever `answer` says."""
 
     kind, device, provider, fallback, healthy = "onnx", "cpu", "none", False, True
+    concurrency = 1
 
     def __init__(self, answer: Any = None, raises_above: int | None = None) -> None:
         self.answer, self.raises_above, self.rows = answer, raises_above, []
+
+    def buffer(self, index: int, shape: tuple[int, ...]) -> None:
+        return None
 
     def run(self, inputs: Any, outputs: Any) -> Any:
         self.rows.append(len(inputs[0]))

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from export.contracts.errors import HardcaseError
 from export.package import Package
 from monitoring.records.record import CaptureOptions
 from monitoring.records.writer import RecordLogWriter
 from serving.auth import Authenticator
 from serving.dataplane import DataPlane
 from serving.entry import Entry
+from serving.errors import error_body
 from serving.options import ServingOptions
 from serving.runtime.base import Array, Runtime
 from serving.runtime.loader import load_runtime
@@ -41,6 +43,11 @@ class WatchedRuntime:
         self.sleep_s = 0.0
         self.error: Exception | None = None
         self.lose_rows = 0
+        self.concurrency = inner.concurrency
+        self.healthy, self.fallback = inner.healthy, inner.fallback
+
+    def buffer(self, index: int, shape: tuple[int, ...]) -> Array | None:
+        return self.inner.buffer(index, shape)
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[int]) -> list[Array]:
         self.batches.append(len(inputs[0]))
@@ -108,8 +115,12 @@ class Collected:
         self.answers: list[tuple[Entry, int, bytes, bytes]] = []
         self._event = asyncio.Event()
 
-    def answer(self, entry: Entry, status: int, headers: bytes, body: bytes) -> None:
-        self.answers.append((entry, status, headers, body))
+    def answer(self, entry: Entry, headers: bytes, body: bytes) -> None:
+        self.answers.append((entry, 200, headers, body))
+        self._event.set()
+
+    def fail(self, entry: Entry, error: HardcaseError) -> None:
+        self.answers.append((entry, *error_body(error)))
         self._event.set()
 
     async def wait(self, count: int) -> None:
