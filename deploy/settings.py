@@ -42,7 +42,7 @@ class BatchSettings(Section):
     """How requests become batches. There is no timer: what arrives while a batch runs forms the next one."""
 
     max_rows: int = Field(default=0, ge=0)
-    """Rows of a batch at most; 0 takes the package's own `max_batch_rows`."""
+    """Rows of a batch at most; 0 takes what `hardcase tune` wrote into the package, or else its `max_batch_rows`."""
     queue_rows: int = Field(default=4096, ge=1)
     """Rows that may wait per version; past it the answer is 503 with Retry-After."""
     inline_below_us: float = Field(default=1000.0, ge=0, allow_inf_nan=False)
@@ -58,8 +58,9 @@ class RuntimeSettings(Section):
     """`cpu`, `cuda`, `cuda:N`, or `auto` (CUDA when there is one)."""
     allow_cpu_fallback: bool = False
     """When the asked device cannot be had, run on the CPU and say so, instead of failing the load."""
-    intra_op_threads: int = Field(default=1, ge=0)
-    """Threads of one execution; 0 lets the runtime choose."""
+    intra_op_threads: int | None = Field(default=None, ge=0)
+    """Threads of one execution; 0 lets the runtime choose; empty takes what `hardcase tune` wrote into the package, or
+    else 1."""
     load_timeout_s: Seconds = 60.0
     """A load that takes longer makes the version UNAVAILABLE; the champion keeps answering."""
     load_attempts: int = Field(default=3, ge=1)

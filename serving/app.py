@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from export.contracts.errors import HardcaseError, Unavailable
 from serving import app_answers as answers
+from serving import effective
 from serving.app_boundary import CALLER, Boundary, http_error, json_response, served_model, to_response
 from serving.app_control import ControlRoutes
 from serving.app_receive import only_header, raw_header, receive_body
@@ -153,7 +154,7 @@ class Routes:
         """The model configuration extension."""
         _, loaded = self._choose(request)
         manifest = loaded.package.manifest
-        max_rows = self._plane.options.batch.max_rows or manifest.max_batch_rows
+        max_rows = effective.max_rows(self._plane.options.batch, manifest)
         return json_response(answers.model_config(manifest, self._plane.options, max_rows))
 
     async def infer(self, request: Request) -> Response:

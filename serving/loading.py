@@ -14,6 +14,7 @@ from export.admission import AdmissionReport
 from export.admission_limits import AdmissionLimits
 from export.contracts.errors import AdmissionRefused, HardcaseError
 from export.package import Package
+from serving import effective
 from serving.options import ServingOptions
 from serving.runtime.base import Runtime
 from serving.runtime.loader import load_runtime
@@ -80,7 +81,7 @@ def load_version(
     """
     deadline = time.monotonic() + options.runtime.load_timeout_s
     seconds: dict[str, float] = {}
-    max_rows = options.batch.max_rows or package.manifest.max_batch_rows
+    max_rows = effective.max_rows(options.batch, package.manifest)
     attempts = 0
     started = time.monotonic()
     _admit(admit, package, options.runtime.load_timeout_s)

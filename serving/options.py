@@ -27,7 +27,7 @@ class BatchOptions:
     """How requests become batches.
 
     Attributes:
-        max_rows: Rows of a batch at most; 0 takes the package's `max_batch_rows`.
+        max_rows: Rows of a batch at most; 0 takes the package's tuned number, or else its `max_batch_rows`.
         queue_rows: Rows that may wait per version; past it the answer is 503.
         inline_below_us: A version whose warm batch is faster than this runs on the event loop; others on a thread.
     """
@@ -45,7 +45,8 @@ class RuntimeOptions:
         prefer: Runtime kinds in order of preference ("onnx", "torchscript"); empty follows the manifest.
         device: "cpu", "cuda", "cuda:N", or "auto" (CUDA when there is one).
         allow_cpu_fallback: When the asked device cannot be had, run on the CPU and say so, instead of failing the load.
-        intra_op_threads: Threads of one execution; 0 lets the runtime choose.
+        intra_op_threads: Threads of one execution; 0 lets the runtime choose, None takes the package's tuned number, or
+            else one.
         load_timeout_s: A load that takes longer makes the version UNAVAILABLE.
         load_attempts: How often a failing load is tried.
     """
@@ -53,7 +54,7 @@ class RuntimeOptions:
     prefer: tuple[str, ...] = ()
     device: str = "auto"
     allow_cpu_fallback: bool = False
-    intra_op_threads: int = 1
+    intra_op_threads: int | None = None
     load_timeout_s: float = 60.0
     load_attempts: int = 3
 

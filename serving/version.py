@@ -13,6 +13,7 @@ from export.contracts.manifest import Manifest
 from export.package import Package
 from monitoring.records.record import Durability, Outcome
 from monitoring.records.writer import RecordLogWriter
+from serving import effective
 from serving.answer import AnswerPlans, BatchOutputs
 from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
@@ -77,7 +78,7 @@ class LoadedVersion:
             execute=self.execute,
             finish=self.finish,
             drop=self.drop,
-            max_rows=(options.batch.max_rows or manifest.max_batch_rows) if self.signature.batched else 1,
+            max_rows=effective.max_rows(options.batch, manifest) if self.signature.batched else 1,
             queue_rows=options.batch.queue_rows,
             inline=inline,
         )

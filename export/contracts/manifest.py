@@ -91,11 +91,39 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Execution:
+    """How a version runs best, as measured (`hardcase tune`). A setting that is given wins; None leaves it to settings.
+
+    Attributes:
+        max_batch_rows: Largest batch that serving forms; at most the manifest's own `max_batch_rows`.
+        intra_op_threads: Threads of one execution; 0 lets the runtime choose.
+        instances: Replicas on one machine.
+
+    Raises:
+        ValueError: a number below its smallest value.
+    """
+
+    max_batch_rows: int | None = None
+    intra_op_threads: int | None = None
+    instances: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, value, least in (
+            ("max_batch_rows", self.max_batch_rows, 1),
+            ("intra_op_threads", self.intra_op_threads, 0),
+            ("instances", self.instances, 1),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"execution.{name} is {value}: it must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """A package's table of contents. The digest of its bytes is the digest of the package.
 
     Raises:
-        ValueError: a name or version that could not be a folder and a URL segment.
+        ValueError: a name or version that could not be a folder and a URL segment, or a tuned batch over the largest.
     """
 
     name: str
@@ -110,6 +138,7 @@ class Manifest:
     parity: str | None = None
     reference: str | None = None
     max_batch_rows: int = 256
+    execution: Execution | None = None
     schema_version: int = MANIFEST_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -120,3 +149,6 @@ class Manifest:
                     f"{label} '{value}' must be 1-64 of letters, digits, '_', '-', '.', start with a letter or digit, "
                     "and hold no '..'"
                 )
+        tuned = self.execution.max_batch_rows if self.execution is not None else None
+        if tuned is not None and tuned > self.max_batch_rows:
+            raise ValueError(f"execution.max_batch_rows is {tuned}: the package allows {self.max_batch_rows}")

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from export.contracts.manifest import Manifest, RuntimeFile, RuntimeKind
+from serving import effective
 from serving.options import RuntimeOptions
 from serving.runtime.base import DeviceUnavailable, LoadFailed, Runtime
 from serving.runtime.devices import CPU, Device, choose_device, cuda_device_count
@@ -58,10 +59,11 @@ def choose_file(manifest: Manifest, options: RuntimeOptions) -> RuntimeFile:
 
 def _open(chosen: RuntimeFile, directory: Path, manifest: Manifest, device: Device, options: RuntimeOptions) -> Runtime:
     path = directory / chosen.path
+    threads = effective.intra_op_threads(options, manifest)
     if chosen.kind is RuntimeKind.ONNX:
         from serving.runtime.onnx import OnnxRuntime
 
-        return OnnxRuntime(path, manifest.signature, device, options.intra_op_threads)
+        return OnnxRuntime(path, manifest.signature, device, threads)
     from serving.runtime.torch import TorchRuntime
 
-    return TorchRuntime(path, manifest.signature, device, options.intra_op_threads)
+    return TorchRuntime(path, manifest.signature, device, threads)
