@@ -90,6 +90,37 @@ class AuthSettings(Section):
         return self
 
 
+class ResponseCacheSettings(Section):
+    """Answers from memory when the same inputs come again; right for models that depend on nothing else."""
+
+    bytes: Size | Literal[0] = 0
+    """What the cached outputs of each version may take; 0 caches nothing."""
+    models: tuple[str, ...] = ()
+    """Models that are cached; empty means all."""
+
+
+class AccessLogSettings(Section):
+    """A JSON line for every inference request, in `logs/access/` of the state folder. Written off the hot path."""
+
+    enabled: bool = False
+    """Write it."""
+    rotate_bytes: Size = 64 << 20
+    """A file that grows past this becomes an older one."""
+    keep: int = Field(default=4, ge=0, le=1000)
+    """Older files kept, for each replica."""
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces (`pip install hardcase[tracing]`): a span a request, with queue, compute and answer."""
+
+    endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """URL that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; empty traces nothing."""
+    sample: Share = 0.01
+    """Share of requests without a `traceparent` header that are traced; those with one follow its sampled flag."""
+    service_name: str = Field(default="hardcase", min_length=1)
+    """How the traces call this service."""
+
+
 class ServingSettings(Section):
     """The data plane: where it listens and how it answers."""
 
@@ -115,6 +146,9 @@ class ServingSettings(Section):
     batch: BatchSettings = BatchSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     auth: AuthSettings = AuthSettings()
+    cache: ResponseCacheSettings = ResponseCacheSettings()
+    access_log: AccessLogSettings = AccessLogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 class CaptureSettings(Section):

@@ -15,7 +15,7 @@ from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.options import MonitorOptions
 from monitoring.records.record import CaptureOptions
-from serving.options import ServingOptions
+from serving.options import AccessLogOptions, ServingOptions
 
 T = TypeVar("T")
 
@@ -25,6 +25,10 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
     capture = None
     if settings.capture.enabled:
         capture = _fill(CaptureOptions, settings.capture, leave_out=("enabled",))
+    access_log = None
+    if settings.serving.access_log.enabled:
+        folder = str(paths.logs / "access")
+        access_log = _fill(AccessLogOptions, settings.serving.access_log, leave_out=("enabled",), folder=folder)
     return _fill(
         ServingOptions,
         settings.serving,
@@ -32,6 +36,7 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
         registry=str(paths.registry),
         records=str(paths.records),
         capture=capture,
+        access_log=access_log,
     )
 
 

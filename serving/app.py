@@ -142,7 +142,7 @@ class Routes:
             if version is not None:
                 self._choose(request)
         stats = [
-            answers.version_statistics(served.name, loaded.version, loaded.stats)
+            answers.version_statistics(served.name, loaded.version, loaded.stats, loaded.cache)
             for served in sorted(self._plane.pool.models.values(), key=lambda s: s.name)
             if model is None or served.name == model
             for loaded in served.loaded()

@@ -121,7 +121,7 @@ class Capture:
         variant = entries[0].variant
         rows = [e.plan.rows for e in entries]
         params = [e.plan.params for e in entries]
-        traced = any([e.call.traceparent for e in entries])
+        traces = [e.trace_id for e in entries]
         self._writer.offer(
             RecordBatch(
                 schema=self.schema,
@@ -137,7 +137,7 @@ class Capture:
                 outputs=self._output_data(entries, outputs),
                 error=[error] * len(entries) if error is not None else None,
                 params=params if any(params) else None,
-                trace_ids=[e.call.trace_id for e in entries] if traced else None,
+                trace_ids=traces if any(traces) else None,
             ),
             on_durable,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns, time_ns
 
@@ -17,13 +18,16 @@ from export.contracts.traffic import Variant
 from monitoring.records.writer import RecordLogWriter
 from serving.answer import escaped
 from serving.auth import Authenticator
+from serving.cached_answer import answered_again
 from serving.call import ANONYMOUS, Call
 from serving.capture import IdSource, RefusalLog, outcome_of
 from serving.entry import Entry, Reply
 from serving.errors import INTERNAL_TEXT, error_body
+from serving.observers import Observer, Turned
 from serving.options import ServingOptions
 from serving.pool import Pool
 from serving.stats import ServerStats
+from serving.tracing import Tracer
 from serving.version import LoadedVersion
 
 _log = logging.getLogger("hardcase.serving")
@@ -46,6 +50,8 @@ class DataPlane:
         options: Limits and settings.
         auth: Checks credentials; transports call it before they hand a request over.
         writer: The record log; None records nothing.
+        stats: The process's counters.
+        observers: Hear how each request ended; a `Tracer` among them also samples.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class DataPlane:
         auth: Authenticator,
         writer: RecordLogWriter | None,
         stats: ServerStats | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.pool = pool
         self.options = options
@@ -65,6 +72,8 @@ class DataPlane:
         self.sticky_header = options.sticky_header.lower().encode()
         self._ids = IdSource()
         self._refusals = RefusalLog(writer)
+        self.observers = {observer.name: observer for observer in observers}
+        self._tracer = next((o for o in observers if isinstance(o, Tracer)), None)
         self._timeout_ns = int(options.limits.timeout_s * 1e9)
 
     def accept(self, call: Call, body: bytes, reply: Reply, caller: str = ANONYMOUS) -> Entry:
@@ -110,29 +119,40 @@ class DataPlane:
                 call,
                 caller,
             )
+            if self._tracer is not None:
+                entry.trace = self._tracer.sample(call)
+                entry.trace_id = entry.trace.trace_id if entry.trace is not None else entry.trace_id
+            if loaded.cache is not None and answered_again(loaded, loaded.cache, entry):
+                return entry
             loaded.batcher.submit(entry)
             return entry
         except HardcaseError as error:
-            self._refused(call.model, loaded, variant, request_id, error)
+            self._refused(call, loaded, variant, request_id, error, caller)
             raise
         except Exception as unexpected:
             _log.exception("unexpected error while a request was accepted")
             failure = HardcaseError(INTERNAL_TEXT)
-            self._refused(call.model, loaded, variant, request_id, failure)
+            self._refused(call, loaded, variant, request_id, failure, caller)
             raise failure from unexpected
 
-    def refuse(self, call: Call, error: HardcaseError) -> HttpAnswer:
+    def refuse(self, call: Call, error: HardcaseError, caller: str = ANONYMOUS) -> HttpAnswer:
         """Count and record a request that a transport had to refuse before it was whole; returns the answer."""
         served = self.pool.models.get(call.model)
         loaded, variant = None, Variant.CHAMPION
         if served is not None:
             with contextlib.suppress(HardcaseError):
                 loaded, variant = served.choose(call.version)
-        self._refused(call.model, loaded, variant, b"", error)
+        self._refused(call, loaded, variant, b"", error, caller)
         return error_answer(error)
 
     def _refused(
-        self, model: str, loaded: LoadedVersion | None, variant: Variant, request_id: bytes, error: HardcaseError
+        self,
+        call: Call,
+        loaded: LoadedVersion | None,
+        variant: Variant,
+        request_id: bytes,
+        error: HardcaseError,
+        caller: str,
     ) -> None:
         """Count and record a refusal under names that exist, so that labels and slots stay bounded."""
         outcome = outcome_of(error)
@@ -142,8 +162,11 @@ class DataPlane:
             version = loaded.version
         else:
             self.stats.unrouted[outcome] = self.stats.unrouted.get(outcome, 0) + 1
-        known = model if model in self.pool.models else ""
-        self._refusals.record(known, version, request_id or self._ids.next(), time_ns(), error, variant)
+        known = call.model if call.model in self.pool.models else ""
+        request_id, now = request_id or self._ids.next(), time_ns()
+        self._refusals.record(known, version, request_id, now, error, variant)
+        for observer in self.observers.values():
+            observer.turned(Turned(call, version, variant, outcome, caller, request_id, now, error))
 
     async def infer(self, call: Call, body: bytes, caller: str = ANONYMOUS) -> HttpAnswer:
         """`accept` for transports that wait: returns the answer, also when it is an error."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from export.contracts.errors import HardcaseError
 from export.contracts.traffic import Variant
 from serving.call import Call
 from serving.protocol import Buffer
 from serving.request_plan import RequestPlan
+
+if TYPE_CHECKING:
+    from serving.tracing import Trace
 
 
 class Reply(Protocol):
@@ -47,6 +50,9 @@ class Entry:
         deadline_ns: Monotonic time after which nobody wants the answer.
         cancelled: The client is gone.
         answered: An answer was handed to `reply`.
+        trace_id: 32 hex digits of the trace that the request belongs to, None without one.
+        trace: Its place in a trace that is exported, None when it is not sampled.
+        cache_key: What the response cache knows it by; None when it is not to be cached.
         response: Held by transports that must answer in order.
         accept_encoding: Compressions the client offered, for the transport.
     """
@@ -55,6 +61,7 @@ class Entry:
         "accept_encoding",
         "answered",
         "buffers",
+        "cache_key",
         "call",
         "caller",
         "cancelled",
@@ -66,6 +73,8 @@ class Entry:
         "reply",
         "response",
         "time_ns",
+        "trace",
+        "trace_id",
         "variant",
     )
 
@@ -94,6 +103,9 @@ class Entry:
         self.reply = reply
         self.call = call
         self.caller = caller
+        self.trace_id = None if call.traceparent is None else call.trace_id
+        self.trace: Trace | None = None
+        self.cache_key: bytes | None = None
         self.cancelled = False
         self.answered = False
         self.response: bytes | None = None

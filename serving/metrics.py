@@ -1,4 +1,4 @@
-"""Every metric of a replica: one table, and the collector that reads the plain counters when somebody asks.
+"""Every metric of a replica: the collector that reads the plain counters when somebody asks.
 
 Nothing here runs while requests are answered. Labels come from closed sets: registered models and versions, and enums.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -18,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from monitoring.records.record import Outcome
 from serving.dataplane import DataPlane
+from serving.metric_table import METRICS
 from serving.served import VersionState
 from serving.stats import LatencyHistogram, VersionStats
 from serving.version import LoadedVersion
@@ -25,119 +24,6 @@ from serving.version import LoadedVersion
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LANES = ("fast", "asgi", "none")
 BATCH_ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-_VERSION = ("model", "version")
-
-
-class Kind(StrEnum):
-    """The Prometheus type of a metric."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-@dataclass(frozen=True, slots=True)
-class MetricSpec:
-    """A line of the table. The name carries the base unit; counters end in `_total`."""
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-
-
-METRICS: dict[str, MetricSpec] = {
-    spec.name: spec
-    for spec in (
-        MetricSpec(
-            "hardcase_requests_total",
-            Kind.COUNTER,
-            "Inference requests that reached a loaded version, by how they ended.",
-            (*_VERSION, "variant", "outcome"),
-        ),
-        MetricSpec(
-            "hardcase_unrouted_requests_total",
-            Kind.COUNTER,
-            "Inference requests for which no version was loaded, by how they ended.",
-            ("outcome",),
-        ),
-        MetricSpec("hardcase_unauthenticated_requests_total", Kind.COUNTER, "Requests refused for their credential."),
-        MetricSpec(
-            "hardcase_request_queue_seconds",
-            Kind.HISTOGRAM,
-            "Answered requests: time from the last byte received to the start of the batch.",
-            _VERSION,
-        ),
-        MetricSpec(
-            "hardcase_request_compute_seconds",
-            Kind.HISTOGRAM,
-            "Answered requests: time of the batch that the request was in, from gathering inputs to splitting answers.",
-            _VERSION,
-        ),
-        MetricSpec(
-            "hardcase_request_total_seconds",
-            Kind.HISTOGRAM,
-            "Answered requests: time from the last byte received to the answer handed to the socket.",
-            _VERSION,
-        ),
-        MetricSpec("hardcase_rows_total", Kind.COUNTER, "Rows answered.", _VERSION),
-        MetricSpec("hardcase_batch_rows", Kind.HISTOGRAM, "Rows of the batches that were executed.", _VERSION),
-        MetricSpec(
-            "hardcase_batch_release_total",
-            Kind.COUNTER,
-            "Batches by the reason why they left the queue.",
-            (*_VERSION, "reason"),
-        ),
-        MetricSpec("hardcase_queue_rows", Kind.GAUGE, "Rows that wait for a batch.", _VERSION),
-        MetricSpec("hardcase_in_flight_requests", Kind.GAUGE, "Inference requests that wait for their answer."),
-        MetricSpec("hardcase_connections", Kind.GAUGE, "Open HTTP connections."),
-        MetricSpec(
-            "hardcase_version_state",
-            Kind.GAUGE,
-            "1 for the state that a version is in, 0 for the others.",
-            (*_VERSION, "state"),
-        ),
-        MetricSpec(
-            "hardcase_version_info",
-            Kind.GAUGE,
-            "1 for each version in memory; the labels say what executes it and where.",
-            (*_VERSION, "runtime", "device", "provider"),
-        ),
-        MetricSpec(
-            "hardcase_version_batch_seconds",
-            Kind.GAUGE,
-            "Time of one largest batch, measured before the version answered anybody.",
-            _VERSION,
-        ),
-        MetricSpec("hardcase_plan_revision", Kind.GAUGE, "Revision of the traffic plan in force.", ("model",)),
-        MetricSpec(
-            "hardcase_champion_behind",
-            Kind.GAUGE,
-            "1 while another version than the plan's champion answers, because that one is not READY.",
-            ("model",),
-        ),
-        MetricSpec("hardcase_ready", Kind.GAUGE, "1 when every promoted model has a version that answers."),
-        MetricSpec(
-            "hardcase_cpu_fallbacks_total",
-            Kind.COUNTER,
-            "Versions that run on the CPU although an accelerator was asked for, because the settings allow it.",
-        ),
-        MetricSpec("hardcase_lane", Kind.GAUGE, "1 for the lane that inference requests take.", ("lane",)),
-        MetricSpec(
-            "hardcase_capture_requests_total",
-            Kind.COUNTER,
-            "Requests that the record log has to account for.",
-            _VERSION,
-        ),
-        MetricSpec(
-            "hardcase_capture_records_total",
-            Kind.COUNTER,
-            "What became of their records: captured, sampled_out, or dropped_<reason>.",
-            (*_VERSION, "result"),
-        ),
-        MetricSpec("hardcase_build_info", Kind.GAUGE, "1; the labels name the releases.", ("version", "python")),
-    )
-}
 
 
 class ReplicaCollector(Collector):
@@ -152,6 +38,7 @@ class ReplicaCollector(Collector):
         yield from self._requests(versions)
         yield from self._batches(versions)
         yield from self._versions(versions)
+        yield from self._cache(versions)
         yield from self._process()
         yield from self._capture()
 
@@ -200,6 +87,18 @@ class ReplicaCollector(Collector):
         ready = _gauge("hardcase_ready")
         ready.add_metric([], pool.ready())
         yield from (state, info, batch, revision, behind, ready)
+
+    def _cache(self, versions: Sequence[LoadedVersion]) -> Iterator[Family]:
+        lookups, held = _counter("hardcase_cache_lookups_total"), _gauge("hardcase_cache_bytes")
+        for v in versions:
+            if v.cache is not None:
+                lookups.add_metric([v.model, v.version, "hit"], v.cache.hits)
+                lookups.add_metric([v.model, v.version, "miss"], v.cache.misses)
+                held.add_metric([v.model, v.version], v.cache.nbytes)
+        missed = _counter("hardcase_observer_dropped_total")
+        for name, observer in self._plane.observers.items():
+            missed.add_metric([name], observer.dropped)
+        yield from (lookups, held, missed)
 
     def _process(self) -> Iterator[Family]:
         stats = self._plane.stats

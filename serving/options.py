@@ -80,6 +80,49 @@ class AuthOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CacheOptions:
+    """The response cache: earlier outputs for inputs that come again.
+
+    Attributes:
+        bytes: What the outputs of each version may take; 0 caches nothing.
+        models: Models that are cached; empty means all.
+    """
+
+    bytes: int = 0
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccessLogOptions:
+    """The access log: a JSON line for every inference request.
+
+    Attributes:
+        folder: Where each replica writes its files.
+        rotate_bytes: A file that grows past this becomes an older one.
+        keep: Older files kept.
+    """
+
+    folder: str
+    rotate_bytes: int = 64 << 20
+    keep: int = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TracingOptions:
+    """OpenTelemetry traces.
+
+    Attributes:
+        endpoint: URL that takes OTLP over HTTP; empty traces nothing.
+        sample: Share of requests without a `traceparent` that are traced; those with one follow its flag.
+        service_name: How the traces call this service.
+    """
+
+    endpoint: str = ""
+    sample: float = 0.01
+    service_name: str = "hardcase"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ServingOptions:
     """Everything a replica needs to know.
 
@@ -92,6 +135,7 @@ class ServingOptions:
         sticky_header: Request header (gRPC: metadata key); equal values stay on one variant of a canary. Empty: none.
         non_finite: What NaN and infinity become in a JSON answer: "error", "null" or "string".
         capture: None records nothing.
+        access_log: None writes none.
     """
 
     registry: str
@@ -106,3 +150,6 @@ class ServingOptions:
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
     auth: AuthOptions = field(default_factory=AuthOptions)
     capture: CaptureOptions | None = field(default_factory=CaptureOptions)
+    cache: CacheOptions = field(default_factory=CacheOptions)
+    tracing: TracingOptions = field(default_factory=TracingOptions)
+    access_log: AccessLogOptions | None = None

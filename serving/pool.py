@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from export.admission import admit
 from export.contracts.errors import NotFound
 from monitoring.records.record import Event
 from serving.loading import Admit, public_reason
+from serving.observers import Observer
 from serving.options import ServingOptions
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
 from serving.stats import ServerStats
@@ -42,6 +43,7 @@ class Pool:
         writer: The record log: versions offer their records to it, the pool its events. None records nothing.
         stats: The process's counters.
         admit: The admission check; another one than the real one is for tests.
+        observers: As in `DataPlane`.
     """
 
     def __init__(
@@ -52,13 +54,14 @@ class Pool:
         *,
         stats: ServerStats | None = None,
         admit: Admit = admit,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.models: Mapping[str, ServedModel] = {}
-        self._options = options
-        self._registry = registry
-        self._writer = writer
+        self._options, self._registry, self._writer = options, registry, writer
         counters = stats or ServerStats()
-        self._loader = VersionLoader(options, registry, writer, stats=counters, admit=admit, tell=self._event)
+        self._loader = VersionLoader(
+            options, registry, writer, stats=counters, admit=admit, tell=self._event, observers=observers
+        )
         self._generation: str | None = None
         self._unreadable: frozenset[str] = frozenset()
         self._looking = asyncio.Lock()
@@ -85,13 +88,9 @@ class Pool:
         """Stop looking and unload everything. Call when no request is under way."""
         self._stopping = True
         await self._tasks.cancel()
-        for model in self.models.values():
-            model.champion = None
-            for entry in model.entries.values():
-                if entry.loaded is not None:
-                    entry.loaded.close()
-                    entry.loaded = None
-        self.models = {}
+        models, self.models = self.models, {}
+        for loaded in [version for model in models.values() for version in model.loaded()]:
+            loaded.close()
 
     # ---- questions
 

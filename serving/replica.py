@@ -13,12 +13,14 @@ from pathlib import Path
 from export.registry import Registry
 from monitoring.records.record import Event
 from monitoring.records.writer import RecordLogWriter
+from serving.access_log import AccessLog
 from serving.auth import Authenticator
 from serving.dataplane import DataPlane
 from serving.fastlane import FastLaneProtocol, bind, install, sweep_forever
 from serving.options import ServingOptions
 from serving.pool import Pool
 from serving.stats import ServerStats
+from serving.tracing import Tracer
 
 _SETTLE_MARGIN_S = 15.0  # admission and proof, around what the load itself may take
 
@@ -43,8 +45,14 @@ class Replica:
         self.stats = ServerStats()
         auth = Authenticator(options.auth)
         self.writer = RecordLogWriter(Path(options.records), name, options.capture) if options.capture else None
-        self.pool = Pool(options, Registry(Path(options.registry)), self.writer, stats=self.stats)
-        self.plane = DataPlane(pool=self.pool, options=options, auth=auth, writer=self.writer, stats=self.stats)
+        self.access_log = AccessLog(options.access_log, name) if options.access_log is not None else None
+        self.tracer = Tracer(options.tracing, name) if options.tracing.endpoint else None
+        observers = [observer for observer in (self.access_log, self.tracer) if observer is not None]
+        registry = Registry(Path(options.registry))
+        self.pool = Pool(options, registry, self.writer, stats=self.stats, observers=observers)
+        self.plane = DataPlane(
+            pool=self.pool, options=options, auth=auth, writer=self.writer, stats=self.stats, observers=observers
+        )
         self.protocol: type[FastLaneProtocol] = bind(self.plane, lane=options.fast_lane)
         self.stats.lane = "fast" if options.fast_lane else "asgi"
         self._sweeper: asyncio.Task[None] | None = None
@@ -78,8 +86,9 @@ class Replica:
             self._sweeper.cancel()
         await self.pool.stop()
         self._event("replica_stopped", {"pid": os.getpid()})
-        if self.writer is not None:
-            await asyncio.to_thread(self.writer.close)
+        for closing in (self.writer, self.access_log, self.tracer):
+            if closing is not None:
+                await asyncio.to_thread(closing.close)
 
     def _event(self, kind: str, detail: dict[str, str | int | float | bool | None]) -> None:
         if self.writer is not None:

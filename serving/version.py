@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter_ns, time_ns
 
 import numpy as np
@@ -19,8 +19,10 @@ from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
 from serving.execution import Execution, gather
+from serving.observers import Ended, Observer, tell
 from serving.options import ServingOptions
 from serving.protocol import RequestParser
+from serving.response_cache import cache_for, remember
 from serving.runtime.base import Array, Runtime
 from serving.stats import ReleaseReason, VersionStats
 
@@ -35,6 +37,7 @@ class LoadedVersion:
         runtime: What executes it.
         options: Limits, batching, capture.
         writer: The replica's record log; None records nothing.
+        observers: Hear how each request ended.
         inline: Run batches on the event loop.
         batch_us: Time of a warm batch, microseconds, as measured before.
     """
@@ -48,6 +51,7 @@ class LoadedVersion:
         writer: RecordLogWriter | None,
         inline: bool,
         batch_us: float,
+        observers: Sequence[Observer] = (),
     ) -> None:
         manifest = package.manifest
         self.package = package
@@ -59,6 +63,8 @@ class LoadedVersion:
         self.inline = inline
         self.batch_us = batch_us
         self.stats = VersionStats()
+        self._observers = tuple(observers)
+        self.cache = cache_for(options.cache, self.model)
         self.capture = Capture(writer, self.model, self.version, package.digest, self.signature)
         # "synced" and "before_answer": the answer waits until the record is safe
         durability = options.capture.durability if options.capture is not None else Durability.ASYNC
@@ -81,7 +87,6 @@ class LoadedVersion:
             max_rows=effective.max_rows(options.batch, manifest) if self.signature.batched else 1,
             queue_rows=options.batch.queue_rows,
             inline=inline,
-            depth=runtime.concurrency,
         )
 
     def execute(self, entries: list[Entry]) -> Execution:
@@ -139,7 +144,7 @@ class LoadedVersion:
         for entry in entries:
             rows = entry.plan.rows
             try:
-                headers, body = entry.plan.answer.render(outputs, entry.id_json, start, rows)
+                headers, body = self.rendered(entry, outputs, start)
                 answers.append((entry, headers, body))
             except (InvalidRequest, ModelFailed) as error:
                 spoiled.append((start, entry, error))
@@ -150,9 +155,14 @@ class LoadedVersion:
         if split:
             self._finish_split(entries, answers, spoiled, execution)
         else:
-            self._hand_over(answers, entries, execution, outputs, execution.inputs, start, now - begun_ns)
+            self.hand_over(answers, entries, execution, outputs, execution.inputs, start, now - begun_ns)
 
-    def _hand_over(
+    def rendered(self, entry: Entry, outputs: BatchOutputs, start: int) -> tuple[bytes, bytes]:
+        """Header lines and body of one request's answer; its rows begin at `start`."""
+        headers, body = entry.plan.answer.render(outputs, entry.id_json, start, entry.plan.rows)
+        return (headers if entry.trace is None else entry.trace.header + headers), body
+
+    def hand_over(
         self,
         answers: list[tuple[Entry, bytes, bytes]],
         entries: list[Entry],
@@ -193,8 +203,14 @@ class LoadedVersion:
             compute_ns=execution.infer_ns,
             inputs=inputs,
             outputs=outputs,
-            on_durable=self._threadsafe(send) if self._gated else None,
+            on_durable=self.batcher.on_loop(send) if self._gated else None,
         )
+        if self.cache is not None:
+            remember(self.cache, entries, outputs, self.signature.batched)
+        if self._observers:
+            times = (execution.input_ns, execution.infer_ns, output_ns)
+            ended = Ended(self.model, self.version, Outcome.OK, entries, time_ns(), total_ns, queue_ns, *times)
+            tell(self._observers, ended)
 
     def _finish_split(
         self,
@@ -222,7 +238,7 @@ class LoadedVersion:
             if id(entry) in errors:
                 self.drop([entry], errors[id(entry)], inputs=inputs, outputs=part)
             else:
-                self._hand_over([rendered[id(entry)]], [entry], execution, part, inputs, rows, 0)
+                self.hand_over([rendered[id(entry)]], [entry], execution, part, inputs, rows, 0)
 
     def drop(
         self,
@@ -260,17 +276,10 @@ class LoadedVersion:
             inputs=inputs,
             outputs=outputs,
             error=error.message if error is not None else None,
-            on_durable=self._threadsafe(send) if self._gated else None,
+            on_durable=self.batcher.on_loop(send) if self._gated else None,
         )
-
-    def _threadsafe(self, send: Callable[[], None]) -> Callable[[], None]:
-        loop = self.batcher.loop
-
-        def call() -> None:
-            if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(send)
-
-        return call
+        if self._observers:
+            tell(self._observers, Ended(self.model, self.version, outcome, live, time_ns(), total_ns, error=error))
 
     @property
     def idle(self) -> bool:

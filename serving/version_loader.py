@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from export.contracts.errors import HardcaseError
 from export.plan_log import previous_champions
 from serving.loading import Admit, Ready, load_in_background, load_version
+from serving.observers import Observer
 from serving.options import ServingOptions
 from serving.stats import ServerStats
 from serving.traffic_plans import RegistryView
@@ -43,6 +44,7 @@ class VersionLoader:
         stats: The process's counters.
         admit: The admission check.
         tell: Takes events.
+        observers: Hear how each request of a loaded version ended.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class VersionLoader:
         stats: ServerStats,
         admit: Admit,
         tell: Tell,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._options = options
         self._registry = registry
@@ -61,6 +64,7 @@ class VersionLoader:
         self._stats = stats
         self._admit = admit
         self._tell = tell
+        self._observers = observers
         self._places = asyncio.Semaphore(_LOADS_AT_ONCE)
 
     async def load(self, model: str, version: str, wanted: Callable[[], bool]) -> LoadedVersion:
@@ -107,4 +111,5 @@ class VersionLoader:
             writer=self._writer,
             inline=ready.inline,
             batch_us=ready.proof.batch_us,
+            observers=self._observers,
         )

@@ -13,7 +13,7 @@ from export.contracts.datatypes import Datatype
 from export.contracts.traffic import Variant
 from export.registry import Registry
 from monitoring.records.record import DropReason, Outcome
-from serving.metrics import METRICS, Kind
+from serving.metric_table import METRICS, Kind
 from serving.served import VersionState
 from serving.stats import LATENCY_BOUNDS_NS, ReleaseReason
 from tests.support import packages as p

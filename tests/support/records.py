@@ -10,6 +10,7 @@ import numpy as np
 
 from export.contracts.datatypes import Datatype
 from monitoring.records.counters import Accounting
+from monitoring.records.decode import DecodedRecords
 from monitoring.records.reader import Frame, RecordLogReader
 from monitoring.records.record import Outcome, RecordBatch, RecordSchema, Rows, TensorColumn
 from monitoring.records.writer import RecordLogWriter
@@ -97,3 +98,10 @@ def assert_conserved(slots: Mapping[tuple[str, str], Accounting], *, requests: i
 def names(n: int, prefix: str = "r") -> Iterator[str]:
     """`n` ids."""
     return (f"{prefix}{i:06d}" for i in range(n))
+
+
+def recorded(root: Path) -> list[DecodedRecords]:
+    """The records of every frame under a folder of record logs, in the order in which they were written."""
+    reader = RecordLogReader(root)
+    frames = [f for source in reader.sources() for f in reader.read(source, None, 1 << 30)]
+    return [f.records() for f in frames if f.kind == "records"]

@@ -1,0 +1,146 @@
+"""The access log: one JSON line an inference request, written by a thread, in files that are bounded.
+
+A line holds what an operator greps for, never a tensor or a credential:
+`{"time": "2026-11-21T12:00:00.123456Z", "id": …, "model": …, "version": …, "variant": "champion", "transport": "http",
+"caller": "ci", "outcome": "ok", "status": 200, "rows": 1, "queue_ms": 0.021, "infer_ms": 0.4, "total_ms": 0.6,
+"trace_id": …, "error": …}`. Fields without a value are left out. `status` is HTTP's, 499 for a client that went away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from serving.observers import Backlog, Ended, Turned
+from serving.options import AccessLogOptions
+
+GONE = 499
+
+
+class AccessLog:
+    """An observer that writes files. The newest is `<name>.jsonl`; older ones are `<name>.1.jsonl`, `<name>.2.jsonl`.
+
+    Args:
+        options: Where, and how much.
+        name: Of the replica.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+
+    name = "access_log"
+
+    def __init__(self, options: AccessLogOptions, name: str) -> None:
+        self._options = options
+        self._folder = Path(options.folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._replica = name
+        self._file: IO[bytes] | None = None
+        self._backlog: Backlog[Ended | Turned] = Backlog("hardcase-access-log", self._write)
+
+    @property
+    def dropped(self) -> int:
+        """Bunches of lines that were not written: the disk was too slow, full, or away."""
+        return self._backlog.dropped
+
+    def ended(self, ended: Ended) -> None:
+        """Take requests that ended together."""
+        self._backlog.put(ended)
+
+    def turned(self, turned: Turned) -> None:
+        """Take a refusal."""
+        self._backlog.put(turned)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._backlog.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, items: list[Ended | Turned]) -> None:
+        block = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for item in items for line in lines(item))
+        file = self._file or self._open()
+        try:
+            file.write(block)
+            file.flush()
+        except OSError:
+            self._file = None  # another try opens it anew: the folder may be back
+            raise
+        if file.tell() > self._options.rotate_bytes:
+            self._rotate(file)
+
+    def _open(self) -> IO[bytes]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file = self._path(0).open("ab")
+        return self._file
+
+    def _rotate(self, file: IO[bytes]) -> None:
+        file.close()
+        self._file = None
+        for age in range(self._options.keep - 1, -1, -1):
+            if self._path(age).exists():
+                self._path(age).replace(self._path(age + 1))
+        self._path(self._options.keep).unlink(missing_ok=True)
+
+    def _path(self, age: int) -> Path:
+        return self._folder / (f"{self._replica}.{age}.jsonl" if age else f"{self._replica}.jsonl")
+
+
+def lines(item: Ended | Turned) -> Iterator[dict[str, Any]]:
+    """The lines of one item, in the order of its requests."""
+    if isinstance(item, Turned):
+        yield _present(
+            time=_stamp(item.time_ns),
+            id=_text(item.id),
+            model=item.call.model[:64],
+            version=item.version,
+            variant=item.variant.value,
+            transport=item.call.transport.value,
+            caller=item.caller,
+            outcome=item.outcome.value,
+            status=item.error.http_status,
+            trace_id=_text(item.call.trace_id),
+            error=item.error.message,
+        )
+        return
+    status = item.error.http_status if item.error is not None else (200 if item.outcome == "ok" else GONE)
+    for place, entry in enumerate(item.entries):
+        yield _present(
+            time=_stamp(entry.time_ns),
+            id=_text(entry.id),
+            model=item.model,
+            version=item.version,
+            variant=entry.variant.value,
+            transport=entry.call.transport.value,
+            caller=entry.caller,
+            outcome=item.outcome.value,
+            status=status,
+            rows=entry.plan.rows,
+            queue_ms=_ms(item.queue_ns[place]) if item.queue_ns else None,
+            infer_ms=_ms(item.infer_ns) if item.infer_ns else None,
+            total_ms=_ms(item.total_ns[place]),
+            trace_id=_text(entry.trace_id),
+            error=item.error.message if item.error is not None else None,
+        )
+
+
+def _present(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _ms(ns: int) -> float:
+    return round(ns / 1e6, 3)
+
+
+def _stamp(time_ns: int) -> str:
+    whole, rest = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
