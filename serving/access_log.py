@@ -2,19 +2,21 @@
 
 A line holds what an operator greps for, never a tensor or a credential:
 `{"time": "2026-11-21T12:00:00.123456Z", "id": …, "model": …, "version": …, "variant": "champion", "transport": "http",
-"caller": "ci", "outcome": "ok", "status": 200, "rows": 1, "queue_ms": 0.021, "infer_ms": 0.4, "total_ms": 0.6,
-"trace_id": …, "error": …}`. Fields without a value are left out. `status` is HTTP's, 499 for a client that went away.
+"caller": "ci", "outcome": "ok", "status": 200, "trace_id": …, "error": …, "rows": 1, "queue_ms": 0.02, "infer_ms": 0.4,
+"total_ms": 0.6}`. Fields without a value are left out. `status` is HTTP's, 499 for a client that went away.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import orjson
 
+from monitoring.records.record import Outcome
 from serving.observers import Backlog, Ended, Turned
 from serving.options import AccessLogOptions
 
@@ -63,7 +65,7 @@ class AccessLog:
             self._file = None
 
     def _write(self, items: list[Ended | Turned]) -> None:
-        block = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for item in items for line in lines(item))
+        block = b"".join([line for item in items for line in lines(item)])
         file = self._file or self._open()
         try:
             file.write(block)
@@ -91,12 +93,15 @@ class AccessLog:
         return self._folder / (f"{self._replica}.{age}.jsonl" if age else f"{self._replica}.jsonl")
 
 
-def lines(item: Ended | Turned) -> Iterator[dict[str, Any]]:
-    """The lines of one item, in the order of its requests."""
+def lines(item: Ended | Turned) -> Iterator[bytes]:
+    """The lines of one item, in the order of its requests.
+
+    What the requests of a batch share is written once; the rest is formatted, which takes a third of the time of
+    encoding a dict for each.
+    """
     if isinstance(item, Turned):
-        yield _present(
-            time=_stamp(item.time_ns),
-            id=_text(item.id),
+        head = _head(item.time_ns, _quoted(item.id.decode("utf-8", "replace"))[1:-1])
+        yield head + _fields(
             model=item.call.model[:64],
             version=item.version,
             variant=item.variant.value,
@@ -108,39 +113,47 @@ def lines(item: Ended | Turned) -> Iterator[dict[str, Any]]:
             error=item.error.message,
         )
         return
-    status = item.error.http_status if item.error is not None else (200 if item.outcome == "ok" else GONE)
+    status = item.error.http_status if item.error is not None else (200 if item.outcome is Outcome.OK else GONE)
+    shared: dict[tuple[str, str, str, bytes | None], bytes] = {}
+    infer = b',"infer_ms":%.3f' % (item.infer_ns / 1e6) if item.infer_ns else b""
     for place, entry in enumerate(item.entries):
-        yield _present(
-            time=_stamp(entry.time_ns),
-            id=_text(entry.id),
-            model=item.model,
-            version=item.version,
-            variant=entry.variant.value,
-            transport=entry.call.transport.value,
-            caller=entry.caller,
-            outcome=item.outcome.value,
-            status=status,
-            rows=entry.plan.rows,
-            queue_ms=_ms(item.queue_ns[place]) if item.queue_ns else None,
-            infer_ms=_ms(item.infer_ns) if item.infer_ns else None,
-            total_ms=_ms(item.total_ns[place]),
-            trace_id=_text(entry.trace_id),
-            error=item.error.message if item.error is not None else None,
-        )
+        key = (entry.variant, entry.call.transport, entry.caller, entry.trace_id)
+        fields = shared.get(key)
+        if fields is None:
+            fields = shared[key] = _fields(
+                model=item.model,
+                version=item.version,
+                variant=entry.variant.value,
+                transport=entry.call.transport.value,
+                caller=entry.caller,
+                outcome=item.outcome.value,
+                status=status,
+                trace_id=_text(entry.trace_id),
+                error=item.error.message if item.error is not None else None,
+            )
+        queue = b',"queue_ms":%.3f' % (item.queue_ns[place] / 1e6) if item.queue_ns else b""
+        numbers = b',"rows":%d%b%b,"total_ms":%.3f' % (entry.plan.rows, queue, infer, item.total_ns[place] / 1e6)
+        yield _head(entry.time_ns, entry.id_json) + numbers + fields
 
 
-def _present(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+def _head(time_ns: int, id_json: bytes) -> bytes:
+    second, rest = divmod(time_ns, 1_000_000_000)
+    return b'{"time":"%b.%06dZ","id":"%b"' % (_second(second), rest // 1000, id_json)
+
+
+@functools.lru_cache(maxsize=16)
+def _second(second: int) -> bytes:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}".encode()
+
+
+def _fields(**fields: str | int | None) -> bytes:
+    """The end of a line: these fields, without the absent ones."""
+    return b"," + orjson.dumps({k: v for k, v in fields.items() if v is not None}, option=orjson.OPT_APPEND_NEWLINE)[1:]
+
+
+def _quoted(text: str) -> bytes:
+    return orjson.dumps(text)
 
 
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")
-
-
-def _ms(ns: int) -> float:
-    return round(ns / 1e6, 3)
-
-
-def _stamp(time_ns: int) -> str:
-    whole, rest = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+    return None if value is None else value.decode("ascii", "replace")
