@@ -1,7 +1,7 @@
 """Zero-wait batching: what arrives while a batch runs forms the next batch. No timer delays a request.
 
 One batcher a loaded version. It counts rows, not requests. Requests share a batch when their queue keys are equal (same
-priority, same row shapes). Everything here happens on the event loop; only `execute` may run on the batcher's thread.
+priority, same row shapes). Everything here happens on the event loop; only `execute` may run on the batcher's threads.
 """
 
 from __future__ import annotations
@@ -23,16 +23,29 @@ E = TypeVar("E")
 SWEEP_S = 0.02  # how late after its deadline a waiting request may hear of it
 
 
+class Flight:
+    """A batch under way on one of the batcher's threads."""
+
+    __slots__ = ("batch", "begun_ns", "reason")
+
+    def __init__(self, batch: list[Entry], reason: ReleaseReason) -> None:
+        self.batch = batch
+        self.reason = reason
+        self.begun_ns = perf_counter_ns()
+
+
 class Batcher(Generic[E]):
     """The queue of one version.
 
     Args:
-        execute: Runs a batch; called on the loop (inline) or on the batcher's thread. Never raises.
+        execute: Runs a batch; called on the loop (inline) or on one of the batcher's threads. Never raises.
         finish: Answers a batch that was executed; called on the loop.
         drop: Answers requests that leave the queue without being executed; called on the loop.
         max_rows: Rows of a batch; a single request may exceed it, `execute` then splits it.
         queue_rows: Rows that may wait.
-        inline: Run on the loop; right for batches well under a millisecond.
+        inline: Run on the loop; right for batches well under a millisecond. One batch at a time, whatever `depth` says.
+        depth: Batches that may be under way at once, each on a thread of its own. They start in the order of the
+            queue, and may end in another one.
     """
 
     def __init__(
@@ -44,6 +57,7 @@ class Batcher(Generic[E]):
         max_rows: int,
         queue_rows: int,
         inline: bool,
+        depth: int = 1,
     ) -> None:
         self._execute = execute
         self._finish = finish
@@ -51,10 +65,10 @@ class Batcher(Generic[E]):
         self.max_rows = max_rows
         self.queue_rows = queue_rows
         self.inline = inline
+        self.depth = 1 if inline else max(1, depth)
         self.waiting_rows = 0
-        self.busy_since_ns = 0  # when the running batch began; 0 when none runs
         self._queues: dict[QueueKey, deque[Entry]] = {}
-        self._running: list[Entry] = []
+        self._flights: list[Flight] = []  # in the order in which they began
         self._scheduled = False
         self._closed = False
         self._row_ns = 0.0  # smoothed time a row takes, for Retry-After
@@ -80,29 +94,33 @@ class Batcher(Generic[E]):
             queue = self._queues[key] = deque()
         queue.append(entry)
         self.waiting_rows += rows
-        if not self._scheduled and not self.busy_since_ns:
-            self._schedule()
+        if not self._scheduled and len(self._flights) < self.depth:
+            self._schedule(ReleaseReason.IDLE)
 
-    def _schedule(self) -> None:
+    def _schedule(self, reason: ReleaseReason) -> None:
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
         self._scheduled = True
-        self.loop.call_soon(self._release, ReleaseReason.IDLE)
+        self.loop.call_soon(self._release, reason)
 
     def _release(self, reason: ReleaseReason) -> None:
-        """Take the next batch and run it."""
+        """Take the next batches and run them, as many as may be under way."""
         self._scheduled = False
-        if self.busy_since_ns:
-            return
-        batch, reason = self._take(reason)
-        if not batch:
-            return
         if self.inline:
-            self.busy_since_ns = perf_counter_ns()
-            execution = self._execute(batch)
-            self._done(batch, execution, reason)
-        else:
-            self._run_on_thread(batch, reason)
+            batch, reason = self._take(reason)
+            if batch:
+                begun_ns = perf_counter_ns()
+                execution = self._execute(batch)
+                self._learn(batch, begun_ns)
+                if self._queues and not self._scheduled:
+                    self._schedule(ReleaseReason.FREE)
+                self._finish(batch, execution, reason)
+            return
+        while len(self._flights) < self.depth:
+            batch, why = self._take(reason)
+            if not batch:
+                return
+            self._run_on_thread(Flight(batch, why))
 
     def _take(self, reason: ReleaseReason) -> tuple[list[Entry], ReleaseReason]:
         """The next batch: highest priority, then longest waiting; deadlines passed and clients gone are left out."""
@@ -141,42 +159,38 @@ class Batcher(Generic[E]):
                 return batch, reason
         return [], reason
 
-    def _run_on_thread(self, batch: list[Entry], reason: ReleaseReason) -> None:
+    def _run_on_thread(self, flight: Flight) -> None:
         loop = self.loop
         assert loop is not None  # _schedule set it
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="hardcase-batch")
-        self.busy_since_ns = perf_counter_ns()
-        self._running = batch
+            self._executor = ThreadPoolExecutor(self.depth, thread_name_prefix="hardcase-batch")
+        self._flights.append(flight)
 
         def hand_over(future: Future[E]) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._done, batch, future.result(), reason)
+                loop.call_soon_threadsafe(self._landed, flight, future.result())
 
-        self._executor.submit(self._execute, batch).add_done_callback(hand_over)
+        self._executor.submit(self._execute, flight.batch).add_done_callback(hand_over)
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
-    def _done(self, batch: list[Entry], execution: E, reason: ReleaseReason) -> None:
-        started, self.busy_since_ns = self.busy_since_ns, 0
-        self._running = []
+    def _landed(self, flight: Flight, execution: E) -> None:
+        """A thread is free again: the next batch need not wait until this one's answers are written."""
+        self._flights.remove(flight)
+        self._learn(flight.batch, flight.begun_ns)
+        if self._queues and not self._closed:
+            self._release(ReleaseReason.FREE)
+        self._finish(flight.batch, execution, flight.reason)
+
+    def _learn(self, batch: list[Entry], begun_ns: int) -> None:
         rows = sum([entry.plan.rows for entry in batch])
-        self._row_ns += 0.1 * ((perf_counter_ns() - started) / rows - self._row_ns)
-        if self._queues and not self._scheduled:
-            # the next batch may start before this one's answers are written: the thread need not wait for them
-            if self.inline:
-                self._scheduled = True
-                assert self.loop is not None
-                self.loop.call_soon(self._release, ReleaseReason.FREE)
-            else:
-                self._release(ReleaseReason.FREE)
-        self._finish(batch, execution, reason)
+        self._row_ns += 0.1 * ((perf_counter_ns() - begun_ns) / rows - self._row_ns)
 
     def _sweep(self) -> None:
-        """While a batch runs on the thread: answer what is past its deadline, waiting or running."""
+        """While batches run on threads: answer what is past its deadline, waiting or running."""
         self._sweeper = None
         now = perf_counter_ns()
-        late = [e for e in self._running if e.deadline_ns <= now and not e.answered]
+        late = [e for flight in self._flights for e in flight.batch if e.deadline_ns <= now and not e.answered]
         for key in list(self._queues):
             queue = self._queues[key]
             late_here = [e for e in queue if e.deadline_ns <= now]
@@ -190,12 +204,12 @@ class Batcher(Generic[E]):
                 late += late_here
         if late:
             self._drop(late, _late())
-        if (self.busy_since_ns or self._queues) and self.loop is not None:
+        if (self._flights or self._queues) and self.loop is not None:
             self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
     def _retry_after_s(self) -> int:
         """Seconds after which the rows that wait now will have run, at the present speed."""
-        return max(1, min(60, round(self.waiting_rows * self._row_ns / 1e9)))
+        return max(1, min(60, round(self.waiting_rows * self._row_ns / self.depth / 1e9)))
 
     def on_loop(self, call: Callable[[], None]) -> Callable[[], None]:
         """What another thread may call so that `call` runs on the batcher's loop."""
@@ -208,9 +222,19 @@ class Batcher(Generic[E]):
         return pass_on
 
     @property
+    def running(self) -> int:
+        """Batches under way on threads."""
+        return len(self._flights)
+
+    @property
+    def busy_since_ns(self) -> int:
+        """When the oldest of the running batches began (`perf_counter_ns`); 0 when none runs."""
+        return self._flights[0].begun_ns if self._flights else 0
+
+    @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self._queues and not self.busy_since_ns
+        return not self._queues and not self._flights
 
     def close(self) -> None:
         """Take nothing more, and answer what still waits with Unavailable. Call when idle, or when patience is over."""

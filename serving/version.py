@@ -87,6 +87,7 @@ class LoadedVersion:
             max_rows=effective.max_rows(options.batch, manifest) if self.signature.batched else 1,
             queue_rows=options.batch.queue_rows,
             inline=inline,
+            depth=runtime.concurrency,
         )
 
     def execute(self, entries: list[Entry]) -> Execution:

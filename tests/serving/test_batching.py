@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -218,6 +218,55 @@ async def test_a_closed_version_answers_what_waits_and_takes_nothing_more(tmp_pa
         accept(plane, reply, images(1))
     await reply.wait(2)
     assert sorted(status for _, status, *_ in reply.answers) == [200, 503]
+
+
+async def test_batches_overlap_when_the_runtime_takes_several_at_once(tmp_path: Path) -> None:
+    took, package = {}, digits_like_package(tmp_path)
+    for depth in (1, 3):
+        plane = Plane(
+            tmp_path / str(depth),
+            [package],
+            inline=False,
+            depth=depth,
+            batch=BatchOptions(max_rows=2),
+        )
+        runtime, reply = plane.runtimes["digits"], Collected()
+        runtime.sleep_s = 0.1
+        begun = perf_counter()
+        inputs = [images(1, seed=i) for i in range(12)]
+        entries = [accept(plane, reply, x) for x in inputs]
+        await asyncio.sleep(0.05)
+        batcher = plane.versions["digits"].batcher
+        assert batcher.running == depth
+        assert 0 < batcher.busy_since_ns < perf_counter_ns() - 40_000_000
+        assert not batcher.idle
+        await reply.wait(12)
+        took[depth] = perf_counter() - begun
+        truth = {id(e): runtime.inner.run([x], [0])[0] for e, x in zip(entries, inputs, strict=True)}
+        for entry, status, _, body in reply.answers:
+            assert status == 200
+            np.testing.assert_allclose(answered(body, 10), truth[id(entry)], rtol=1e-4, atol=1e-5)
+        assert runtime.batches == [2] * 6
+        assert batcher.idle
+        assert batcher.busy_since_ns == 0
+        plane.close()
+    assert took[3] < 0.75 * took[1], "six batches of 0.1 s: three at a time"
+
+
+async def test_deadlines_hold_for_every_batch_under_way(tmp_path: Path) -> None:
+    plane = Plane(tmp_path, [digits_like_package(tmp_path)], inline=False, depth=2, batch=BatchOptions(max_rows=1))
+    plane.runtimes["digits"].sleep_s = 0.5
+    reply = Collected()
+    begun = perf_counter()
+    for _ in range(3):
+        accept(plane, reply, images(1), parameters={"timeout": 80_000})
+    await reply.wait(3)
+    assert perf_counter() - begun < 0.4
+    assert [status for _, status, *_ in reply.answers] == [504] * 3
+    await asyncio.sleep(0.6)
+    assert plane.runtimes["digits"].batches == [1, 1], "the third waited past its deadline"
+    assert len(reply.answers) == 3
+    plane.close()
 
 
 @pytest.mark.parametrize("durability", list(Durability))

@@ -21,11 +21,13 @@ from export.contracts.traffic import Variant
 from export.package import Package
 from export.registry import Registry
 from monitoring.records.record import Event
+from serving.batching import Flight
 from serving.loading import Ready, load_in_background
 from serving.options import BatchOptions, RuntimeOptions, ServingOptions
 from serving.pool import Pool
 from serving.runtime.trial import LoadTimedOut
 from serving.served import VersionState
+from serving.stats import ReleaseReason
 from tests.support import packages as p
 
 
@@ -403,9 +405,11 @@ async def test_a_batch_that_never_ends_and_a_dead_device_are_reported(registry: 
         loaded = pool.models["digits"].choose(None)[0]
         assert pool.healthy()
         assert pool.stuck(1.0) is None
-        loaded.batcher.busy_since_ns = time.perf_counter_ns() - 2_000_000_000
+        flight = Flight([], ReleaseReason.IDLE)
+        flight.begun_ns = time.perf_counter_ns() - 2_000_000_000
+        loaded.batcher._flights.append(flight)
         assert pool.stuck(1.0) == "digits/1"
         assert pool.stuck(3.0) is None
         loaded.runtime.healthy = False
         assert not pool.healthy()
-        loaded.batcher.busy_since_ns = 0
+        loaded.batcher._flights.clear()

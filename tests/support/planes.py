@@ -72,6 +72,7 @@ class Plane:
         packages: Sequence[Package],
         *,
         inline: bool = True,
+        depth: int = 1,
         capture: CaptureOptions | None = None,
         **options: Any,
     ) -> None:
@@ -84,6 +85,7 @@ class Plane:
         for package in packages:
             name = package.manifest.name
             runtime = WatchedRuntime(load_runtime(package.dir, package.manifest, self.options.runtime))
+            runtime.concurrency = depth
             version = LoadedVersion(
                 package=package, runtime=runtime, options=self.options, writer=self.writer, inline=inline, batch_us=50.0
             )
