@@ -7,12 +7,16 @@ The columns follow from the signature alone, so that the reference and every win
 - *descriptors*: column `<input>:<descriptor>`, see `Descriptor`. Tabular inputs whose features are watched have none:
   a mean over columns of different units says nothing.
 
+Encoded images are watched as they look, upright and shrunk to at most `PREVIEW_SIDE` pixels a side, with values from 0
+to 1; a file that cannot be decoded has NaN.
+
 Values that are not finite count as 0 in the other descriptors, and are reported by `not_finite`; as features they stay
 as they are (a sketch skips NaN).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -21,9 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.datatypes import Datatype
+from export.contracts.imagefile import ImageRefused, examine
+from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputKind, InputSpec, Signature
 
 MAX_FEATURES = 256
+PREVIEW_SIDE = 128
 Array: TypeAlias = npt.NDArray[Any]
 Float32s: TypeAlias = npt.NDArray[np.float32]
 
@@ -40,10 +47,12 @@ class Descriptor(StrEnum):
     NOT_FINITE = "not_finite"  # share of elements that are NaN or infinite; floating-point inputs only
     SHARPNESS = "sharpness"  # mean absolute 4-neighbour Laplacian over the inner pixels; images only
     ELEMENTS = "elements"  # elements of the row; inputs with a variable dimension only
-    LENGTH = "length"  # bytes of the text, summed over the row's elements; BYTES only
-    WORDS = "words"  # runs between white space; BYTES only
-    NOT_ASCII = "not_ascii"  # share of bytes >= 128; BYTES only
-    DIGITS = "digits"  # share of bytes that are decimal digits; BYTES only
+    LENGTH = "length"  # bytes of the text, summed over the row's elements, or of the encoded image; BYTES only
+    WORDS = "words"  # runs between white space; text only
+    NOT_ASCII = "not_ascii"  # share of bytes >= 128; text only
+    DIGITS = "digits"  # share of bytes that are decimal digits; text only
+    PIXELS = "pixels"  # width times height of the file; encoded images only
+    ASPECT = "aspect"  # width over height, upright; encoded images only
 
 
 def columns(signature: Signature) -> tuple[str, ...]:
@@ -89,6 +98,8 @@ def frame(signature: Signature, inputs: Mapping[str, Array]) -> Float32s:
 def descriptors_of(spec: InputSpec, *, with_features: bool) -> tuple[Descriptor, ...]:
     """Which descriptors an input has."""
     d = Descriptor
+    if spec.preprocess is not None:
+        return (d.MEAN, d.STD, d.MIN, d.MAX, d.SATURATED, d.SHARPNESS, d.PIXELS, d.ASPECT, d.LENGTH)
     if spec.datatype is Datatype.BYTES:
         return (d.LENGTH, d.WORDS, d.NOT_ASCII, d.DIGITS)
     if with_features and spec.display.kind is InputKind.TABULAR:
@@ -106,6 +117,9 @@ def descriptors_of(spec: InputSpec, *, with_features: bool) -> tuple[Descriptor,
 def describe(array: Array, spec: InputSpec, *, with_features: bool) -> Float32s:
     """Descriptors of each row, (rows, descriptors), in the order of `descriptors_of`."""
     wanted = descriptors_of(spec, with_features=with_features)
+    if spec.preprocess is not None:
+        rows = [_describe_image(row, spec.preprocess) for row in array]
+        return np.array(rows, dtype=np.float32).reshape(len(array), len(wanted))
     if spec.datatype is Datatype.BYTES:
         return np.array([_describe_text(row) for row in array], dtype=np.float32).reshape(len(array), len(wanted))
     if not wanted or array.size == 0:
@@ -153,12 +167,35 @@ def _describe_numbers(
 def _sharpness(x: Array, spec: InputSpec) -> Array | float:
     axes = _image_axes(spec)
     assert axes is not None
-    a = np.moveaxis(x, axes, (-2, -1))
+    return _laplacian(np.moveaxis(x, axes, (-2, -1)))
+
+
+def _laplacian(a: Array) -> Array | float:
+    """Mean absolute 4-neighbour Laplacian of each row, over the last two axes."""
     if a.shape[-1] < 3 or a.shape[-2] < 3:
         return 0.0
     inner = 4.0 * a[..., 1:-1, 1:-1]
     laplacian = inner - a[..., :-2, 1:-1] - a[..., 2:, 1:-1] - a[..., 1:-1, :-2] - a[..., 1:-1, 2:]
-    return np.asarray(np.abs(laplacian).reshape(len(x), -1).mean(axis=1))
+    return np.asarray(np.abs(laplacian).reshape(len(a), -1).mean(axis=1))
+
+
+def _describe_image(row: Any, decode: ImageDecode) -> tuple[float, ...]:
+    """In the order of `descriptors_of` for encoded images."""
+    from export.contracts.imagepixels import preview
+
+    (data,) = np.asarray(row, dtype=object).reshape(-1)
+    try:
+        file = examine(data, decode.max_pixels)
+        pixels = preview(data, PREVIEW_SIDE, decode.max_pixels)
+    except ImageRefused:
+        return (*(math.nan,) * 8, float(len(data)))
+    x = pixels.astype(np.float32) / 255  # (height, width[, channel])
+    planes = np.moveaxis(x.reshape(*x.shape[:2], -1), -1, 0)[None]  # (1, channel, height, width)
+    saturated = ((pixels == 0) | (pixels == 255)).mean()
+    width, height = file.upright
+    sharpness = float(np.sum(_laplacian(planes)))
+    look = (x.mean(dtype=np.float64), x.std(dtype=np.float64), x.min(), x.max(), saturated, sharpness)
+    return (*map(float, look), float(width * height), width / height, float(len(data)))
 
 
 def _describe_text(row: Any) -> tuple[float, float, float, float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from export.contracts.datatypes import Datatype
+from export.contracts.preprocess import ImageDecode
 
 BATCH_AXIS = "batch"
 
@@ -54,13 +55,28 @@ class InputDisplay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputSpec:
-    """One input tensor. `shape` includes the batch axis; -1 marks a variable dimension."""
+    """One input tensor. `shape` includes the batch axis; -1 marks a variable dimension.
+
+    Attributes:
+        preprocess: How encoded images (BYTES, one file a row, last dimension 1) become the model's own tensor; None
+            when the model takes the input as it travels.
+    """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
     axes: tuple[str, ...] = ()
     display: InputDisplay = field(default_factory=InputDisplay)
+    preprocess: ImageDecode | None = None
+
+    def behind(self) -> InputSpec:
+        """The model's own tensor: the file's place in the shape becomes the image's axes."""
+        if self.preprocess is None:
+            return self
+        decoded = self.preprocess
+        display = replace(self.display, layout=decoded.layout.value)
+        shape = (*self.shape[:-1], *decoded.tensor_shape)
+        return InputSpec(name=self.name, datatype=decoded.datatype, shape=shape, display=display)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +92,9 @@ class OutputSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:
-    """All tensors of a model, in the order of the model's own inputs and outputs.
+    """All tensors of a model as they travel, in the order of the model's own inputs and outputs.
+
+    Clients, the record log and the monitor go by it. What the runtime sees is `model`.
 
     Attributes:
         batched: Axis 0 of every input and output is the batch axis, and requests may be merged along it.
@@ -113,6 +131,19 @@ class Signature:
                     raise ValueError(
                         f"{kind} '{spec.name}' of a batched signature must start with a -1 batch dimension"
                     )
+        _check_encoded(self.inputs, self.batched)
+
+    @property
+    def preprocesses(self) -> bool:
+        """Whether any input is decoded before the model sees it."""
+        return any(spec.preprocess is not None for spec in self.inputs)
+
+    @property
+    def model(self) -> Signature:
+        """The model's own tensors: this signature with decoded images in the place of encoded ones."""
+        if not self.preprocesses:
+            return self
+        return replace(self, inputs=tuple(spec.behind() for spec in self.inputs))
 
     def output_with_role(self, *roles: OutputRole) -> OutputSpec | None:
         """The first output that has one of `roles`, in the order in which the roles are given."""
@@ -121,3 +152,15 @@ class Signature:
                 if spec.role is role:
                     return spec
         return None
+
+
+def _check_encoded(specs: tuple[InputSpec, ...], batched: bool) -> None:
+    for spec in specs:
+        if spec.preprocess is None:
+            continue
+        shapes = ((-1, 1),) if batched else ((1,), (1, 1))
+        if spec.datatype is not Datatype.BYTES or spec.shape not in shapes:
+            wanted = " or ".join(str(list(s)) for s in shapes)
+            raise ValueError(
+                f"input '{spec.name}' is {spec.datatype} {list(spec.shape)}: encoded images are BYTES {wanted}"
+            )
