@@ -47,6 +47,9 @@ class BatchSettings(Section):
     """Rows that may wait per version; past it the answer is 503 with Retry-After."""
     inline_below_us: float = Field(default=1000.0, ge=0, allow_inf_nan=False)
     """A version whose warm batch is faster than this (microseconds) runs on the event loop; others on a thread."""
+    decode_threads: int = Field(default=0, ge=0, le=256)
+    """Threads of a version that decode its encoded images, where its package declares any; 0 takes the processors that
+    the replica may use, at most four. Each may hold one whole image: see `max_pixels` of the declaration."""
 
 
 class RuntimeSettings(Section):

@@ -39,7 +39,7 @@ def check_package(folder: Path, limits: AdmissionLimits) -> dict[str, int | str]
                     raise AdmissionRefused(f"ONNX: the file is larger than {limits.onnx_bytes} bytes")
                 if 3 * weights[runtime.path] > limits.memory_bytes:
                     raise AdmissionRefused("checking the ONNX file needs more memory than the limit")
-                found = check_onnx(file.read(), weights, manifest.signature, limits)
+                found = check_onnx(file.read(), weights, manifest.signature.model, limits)
             else:
                 found = check_torchscript(file, limits)
         facts |= {f"{runtime.kind}_{key}": value for key, value in found.items()}

@@ -16,6 +16,7 @@ from export.contracts.reference import ReferenceProfile
 from export.contracts.signature import OutputRole, Signature
 from export.package import Golden, Package, write_package
 from export.parity import run_parity
+from export.preprocess import model_tensors
 from export.provenance import environment, make_provenance
 from export.reference import class_indices, compile_reference
 from export.runners import Runner, in_batches
@@ -28,6 +29,7 @@ class Assembly:
     """What a package is made of, besides the weights. See `export.from_torch.export_module` for the fields.
 
     Attributes:
+        signature: As clients see it. Runners and samples go by it, too: encoded images where preprocessing is declared.
         trusted: What is right by definition.
         samples: Real rows for parity and golden cases, by input name; None when there are none.
         reference: Held-out rows for the reference profile, or None.
@@ -137,8 +139,14 @@ def _golden(a: Assembly) -> Golden | None:
     if a.samples is None or a.golden_rows < 1:
         return None
     if not a.signature.batched:
-        return Golden(inputs=a.samples, outputs=a.trusted(a.samples))
+        return Golden(inputs=a.samples, outputs=a.trusted(a.samples), tensors=_tensors(a.signature, a.samples))
     rows = len(next(iter(a.samples.values())))
     chosen = np.sort(np.random.default_rng(a.seed).permutation(rows)[: a.golden_rows])
     inputs = {name: np.ascontiguousarray(array[chosen]) for name, array in a.samples.items()}
-    return Golden(inputs=inputs, outputs=in_batches(a.trusted, inputs, 1))
+    return Golden(inputs=inputs, outputs=in_batches(a.trusted, inputs, 1), tensors=_tensors(a.signature, inputs))
+
+
+def _tensors(signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    encoded = [spec.name for spec in signature.inputs if spec.preprocess is not None]
+    made = model_tensors(signature, inputs) if encoded else {}
+    return {name: made[name] for name in encoded}

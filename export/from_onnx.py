@@ -18,12 +18,14 @@ from export.assemble import Assembly, assemble
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, Task, Tolerance
+from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputDisplay, InputSpec, OutputRole, OutputSpec, Signature
 from export.from_torchscript import import_torchscript
 from export.onnx_runner import onnx_runner
 from export.package import Package
 from export.package_files import is_safe_path
 from export.parity import BATCH_SIZES
+from export.preprocess import Encoding
 from export.roles import complete_task, with_roles
 from export.runners import Runner, named_arrays, trial_outputs
 
@@ -58,6 +60,7 @@ def import_onnx(
     out_dir: Path | str,
     output_roles: Mapping[str, OutputRole] | None = None,
     displays: Mapping[str, InputDisplay] | None = None,
+    preprocess: Mapping[str, ImageDecode] | None = None,
     samples: Any = None,
     reference_inputs: Any = None,
     reference_labels: Sequence[Any] | Array | None = None,
@@ -82,6 +85,8 @@ def import_onnx(
         out_dir: Folder to write.
         output_roles: By output name; those not given are guessed conservatively, see `export.roles`.
         displays: How people see an input, by input name.
+        preprocess: Inputs that clients send as encoded images, by input name; see `export.preprocess.image_input`. Rows
+            of such an input are given as the files' bytes or paths.
         samples: Real rows by input name (or in the file's order).
         reference_inputs: Held-out rows for the reference profile; also serve as samples.
         reference_labels: Their labels.
@@ -105,11 +110,12 @@ def import_onnx(
     sizes = {ONNX_FILE: source.stat().st_size}
     sizes |= {location: (source.parent / location).stat().st_size for location in described.external}
     check_onnx(source.read_bytes(), sizes, described.signature, AdmissionLimits())
-    runner = onnx_runner(source, described.signature)
-    reference = None if reference_inputs is None else named_arrays(reference_inputs, described.signature, "reference")
-    real = reference if samples is None else named_arrays(samples, described.signature, "samples")
-    shown = trial_outputs(runner, described.signature, real, max_rows=max(batch_sizes))
-    signature = with_roles(described.signature, shown, task, output_roles or {}, displays or {})
+    encoding = Encoding(described.signature, preprocess or {})
+    runner = encoding.wrap(onnx_runner(source, encoding.model))
+    reference = None if reference_inputs is None else named_arrays(reference_inputs, encoding.wire, "reference")
+    real = reference if samples is None else named_arrays(samples, encoding.wire, "samples")
+    shown = trial_outputs(runner, encoding.wire, real, max_rows=max(batch_sizes))
+    signature = with_roles(encoding.wire, shown, task, output_roles or {}, displays or {})
 
     def fill(folder: Path) -> dict[str, FileRole]:
         shutil.copyfile(source, folder / ONNX_FILE)
@@ -119,7 +125,7 @@ def import_onnx(
         return dict.fromkeys([ONNX_FILE, *described.external], FileRole.WEIGHTS)
 
     def candidates(folder: Path) -> dict[str, Runner]:
-        return {RuntimeKind.ONNX.value: onnx_runner(folder / ONNX_FILE, signature)}
+        return {RuntimeKind.ONNX.value: encoding.wrap(onnx_runner(folder / ONNX_FILE, encoding.model))}
 
     return assemble(
         Assembly(

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from export.assemble import Assembly, assemble
 from export.contracts.errors import PackageError
 from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, Task, Tolerance
+from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputDisplay, OutputRole
+from export.images import decoded_rows, with_encoded_rows
 from export.onnx_runner import onnx_runner
 from export.package import Package
 from export.parity import BATCH_SIZES
+from export.preprocess import Encoding
 from export.runners import Array, Runner
 from export.torch_runner import module_runner, torchscript_runner
 from export.torch_trace import as_arrays, examine, parameter_names, signature_of
@@ -36,6 +39,7 @@ def export_module(
     out_dir: Path | str,
     input_names: Sequence[str] = (),
     displays: Mapping[str, InputDisplay] | None = None,
+    preprocess: Mapping[str, ImageDecode] | None = None,
     input_axes: Mapping[str, Sequence[str]] | None = None,
     output_names: Sequence[str] = (),
     output_roles: Mapping[str, OutputRole] | None = None,
@@ -66,6 +70,8 @@ def export_module(
         out_dir: Folder to write. It becomes the package.
         input_names: In the order of `forward`; default: its parameter names.
         displays: How people see an input, by input name.
+        preprocess: Inputs that clients send as encoded images, by input name; see `export.preprocess.image_input`. Rows
+            of such an input are given as the files' bytes or paths, and the module sees what is decoded from them.
         input_axes: Names of the axes, by input name; the first is the batch.
         output_names: In order; default: the keys of a dict or named tuple, else output, output_1, ...
         output_roles: By output name; those not given are guessed conservatively, see `export.roles`.
@@ -93,10 +99,14 @@ def export_module(
         raise PackageError("runtimes: name at least one")
     work = copy.deepcopy(module).cpu().eval()
     names = tuple(input_names) or parameter_names(work, example_inputs)
-    examples = as_arrays(example_inputs, names, "example_inputs")
-    reference = None if reference_inputs is None else as_arrays(reference_inputs, names, "reference_inputs")
-    traced = examine(work, examples, names, tuple(output_names), dynamic_axes or {})
-    signature = signature_of(traced, task, displays or {}, input_axes or {}, output_roles or {})
+    encoded = preprocess or {}
+    examples = as_arrays(with_encoded_rows(example_inputs, names, encoded), names, "example_inputs")
+    held_out = with_encoded_rows(reference_inputs, names, encoded)
+    reference = None if held_out is None else as_arrays(held_out, names, "reference_inputs")
+    tensors = {n: decoded_rows(a, encoded[n], n) if n in encoded else a for n, a in examples.items()}
+    traced = examine(work, tensors, names, tuple(output_names), dynamic_axes or {})
+    encoding = Encoding(signature_of(traced, task, displays or {}, input_axes or {}, output_roles or {}), encoded)
+    signature = encoding.wire
     outputs = tuple(o.name for o in signature.outputs)
 
     def fill(folder: Path) -> dict[str, FileRole]:
@@ -111,9 +121,9 @@ def export_module(
         made: dict[str, Runner] = {}
         for kind in runtimes:
             if kind is RuntimeKind.ONNX:
-                made[kind.value] = onnx_runner(folder / ONNX_FILE, signature)
+                made[kind.value] = encoding.wrap(onnx_runner(folder / ONNX_FILE, encoding.model))
             else:
-                made[kind.value] = torchscript_runner(folder / TORCHSCRIPT_FILE, names, outputs)
+                made[kind.value] = encoding.wrap(torchscript_runner(folder / TORCHSCRIPT_FILE, names, outputs))
         return made
 
     files = {RuntimeKind.ONNX: ONNX_FILE, RuntimeKind.TORCHSCRIPT: TORCHSCRIPT_FILE}
@@ -124,7 +134,7 @@ def export_module(
             task=task,
             signature=signature,
             runtimes=tuple(RuntimeFile(kind=k, path=files[k]) for k in runtimes),
-            trusted=module_runner(work, names, outputs),
+            trusted=encoding.wrap(module_runner(work, names, outputs)),
             trusted_name="eager",
             samples=reference if reference is not None else examples,
             reference=reference,

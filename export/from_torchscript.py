@@ -14,9 +14,11 @@ from export.admission_limits import AdmissionLimits
 from export.assemble import Assembly, assemble
 from export.contracts.errors import PackageError
 from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, Task, Tolerance
+from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import OutputRole, OutputSpec, Signature
 from export.package import Package
 from export.parity import BATCH_SIZES
+from export.preprocess import Encoding
 from export.roles import complete_task, with_roles
 from export.runners import Runner, named_arrays, trial_outputs
 from export.torch_runner import torchscript_runner
@@ -34,6 +36,7 @@ def import_torchscript(
     out_dir: Path | str,
     signature: Signature,
     output_roles: Mapping[str, OutputRole] | None = None,
+    preprocess: Mapping[str, ImageDecode] | None = None,
     samples: Any = None,
     reference_inputs: Any = None,
     reference_labels: Sequence[Any] | Array | None = None,
@@ -47,6 +50,7 @@ def import_torchscript(
 ) -> Package:
     """Make a package of a TorchScript file; `export.from_onnx.import_onnx` explains the arguments.
 
+    `signature` is of the model's own tensors, or of what clients send when its inputs declare preprocessing themselves.
     TorchScript is code, and it runs here: only bring in files that you trust as you trust a program.
 
     Raises:
@@ -58,7 +62,9 @@ def import_torchscript(
     with source.open("rb") as file:
         check_torchscript(file, AdmissionLimits())
     inputs, outputs = [i.name for i in signature.inputs], [o.name for o in signature.outputs]
-    runner = torchscript_runner(source, inputs, outputs)
+    encoding = Encoding(signature, preprocess or {})
+    signature = encoding.wire
+    runner = encoding.wrap(torchscript_runner(source, inputs, outputs))
     reference = None if reference_inputs is None else named_arrays(reference_inputs, signature, "reference")
     real = reference if samples is None else named_arrays(samples, signature, "samples")
     shown = trial_outputs(runner, signature, real, max_rows=max(batch_sizes))
@@ -73,7 +79,8 @@ def import_torchscript(
         return {TORCHSCRIPT_FILE: FileRole.WEIGHTS}
 
     def candidates(folder: Path) -> dict[str, Runner]:
-        return {RuntimeKind.TORCHSCRIPT.value: torchscript_runner(folder / TORCHSCRIPT_FILE, inputs, outputs)}
+        made = torchscript_runner(folder / TORCHSCRIPT_FILE, inputs, outputs)
+        return {RuntimeKind.TORCHSCRIPT.value: encoding.wrap(made)}
 
     return assemble(
         Assembly(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
@@ -38,10 +38,17 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Golden:
-    """Real inputs and the outputs that every load of the package must reproduce, by tensor name, (rows, ...) each."""
+    """Real inputs and the outputs that every load of the package must reproduce, by tensor name, (rows, ...) each.
+
+    Attributes:
+        inputs: As clients send them.
+        tensors: What declared preprocessing made of them at export, for the inputs that have any: the model's side of
+            the golden cases for whoever has no image decoder, and the proof that a decoder is the one of the export.
+    """
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+    tensors: dict[str, Array] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -98,6 +105,7 @@ class Package:
         return Golden(
             inputs={k.removeprefix("in/"): v for k, v in arrays.items() if k.startswith("in/")},
             outputs={k.removeprefix("out/"): v for k, v in arrays.items() if k.startswith("out/")},
+            tensors={k.removeprefix("model/"): v for k, v in arrays.items() if k.startswith("model/")},
         )
 
     def reference_dir(self) -> Path | None:
@@ -222,6 +230,7 @@ def copy_package(source: Package, folder: Path) -> None:
 
 def _golden_arrays(golden: Golden) -> dict[str, Array]:
     arrays = {f"in/{k}": v for k, v in golden.inputs.items()} | {f"out/{k}": v for k, v in golden.outputs.items()}
+    arrays |= {f"model/{k}": v for k, v in golden.tensors.items()}
     return {k: np.ascontiguousarray(v) for k, v in arrays.items()}
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.signature import Signature
+from export.images import ONE_PIXEL, encoded_rows
 
 Array: TypeAlias = npt.NDArray[Any]
 Runner: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -42,7 +43,8 @@ def named_arrays(given: Any, signature: Signature, label: str) -> dict[str, Arra
         raise PackageError(f"{label}: expected the inputs {', '.join(names)}")
     out: dict[str, Array] = {}
     for spec in signature.inputs:
-        array = np.ascontiguousarray(found[spec.name])
+        given_rows = found[spec.name]
+        array = encoded_rows(given_rows) if spec.preprocess is not None else np.ascontiguousarray(given_rows)
         fits = array.ndim == len(spec.shape) and all(
             s in (-1, n) for s, n in zip(spec.shape, array.shape, strict=False)
         )
@@ -78,7 +80,8 @@ def trial_outputs(
             if spec.datatype.is_float:
                 arrays[spec.name] = rng.random(full).astype(spec.datatype.numpy)
             elif spec.datatype is Datatype.BYTES:
-                arrays[spec.name] = np.full(full, b"0", dtype=object)
+                made_up = b"0" if spec.preprocess is None else ONE_PIXEL
+                arrays[spec.name] = np.full(full, made_up, dtype=object)
             else:
                 arrays[spec.name] = np.zeros(full, dtype=spec.datatype.numpy)
     try:

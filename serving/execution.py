@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 import numpy as np
 
-from export.contracts.errors import HardcaseError
+from export.contracts.errors import HardcaseError, ModelFailed
 from export.contracts.signature import Signature
 from serving.answer import BatchOutputs
 from serving.entry import Entry
@@ -17,9 +17,15 @@ from serving.runtime.base import Array, Runtime
 
 @dataclass(slots=True)
 class Execution:
-    """What running a batch left behind. Exactly one of `outputs` and `error` is set."""
+    """What running a batch left behind. One of `outputs` and `error` is set, unless every request was refused.
+
+    Attributes:
+        inputs: As they came in, of the requests that were run.
+        refused: Requests that left the batch before it ran, by position, with the error; None: nobody waits any more.
+    """
 
     inputs: Sequence[Array] = ()
+    refused: Mapping[int, HardcaseError | None] = field(default_factory=dict)
     outputs: BatchOutputs | None = None
     error: HardcaseError | None = None
     begun_ns: int = 0
@@ -59,3 +65,51 @@ def gather(entries: Sequence[Entry], index: int, rows: int, signature: Signature
     if len(parts) == 1 and isinstance(parts[0], np.ndarray):
         return parts[0]
     return np.frombuffer(b"".join(cast("list[memoryview]", parts)), dtype=spec.datatype.numpy).reshape(shape)
+
+
+class Rows(Protocol):
+    """Rows of one input that are made when a piece of them is asked for."""
+
+    def __getitem__(self, part: slice) -> Array:
+        """(rows of the part, ...)."""
+        ...
+
+
+def run(
+    runtime: Runtime,
+    inputs: Sequence[Array | Rows],
+    rows: int,
+    wanted: tuple[int, ...],
+    limit: int,
+    signature: Signature,
+) -> list[Array | None]:
+    """Run in pieces of at most the largest batch: one request may carry more rows.
+
+    Args:
+        runtime: Runs each piece.
+        inputs: In signature order, (rows, ...) each. `Rows` only where there are more than `limit` rows.
+        rows: Rows of the batch.
+        wanted: Indices of the outputs to compute.
+        limit: Rows of the largest batch.
+        signature: The version's.
+
+    Returns:
+        By index into the signature's outputs; None for outputs that are not wanted.
+
+    Raises:
+        ModelFailed: another number of outputs came back than were wanted.
+    """
+    if rows <= limit or not signature.batched:
+        arrays = runtime.run(cast("Sequence[Array]", inputs), wanted)
+    else:
+        pieces = [
+            runtime.run([np.ascontiguousarray(x[at : at + limit]) for x in inputs], wanted)
+            for at in range(0, rows, limit)
+        ]
+        arrays = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+    if len(arrays) != len(wanted):
+        raise ModelFailed(f"the model returned {len(arrays)} outputs for {len(wanted)} wanted ones")
+    result: list[Array | None] = [None] * len(signature.outputs)
+    for index, array in zip(wanted, arrays, strict=True):
+        result[index] = array
+    return result

@@ -116,7 +116,9 @@ def load_version(
         package=package,
         runtime=runtime,
         proof=proof,
-        inline=proof.batch_us < options.batch.inline_below_us and runtime.device == "cpu",
+        inline=proof.batch_us < options.batch.inline_below_us
+        and runtime.device == "cpu"
+        and not package.manifest.signature.preprocesses,  # decoding an image is nothing for the event loop
         seconds=seconds,
         attempts=attempts,
     )

@@ -30,11 +30,13 @@ class BatchOptions:
         max_rows: Rows of a batch at most; 0 takes the package's tuned number, or else its `max_batch_rows`.
         queue_rows: Rows that may wait per version; past it the answer is 503.
         inline_below_us: A version whose warm batch is faster than this runs on the event loop; others on a thread.
+        decode_threads: Threads of a version that decode its encoded images; 0 takes the processors, at most four.
     """
 
     max_rows: int = 0
     queue_rows: int = 4096
     inline_below_us: float = 1000.0
+    decode_threads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -21,7 +21,7 @@ from export.contracts.signature import InputSpec, Signature
 from serving.answer import AnswerPlans
 from serving.options import Limits
 from serving.request_plan import DEFAULT_PRIORITY, InputHead, PlanMaker, RequestHead, RequestPlan
-from serving.tensors import Array, decode_bytes, decode_json
+from serving.tensors import Array, decode_bytes, decode_json, from_base64
 
 _PLANS_KEPT = 512
 _PLAN_KEY_BYTES = 2048
@@ -100,7 +100,7 @@ class RequestParser:
             return None
         spec = self._signature.inputs[0]
         field = f"inputs[0] '{spec.name}'.data"
-        return ParsedRequest(plan, (decode_json(body[begin:end], spec.datatype, plan.shapes[0], field),))
+        return ParsedRequest(plan, (_from_json(body[begin:end], spec, plan.shapes[0], field),))
 
     def _remember(self, head: RequestHead, plan: RequestPlan, body: bytes, length: int) -> None:
         """Keep the plan of a request whose like will come again: without an id, which is different every time."""
@@ -157,7 +157,7 @@ class RequestParser:
             field = f"inputs[{position}] '{spec.name}'"
             size, shape = plan.sizes[index], plan.shapes[index]
             if size < 0:
-                buffers.append(decode_json(_raw(head.inputs[position]), spec.datatype, shape, f"{field}.data"))
+                buffers.append(_from_json(_raw(head.inputs[position]), spec, shape, f"{field}.data"))
             elif spec.datatype is Datatype.BYTES:
                 part = view[offsets[index] : offsets[index] + size]
                 buffers.append(decode_bytes(part, math.prod(shape), field).reshape(shape))
@@ -207,6 +207,12 @@ class RequestParser:
             params=None,
         )
         return ParsedRequest(plan, _checked_bools(self._signature.inputs, (buffer,)))
+
+
+def _from_json(text: bytes, spec: InputSpec, shape: tuple[int, ...], field: str) -> Buffer:
+    """An input's JSON data. Encoded images are Base64 there: no image is text."""
+    decoded = decode_json(text, spec.datatype, shape, field)
+    return decoded if spec.preprocess is None else from_base64(cast("Array", decoded), field)
 
 
 def _raw(given: InputHead) -> bytes:

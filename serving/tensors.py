@@ -5,6 +5,7 @@ A decoded tensor is a numpy array of the datatype's wire dtype; BYTES elements a
 
 from __future__ import annotations
 
+import binascii
 import math
 import struct
 from functools import cache
@@ -140,6 +141,21 @@ def decode_bytes(buffer: memoryview, elements: int, field: str) -> Array:
     if position != end:
         raise InvalidRequest(f"{field}: {end - position} bytes are left over after {elements} elements")
     return array
+
+
+def from_base64(array: Array, field: str) -> Array:
+    """BYTES elements that are Base64 text (RFC 4648, section 4), decoded; an object array of the same shape.
+
+    Raises:
+        InvalidRequest: an element is not Base64; the text names it.
+    """
+    out = np.empty(array.size, dtype=object)
+    for index, text in enumerate(array.ravel()):
+        try:
+            out[index] = binascii.a2b_base64(text, strict_mode=True)
+        except ValueError:
+            raise InvalidRequest(f"{field}[{index}]: is not Base64, which images are in JSON") from None
+    return out.reshape(array.shape)
 
 
 def encode_bytes(array: Array) -> bytes:

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from time import perf_counter_ns, time_ns
 
-import numpy as np
-
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
 from export.contracts.manifest import Manifest
 from export.package import Package
@@ -18,9 +16,10 @@ from serving.answer import AnswerPlans, BatchOutputs
 from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
-from serving.execution import Execution, gather
+from serving.execution import Execution, Rows, gather, run
 from serving.observers import Ended, Observer, tell
 from serving.options import ServingOptions
+from serving.preprocess import Preprocessor
 from serving.protocol import RequestParser
 from serving.response_cache import cache_for, remember
 from serving.runtime.base import Array, Runtime
@@ -79,6 +78,9 @@ class LoadedVersion:
             options.non_finite,
             self._always,
         )
+        self._preprocessor = (
+            Preprocessor(self.signature, options.batch.decode_threads) if self.signature.preprocesses else None
+        )
         self.parser = RequestParser(self.signature, options.limits, answers)
         self.batcher: Batcher[Execution] = Batcher(
             execute=self.execute,
@@ -98,13 +100,21 @@ class LoadedVersion:
             execution.inputs = inputs = [
                 gather(entries, i, rows, self.signature, self.runtime) for i in range(len(self.signature.inputs))
             ]
+            tensors: Sequence[Array | Rows] = inputs
+            if self._preprocessor is not None:
+                entries, tensors = self._preprocessor.prepare(entries, execution, self.runtime, self.batcher.max_rows)
+                rows = sum([e.plan.rows for e in entries])
+                if not entries:
+                    return execution
             gathered_ns = perf_counter_ns()
             execution.input_ns = gathered_ns - execution.begun_ns
-            outputs = self._run(inputs, rows, self._wanted(entries))
+            outputs = run(self.runtime, tensors, rows, self._wanted(entries), self.batcher.max_rows, self.signature)
             execution.infer_ns = perf_counter_ns() - gathered_ns
             execution.outputs = BatchOutputs(self.signature.outputs, outputs, rows, self.signature.batched)
         except HardcaseError as error:
             execution.error = error
+            if isinstance(error, InvalidRequest):
+                execution.inputs = ()  # what is refused is recorded without its payload
         except Exception:
             _log.exception("batch of %s/%s failed", self.model, self.version)
             execution.error = ModelFailed("the model failed on this batch")
@@ -114,26 +124,14 @@ class LoadedVersion:
         extra = {index for e in entries for index in e.plan.answer.extra}
         return tuple(sorted({*self._always, *extra})) if extra else self._always
 
-    def _run(self, inputs: Sequence[Array], rows: int, wanted: tuple[int, ...]) -> list[Array | None]:
-        """Run in pieces of at most the largest batch: one request may carry more rows."""
-        limit = self.batcher.max_rows
-        if rows <= limit or not self.signature.batched:
-            arrays = self.runtime.run(inputs, wanted)
-        else:
-            pieces = [
-                self.runtime.run([np.ascontiguousarray(x[at : at + limit]) for x in inputs], wanted)
-                for at in range(0, rows, limit)
-            ]
-            arrays = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
-        if len(arrays) != len(wanted):
-            raise ModelFailed(f"the model returned {len(arrays)} outputs for {len(wanted)} wanted ones")
-        result: list[Array | None] = [None] * len(self.signature.outputs)
-        for index, array in zip(wanted, arrays, strict=True):
-            result[index] = array
-        return result
-
     def finish(self, entries: list[Entry], execution: Execution, reason: ReleaseReason) -> None:
         """Answer every request of a batch and offer its records. On the loop."""
+        for index, refusal in execution.refused.items():
+            self.drop([entries[index]], refusal)
+        if execution.refused:
+            entries = [e for i, e in enumerate(entries) if i not in execution.refused]
+        if not entries:
+            return
         if execution.error is not None or execution.outputs is None:
             self.stats.executed(sum([e.plan.rows for e in entries]), reason)
             self.drop(entries, execution.error, inputs=execution.inputs)
@@ -290,4 +288,6 @@ class LoadedVersion:
     def close(self) -> None:
         """Let go of queue, thread and weights."""
         self.batcher.close()
+        if self._preprocessor is not None:
+            self._preprocessor.close()
         self.runtime.close()

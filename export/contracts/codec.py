@@ -11,9 +11,13 @@ import json
 import types
 import typing
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_ONLY_WHEN_SET = "only_when_set"
+ONLY_WHEN_SET = MappingProxyType({_ONLY_WHEN_SET: True})
+"""Metadata of an optional field that came later: left out while it is None, so that older releases still read it."""
 
 
 def dumps(record: Any) -> bytes:
@@ -44,7 +48,8 @@ def loads(cls: type[T], data: bytes | str) -> T:
 def to_plain(value: Any) -> Any:
     """Dataclasses to dicts, tuples to lists, enums to their values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {f.name: to_plain(v) for f, v in fields if v is not None or not f.metadata.get(_ONLY_WHEN_SET)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):

@@ -55,7 +55,7 @@ def decode_image(data: bytes, decode: ImageDecode, out: Array | None = None) -> 
 
 
 def preview(data: bytes, side: int, max_pixels: int) -> Pixels:
-    """The upright image in sRGB, shrunk until neither side is longer than `side`: (height, width[, 3]), grey files grey.
+    """The upright image, shrunk until neither side is longer than `side`: (height, width[, 3]), grey files grey.
 
     Raises:
         ImageRefused: as `decode_image`.

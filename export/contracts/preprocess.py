@@ -72,8 +72,8 @@ class ImageDecode:
         std: Likewise; empty is 1.
         datatype: FP32, FP16, or UINT8 (which takes neither scale, mean nor std).
         max_pixels: Larger images are refused before they are decoded.
-        jpeg_gap: A JPEG may be decoded at 1/2, 1/4 or 1/8 while it stays at least this many times larger than what it is
-            resized to; 0 always decodes it whole.
+        jpeg_gap: A JPEG may be decoded at 1/2, 1/4 or 1/8 while it stays at least this many times larger than what it
+            is resized to; 0 always decodes it whole.
         schema_version: Of this declaration's meaning.
 
     Example:

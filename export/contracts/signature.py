@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from export.contracts.codec import ONLY_WHEN_SET
 from export.contracts.datatypes import Datatype
 from export.contracts.preprocess import ImageDecode
 
@@ -67,7 +68,7 @@ class InputSpec:
     shape: tuple[int, ...]
     axes: tuple[str, ...] = ()
     display: InputDisplay = field(default_factory=InputDisplay)
-    preprocess: ImageDecode | None = None
+    preprocess: ImageDecode | None = field(default=None, metadata=ONLY_WHEN_SET)
 
     def behind(self) -> InputSpec:
         """The model's own tensor: the file's place in the shape becomes the image's axes."""

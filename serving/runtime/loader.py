@@ -63,7 +63,7 @@ def _open(chosen: RuntimeFile, directory: Path, manifest: Manifest, device: Devi
     if chosen.kind is RuntimeKind.ONNX:
         from serving.runtime.onnx import OnnxRuntime
 
-        return OnnxRuntime(path, manifest.signature, device, threads)
+        return OnnxRuntime(path, manifest.signature.model, device, threads)
     from serving.runtime.torch import TorchRuntime
 
-    return TorchRuntime(path, manifest.signature, device, threads)
+    return TorchRuntime(path, manifest.signature.model, device, threads)

@@ -32,6 +32,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/signal_rows.py", "monitoring/window_rows.py", "monitoring/accounts.py",
                    "monitoring/cases.py", "monitoring/facts.py", "monitoring/retention.py", "monitoring/shelf.py",
                    "monitoring/truth.py"),
+    "PIL": ("export/contracts/imagepixels.py", "monitoring/images.py"),
     "alembic": ("monitoring/database.py", "monitoring/migrations/"),
     "sklearn": ("deploy/demo/digits.py", "export/reference_"),
     "typer": ("deploy/cli/",),
@@ -39,9 +40,22 @@ FENCES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 # Importing these packages must not drag in anything heavy: replicas, children and the command start often.
-LIGHT = ("export.contracts.manifest", "export.contracts.traffic", "monitoring.records.record", "serving.options",
+LIGHT = ("export.contracts.manifest", "export.contracts.descriptors", "export.contracts.traffic",
+         "monitoring.records.record", "serving.options",
          "deploy.cli", "deploy.settings_file")  # fmt: skip
-HEAVY = ("torch", "onnxruntime", "onnx", "ray", "evidently", "sqlalchemy", "pandas", "sklearn", "scipy", "fastapi")
+HEAVY = (
+    "PIL",
+    "torch",
+    "onnxruntime",
+    "onnx",
+    "ray",
+    "evidently",
+    "sqlalchemy",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "fastapi",
+)
 
 
 def _layer(module: str) -> str:
