@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections import Counter
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -24,10 +25,10 @@ from serving.options import BatchOptions, ServingOptions
 from serving.preprocess import Team
 from serving.runtime.loader import load_runtime
 from serving.runtime.proof import prove
-from tests.serving.test_batching import assert_conserved, recorded
 from tests.support import images as im
 from tests.support import wire
 from tests.support.planes import Plane
+from tests.support.records import recorded
 
 FILES = [im.encode(im.picture(20 + i, 30 + 2 * i, seed=i), fmt) for i, fmt in enumerate(["PNG", "JPEG", "WEBP"] * 3)]
 
@@ -50,6 +51,14 @@ def pixels(answer: HttpAnswer) -> np.ndarray[Any, Any]:
 
 def outputs(answer: HttpAnswer) -> wire.Answer:
     return wire.answer(httpx.Headers(answer.headers), answer.body)
+
+
+def assert_conserved(plane: Plane, outcomes: dict[Outcome, int]) -> None:
+    """Every request is in the log once, with its outcome."""
+    found = Counter({outcome: 0 for outcome in outcomes})
+    for records in recorded(plane.records):
+        found[records.outcome] += len(records.ids)
+    assert found == outcomes
 
 
 def no_payload(records: Any) -> bool:
@@ -110,7 +119,7 @@ async def test_the_record_holds_the_files_as_they_came_and_refusals_hold_none(tm
     plane = Plane(tmp_path, [im.image_package(tmp_path)], inline=False, capture=CaptureOptions())
     await asyncio.gather(ask(plane, FILES[:2], id="good"), ask(plane, [b"x"], id="bad"), ask(plane, FILES[2:3]))
     plane.close()
-    by_id = {i: (r, n) for r in recorded(plane) for n, i in enumerate(r.ids)}
+    by_id = {i: (r, n) for r in recorded(plane.records) for n, i in enumerate(r.ids)}
     records, at = by_id["good"]
     assert records.input("image").get(at).ravel().tolist() == FILES[:2]
     assert records.output("logits").get(at).shape == (2, 10)
@@ -131,7 +140,7 @@ async def test_a_request_with_more_images_than_a_batch_is_decoded_piece_by_piece
     assert refused(await ask(plane, files)) == (400, "inputs[0] 'image'[18]: not a JPEG, PNG or WebP image")
     plane.close()
     assert_conserved(plane, {Outcome.OK: 1, Outcome.INVALID: 1})
-    (bad,) = [r for r in recorded(plane) if r.outcome is Outcome.INVALID]
+    (bad,) = [r for r in recorded(plane.records) if r.outcome is Outcome.INVALID]
     assert no_payload(bad)
 
 
