@@ -51,12 +51,14 @@ class ControlRoutes:
         )
         durable = _Durable(len(items))
         for item in items:
-            writer.feedback(item, on_durable=durable.count_down)
+            writer.feedback(item, durable.count_down)
         try:
             async with asyncio.timeout(FEEDBACK_WAIT_S):
-                await durable.all
+                kept = await durable.all
         except TimeoutError:
             raise Unavailable("the record log is slow: the feedback may be lost, send it again later") from None
+        if not kept:
+            raise Unavailable("the record log could not keep the feedback: its disk or quota is full")
         return json_response({"accepted": len(items)}, 202)
 
     async def index(self, request: Request) -> Response:
@@ -113,13 +115,15 @@ class _Durable:
     def __init__(self, items: int) -> None:
         self._left = items
         self._loop = asyncio.get_running_loop()
-        self.all: asyncio.Future[None] = self._loop.create_future()
+        self._kept = True
+        self.all: asyncio.Future[bool] = self._loop.create_future()  # whether every one is in the log
 
-    def count_down(self) -> None:
-        """One item more is in the log. Called from the writer's thread."""
-        self._loop.call_soon_threadsafe(self._count_down)
+    def count_down(self, kept: bool) -> None:
+        """What became of one item more. Called from the writer's thread."""
+        self._loop.call_soon_threadsafe(self._count_down, kept)
 
-    def _count_down(self) -> None:
+    def _count_down(self, kept: bool) -> None:
         self._left -= 1
+        self._kept = self._kept and kept
         if self._left == 0 and not self.all.done():
-            self.all.set_result(None)
+            self.all.set_result(self._kept)

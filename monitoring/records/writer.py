@@ -17,8 +17,9 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ from monitoring.records.folders import lock, new_incarnation, safe_replica
 from monitoring.records.frames import Kind
 from monitoring.records.layout import StreamLayout
 from monitoring.records.log import DataFrame, SegmentLog
-from monitoring.records.record import CaptureOptions, DropReason, Durability, Event, Feedback, Outcome, RecordBatch
+from monitoring.records.record import CaptureOptions, DropReason, Durability, Event, Feedback, RecordBatch
+from monitoring.records.sampling import sampled
 from monitoring.records.segment import sync_directory
 
 logger = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ class RecordLogWriter:
             monotonic=self._clock.monotonic,
             wall_ns=self._clock.wall_ns,
         )
-        self._pending: deque[tuple[object, Callable[[], None] | None, int]] = deque()
+        self._pending: deque[tuple[object, Callable[..., None] | None, int]] = deque()
         self._offered = 0  # bytes ever queued by the event loop
         self._drained = 0  # ... and taken off the queue by the writer thread
         self._eager = min(options.buffer_bytes // _EAGER_SHARE, _GROUP_BYTES)
@@ -167,9 +169,9 @@ class RecordLogWriter:
 
     # ---- called by anybody ---------------------------------------------------------------------------------------
 
-    def feedback(self, item: Feedback, on_durable: Callable[[], None] | None = None) -> None:
-        """Record feedback; never sampled out. Dropped and counted only when 16,384 items already wait."""
-        self._side(item, on_durable)
+    def feedback(self, item: Feedback, on_written: Callable[[bool], None] | None = None) -> None:
+        """Record feedback; never sampled out. `on_written` hears once whether it is in the log for certain."""
+        self._side(item, on_written)
 
     def event(self, event: Event) -> None:
         """Record an event of the replica's life."""
@@ -234,6 +236,7 @@ class RecordLogWriter:
     def _turn(self) -> None:
         """Write one group: everything that waits, up to a bound. In the durable modes this is the group commit."""
         callbacks: list[Callable[[], None]] = []
+        opinions: list[Callable[[bool], None]] = []
         groups: dict[int, _Group] = {}
         side: list[Feedback | Event] = []
         taken = 0
@@ -241,19 +244,22 @@ class RecordLogWriter:
             item, on_durable, nbytes = self._pending.popleft()
             taken += nbytes
             if on_durable is not None:
-                callbacks.append(on_durable)
+                (opinions if isinstance(item, Feedback) else callbacks).append(on_durable)
             if isinstance(item, RecordBatch):
                 self._collect(item, nbytes, groups)
             elif isinstance(item, Feedback | Event):
                 side.append(item)
+        kept, dropped = False, int(self._counters.globals[Global.FEEDBACK_DROPPED])
         try:
             for group in groups.values():
                 self._write(group.layout, group.batches)
             self._write_side(side)
             self._log.sync()
+            kept = self._counters.globals[Global.FEEDBACK_DROPPED] == dropped  # else one is gone: nobody is told "yes"
         finally:
             self._drained += taken
             self._hurry = taken >= _GROUP_BYTES  # what is left has waited already
+            callbacks += [partial(tell, kept) for tell in opinions]
             for call in callbacks:
                 self._call(call)
 
@@ -286,7 +292,10 @@ class RecordLogWriter:
         """Sample a batch and put it with its like; write a group that has become large enough."""
         try:
             layout = self._encoder.stream(batch)
-            for part in self._sample(batch) if self._options.sample < 1.0 else (batch,):
+            parts, out = sampled(batch, self._options.sample, self._random)
+            if out:
+                self.slot(batch.schema.model, batch.schema.version).sampled_out(out)
+            for part in parts:
                 if part is not batch:
                     layout = self._encoder.stream(part)
                 group = groups.get(id(layout))
@@ -300,24 +309,6 @@ class RecordLogWriter:
         except Exception:
             logger.exception("a malformed record batch was dropped")
             self.slot(batch.schema.model, batch.schema.version).dropped(DropReason.WRITE_ERROR, len(batch.ids))
-
-    def _sample(self, batch: RecordBatch) -> list[RecordBatch]:
-        """Split a batch into what is kept for certain and what chance keeps."""
-        if batch.outcome is not Outcome.OK:
-            return [batch]
-        n, share = len(batch.ids), self._options.sample
-        sure = np.zeros(n, bool) if batch.keep is None else np.asarray(batch.keep, bool)
-        lucky = (self._random.random(n) < share) & ~sure
-        out = n - int(sure.sum()) - int(lucky.sum())
-        parts = []
-        if sure.any():
-            parts.append(batch if sure.all() else select(batch, np.flatnonzero(sure).tolist()))
-        if lucky.any():
-            part = batch if lucky.all() else select(batch, np.flatnonzero(lucky).tolist())
-            parts.append(replace(part, probability=batch.probability * share))
-        if out:
-            self.slot(batch.schema.model, batch.schema.version).sampled_out(out)
-        return parts
 
     def _write(self, layout: StreamLayout, batches: Sequence[RecordBatch]) -> None:
         """Encode and append batches of one stream as one frame, or as several when they are too many for one."""
@@ -355,16 +346,16 @@ class RecordLogWriter:
 
     # ---- helpers -------------------------------------------------------------------------------------------------
 
-    def _side(self, item: Feedback | Event, on_durable: Callable[[], None] | None) -> None:
+    def _side(self, item: Feedback | Event, on_written: Callable[[bool], None] | None) -> None:
         with self._side_lock:
             full = self._closed or self._side_waiting >= _SIDE_ITEMS
             self._side_waiting += not full
             self._side_dropped[0 if isinstance(item, Feedback) else 1] += full
+        refused = partial(on_written, False) if full and on_written is not None else None
         if self._closed:
-            if on_durable is not None:
-                self._call(on_durable)
+            self._call(refused or bool)
             return
-        self._pending.append((None if full else item, on_durable, 0))
+        self._pending.append((None, refused, 0) if full else (item, on_written, 0))
         if self._state is _State.IDLE:
             self._ring()
 
@@ -375,7 +366,7 @@ class RecordLogWriter:
         except RuntimeError:  # it rings already
             return
 
-    def _call(self, callback: Callable[[], None]) -> None:
+    def _call(self, callback: Callable[[], object]) -> None:
         try:
             callback()
         except Exception:

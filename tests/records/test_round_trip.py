@@ -226,7 +226,7 @@ def test_feedback_and_events_travel_the_same_log(tmp_path: Path) -> None:
     writer = RecordLogWriter(tmp_path, "r", CaptureOptions())
     told: list[int] = []
     for item in items:
-        writer.feedback(item, lambda: told.append(1))
+        writer.feedback(item, told.append)
     writer.event(event)
     writer.close()
     reader = RecordLogReader(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -15,6 +16,7 @@ import pytest
 from export.contracts.datatypes import Datatype
 from monitoring.records.counters import read_counters
 from monitoring.records.folders import Position, lock
+from monitoring.records.log import DataFrame, SegmentLog
 from monitoring.records.reader import RecordLogReader
 from monitoring.records.record import (
     CaptureOptions,
@@ -53,7 +55,7 @@ class Stall:
         writer.feedback(Feedback(record_id="stall", model="m", time_ns=0), self._hold)
         assert self.entered.wait(10)
 
-    def _hold(self) -> None:
+    def _hold(self, _kept: bool) -> None:
         self.entered.set()
         self.go.wait(30)
 
@@ -271,7 +273,7 @@ def test_a_closed_writer_drops_counts_and_answers(tmp_path: Path) -> None:
     writer.close()
     told: list[int] = []
     offer(writer, ["late"], on_durable=lambda: told.append(1))
-    writer.feedback(Feedback(record_id="late", model="m", time_ns=0), lambda: told.append(2))
+    writer.feedback(Feedback(record_id="late", model="m", time_ns=0), lambda kept: told.append(2 + kept))
     writer.event(Event(kind="late", time_ns=0))
     assert told == [1, 2]
     assert writer.flush(1)
@@ -455,3 +457,24 @@ def test_row_shapes_without_end_do_not_make_streams_without_end(tmp_path: Path) 
             assert np.array_equal(records.input("x").get(i), np.full((1, n), n % 256, np.uint8))
     assert sum(f.count for f in frames) == 399
     reader.close()
+
+
+def test_feedback_that_the_disk_refuses_is_not_called_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = RecordLogWriter(tmp_path, "r", CaptureOptions())
+    told: list[bool] = []
+    writer.feedback(Feedback(record_id="before", model="m", time_ns=1), told.append)
+    assert writer.flush(10)
+
+    def full(self: SegmentLog, frame: DataFrame) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentLog, "_append", full)
+        writer.feedback(Feedback(record_id="lost", model="m", time_ns=2), told.append)
+        assert writer.flush(10)
+    writer.feedback(Feedback(record_id="after", model="m", time_ns=3), told.append)
+    writer.close()
+    assert told == [True, False, True]
+    reader = RecordLogReader(tmp_path)
+    account = reader.accounting(reader.sources()[0])
+    assert (account.feedback, account.feedback_dropped) == (2, 1)
