@@ -102,14 +102,18 @@ def addresses(settings: Settings) -> dict[str, str]:
 
 def ports(settings: Settings) -> list[PortNeed]:
     """The ports that must be free."""
-    return [
-        PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port"),
-        PortNeed(host=settings.monitor.host, port=settings.monitor.port, setting="monitor.port"),
-    ]
+    serving = PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port")
+    monitor = PortNeed(host=settings.monitor.host, port=settings.monitor.port, setting="monitor.port")
+    attached = settings.ray.address is not None and not settings.serving.standalone
+    return [monitor] if attached else [serving, monitor]  # a cluster that is not ours has its own way with ports
 
 
-def stop_run(paths: StatePaths) -> int:
+def stop_run(paths: StatePaths, *, keep_serving: bool = False) -> int:
     """End the run that holds a state folder, and wait until it has let go.
+
+    Args:
+        paths: The state folder.
+        keep_serving: Leave the applications running in a Ray cluster that is not ours.
 
     Returns:
         The process id that was asked to stop.
@@ -121,6 +125,8 @@ def stop_run(paths: StatePaths) -> int:
     info = current_run(paths)
     if info is None:
         raise NotRunning(f"no `hardcase up` runs on {paths.root}", "another settings file may name another state_dir")
+    if keep_serving:
+        paths.keep_file.touch()
     os.kill(info.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_TIMEOUT_S
     while is_held(paths):

@@ -57,6 +57,16 @@ class StatePaths:
         """Addresses of the replicas' own ports, for Prometheus discovery."""
         return self.run / "replicas.json"
 
+    @property
+    def ray_token(self) -> Path:
+        """The token of the local Ray cluster's control plane."""
+        return self.root / "ray-token"
+
+    @property
+    def keep_file(self) -> Path:
+        """There while a stop should leave the applications running in a cluster that is not ours."""
+        return self.run / "keep-serving"
+
     def make(self) -> StatePaths:
         """Make the folders, readable by their owner only: records hold what clients sent."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -17,9 +17,9 @@ from deploy.cli.context import Invocation, console
 from deploy.errors import AlreadyRunning, CommandError
 from deploy.paths import StatePaths
 from deploy.run_state import write_atomically
-from deploy.settings import RaySettings
+from deploy.settings import Settings
 from deploy.supervisor import PortNeed, check_port
-from deploy.wiring import serving_options
+from deploy.wiring import cluster_options, pools, serving_options
 
 TARGETS_INTERVAL_S = 1.0
 _log = logging.getLogger("hardcase.serving")
@@ -56,35 +56,27 @@ def run_ray(invocation: Invocation, *, supervised: bool) -> None:
         return
     _begin(invocation, supervised=supervised)
     settings, paths = invocation.settings, invocation.paths.make()
-    check_port(PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port"))
+    if settings.ray.address is None:  # in somebody else's cluster, our own HAProxy may have it already
+        check_port(PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port"))
     temporary = _temporary(Path(settings.ray.temp_root))
     run_id = os.environ.setdefault(processes.RUN_ID, secrets.token_hex(8))
     stop = threading.Event()
     _stop_on_signals(stop)
     # Ray and Serve read these when they are imported, here and in every process that they start.
-    for name, value in _ray_environment(settings.ray, temporary).items():
+    for name, value in _ray_environment(settings, paths, temporary).items():
         os.environ.setdefault(name, value)
-    from serving import deployment
+    from serving import ray_cluster
 
+    cluster = cluster_options(settings, temporary)
     try:
-        deployment.start(
-            serving_options(settings, paths),
-            host=settings.serving.host,
-            port=settings.serving.port,
-            replicas=settings.serving.replicas,
-            cpus=settings.ray.replica_cpus,
-            gpus=settings.ray.replica_gpus,
-            drain_s=settings.ray.drain_s,
-            ray_address=settings.ray.address,
-            ray_folder=temporary / "ray",
-            timeout_s=settings.ray.start_timeout_s,
-        )
+        ray_cluster.start(pools(settings, paths), cluster)
         _stop_on_signals(stop)  # Ray put its own handlers in place while it started
         console().print(f"serving through Ray on http://{settings.serving.host}:{settings.serving.port}/v2")
         _publish_targets(paths, stop)
     finally:
         try:
-            deployment.stop()
+            ray_cluster.stop(cluster, keep=paths.keep_file.exists())
+            paths.keep_file.unlink(missing_ok=True)
         finally:
             if not supervised:
                 processes.end_all(run_id, grace_s=3.0)
@@ -97,12 +89,12 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 
 def _publish_targets(paths: StatePaths, stop: threading.Event) -> None:
-    from serving import deployment
+    from serving import ray_cluster
 
     known: list[tuple[str, int]] | None = None
     while not stop.is_set():
         try:
-            targets = sorted((t.host, t.port) for t in deployment.replica_targets())
+            targets = sorted((t.host, t.port) for t in ray_cluster.replica_targets())
             if targets != known:
                 write_targets(paths, targets)
                 known = targets
@@ -125,18 +117,37 @@ def read_targets(paths: StatePaths) -> list[str]:
     return [str(target) for target in found]
 
 
-def _ray_environment(settings: RaySettings, folder: Path) -> dict[str, str]:
-    from serving.ray_environment import RayPorts, ray_environment
+def _ray_environment(settings: Settings, paths: StatePaths, folder: Path) -> dict[str, str]:
+    """For a cluster of our own all of it; for somebody else's only what lets us in."""
+    from serving.ray_environment import NEEDED, RayPorts, make_haproxy_keeper, make_token, ray_environment
 
+    own = settings.ray
+    token = None
+    if own.token_auth and (own.address is None or own.auth_token_file is not None):
+        token = (
+            Path(own.auth_token_file).expanduser().absolute() if own.auth_token_file else make_token(paths.ray_token)
+        )
+    if own.address is not None:
+        access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)} if token is not None else {}
+        return {**NEEDED, "RAY_USAGE_STATS_ENABLED": "0", **access}
     ports = RayPorts(
-        haproxy_stats=settings.haproxy_stats_port or processes.free_port(),
-        haproxy_metrics=settings.haproxy_metrics_port or processes.free_port(),
-        first_replica_http=settings.first_replica_port or processes.free_range(30_000, 40_000),
+        haproxy_stats=own.haproxy_stats_port or processes.free_port(),
+        haproxy_metrics=own.haproxy_metrics_port or processes.free_port(),
+        first_replica_http=own.first_replica_port or processes.free_range(30_000, 40_000),
         first_replica_grpc=processes.free_range(40_000, 50_000),
         fallback_http=processes.free_port(),
         fallback_grpc=processes.free_port(),
     )
-    return ray_environment(folder, ports=ports, drain_s=settings.drain_s, haproxy_threads=settings.haproxy_threads)
+    return ray_environment(
+        folder,
+        ports=ports,
+        drain_s=own.drain_s,
+        haproxy_threads=own.haproxy_threads,
+        haproxy_buffer_bytes=own.haproxy_buffer_bytes,
+        timeout_s=settings.serving.limits.timeout_s,
+        token_file=token,
+        haproxy=make_haproxy_keeper(folder),
+    )
 
 
 def _begin(invocation: Invocation, *, supervised: bool) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
 from deploy.settings_findings import CaseSettings, DriftSettings, RetentionSettings
+from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
 
 
 class LimitSettings(Section):
@@ -152,6 +153,16 @@ class ServingSettings(Section):
     cache: ResponseCacheSettings = ResponseCacheSettings()
     access_log: AccessLogSettings = AccessLogSettings()
     tracing: TracingSettings = TracingSettings()
+    autoscaling: AutoscalingSettings = AutoscalingSettings()
+    pools: tuple[PoolSettings, ...] = ()
+    """Models with pools of their own. Everything else is the default pool's."""
+
+    @model_validator(mode="after")
+    def _pools_are_apart(self) -> ServingSettings:
+        names = [pool.model for pool in self.pools]
+        if len(set(names)) != len(names):
+            raise ValueError("two pools are for the same model")
+        return self
 
 
 class CaptureSettings(Section):
@@ -176,31 +187,6 @@ class CaptureSettings(Section):
     """Share of ordinary records to keep, stored as probability. Refused, failed and flagged ones are always kept."""
     max_frame_bytes: Size = 64 << 20
     """Largest frame of the log; a record that cannot fit is dropped and counted."""
-
-
-class RaySettings(Section):
-    """The Ray cluster underneath serving."""
-
-    address: str | None = None
-    """Address of an existing cluster; empty starts one on this machine and stops it again."""
-    replica_cpus: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    """Logical CPUs that Ray reserves for each replica."""
-    replica_gpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """GPUs that Ray reserves for each replica; a share such as 0.5 lets two replicas use one."""
-    drain_s: float = Field(default=1.0, ge=0, le=600)
-    """How long a stopping replica is held while HAProxy forgets it; a cluster of several machines needs about 30."""
-    haproxy_threads: int = Field(default=4, ge=1, le=64)
-    """Threads of HAProxy."""
-    haproxy_stats_port: int = Field(default=0, ge=0, le=65535)
-    """Port of HAProxy's statistics page; 0 takes a free one."""
-    haproxy_metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Port of HAProxy's own Prometheus metrics; 0 takes a free one."""
-    first_replica_port: int = Field(default=0, ge=0, le=64000)
-    """First of the thousand ports from which replicas take theirs; 0 looks for a free range."""
-    start_timeout_s: Seconds = 120.0
-    """Time in which the cluster and all replicas must be ready."""
-    temp_root: str = Field(default="/tmp", max_length=60)
-    """Folder in which a local cluster makes its own temporary folder. Short, because of the limit on socket paths."""
 
 
 class LogSettings(Section):

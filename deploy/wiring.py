@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from deploy.paths import StatePaths
-from deploy.settings import Settings
+from deploy.settings import AutoscalingSettings, PoolSettings, Settings
 from deploy.settings_base import Section
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
@@ -15,7 +16,9 @@ from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.options import MonitorOptions
 from monitoring.records.record import CaptureOptions
+from serving.autoscaling import Autoscaling
 from serving.options import AccessLogOptions, ServingOptions
+from serving.pools import ClusterOptions, PoolSpec
 
 T = TypeVar("T")
 
@@ -32,11 +35,56 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
     return _fill(
         ServingOptions,
         settings.serving,
-        leave_out=("host", "port", "replicas", "standalone"),
+        leave_out=("host", "port", "replicas", "standalone", "autoscaling", "pools"),
         registry=str(paths.registry),
         records=str(paths.records),
         capture=capture,
         access_log=access_log,
+    )
+
+
+def pools(settings: Settings, paths: StatePaths) -> tuple[PoolSpec, ...]:
+    """The default pool and the models' own."""
+    options, serving = serving_options(settings, paths), settings.serving
+    first = PoolSpec(
+        options=replace(options, elsewhere=tuple(pool.model for pool in serving.pools)),
+        replicas=serving.replicas,
+        autoscaling=_autoscaling(serving.autoscaling),
+        cpus=settings.ray.replica_cpus,
+        gpus=settings.ray.replica_gpus,
+    )
+    return (first, *(_pool(pool, options) for pool in serving.pools))
+
+
+def _pool(pool: PoolSettings, options: ServingOptions) -> PoolSpec:
+    runtime = options.runtime
+    if pool.cpu_threads:
+        runtime = replace(runtime, intra_op_threads=pool.cpu_threads)
+    return PoolSpec(
+        options=replace(options, models=(pool.model,), runtime=runtime),
+        model=pool.model,
+        replicas=pool.replicas,
+        autoscaling=_autoscaling(pool.autoscaling),
+        cpus=pool.cpus,
+        gpus=pool.gpus,
+        threads=pool.cpu_threads,
+    )
+
+
+def _autoscaling(settings: AutoscalingSettings) -> Autoscaling | None:
+    return _fill(Autoscaling, settings) if settings.max_replicas else None
+
+
+def cluster_options(settings: Settings, folder: Path) -> ClusterOptions:
+    """Where Ray and HAProxy are; `folder` is the temporary one of this run."""
+    return ClusterOptions(
+        host=settings.serving.host,
+        port=settings.serving.port,
+        drain_s=settings.ray.drain_s,
+        health_timeout_s=settings.ray.health_timeout_s,
+        address=settings.ray.address,
+        folder=folder / "ray",
+        start_timeout_s=settings.ray.start_timeout_s,
     )
 
 

@@ -49,9 +49,11 @@ class FastLaneProtocol(HttpToolsProtocol):
     lane: bool = True
     open: weakref.WeakSet[FastLaneProtocol]
     heads: dict[bytes, LaneHead | None]
+    around: Any = None  # an object that wraps the ASGI app of the server, where that has to be bypassed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.app = self.app if self.around is None else self.around(self.app)
         self._pending = b""  # bytes of an incomplete head, or of requests that have to wait their turn
         self._parts: list[bytes] = []  # body of the request that is being received
         self._missing = 0
@@ -402,11 +404,8 @@ def bind(plane: DataPlane, *, lane: bool = True) -> type[FastLaneProtocol]:
         plane: Answers the requests.
         lane: False keeps the limits and sends every request through ASGI.
     """
-    protocol: type[FastLaneProtocol] = type(
-        "BoundFastLaneProtocol",
-        (FastLaneProtocol,),
-        {"plane": plane, "lane": lane, "open": weakref.WeakSet(), "heads": {}},
-    )
+    members = {"plane": plane, "lane": lane, "open": weakref.WeakSet(), "heads": {}}
+    protocol: type[FastLaneProtocol] = type("BoundFastLaneProtocol", (FastLaneProtocol,), members)
     return protocol
 
 

@@ -132,6 +132,7 @@ class ServingOptions:
         registry: Folder of the registry.
         records: Folder of the record logs; each replica makes its own folder in it.
         models: Models that this pool hosts; empty hosts all.
+        elsewhere: Models that pools of their own host: this one does not.
         plan_poll_s: How often the registry is looked at.
         fast_lane: Answer inference requests in the HTTP protocol class, without ASGI.
         sticky_header: Request header (gRPC: metadata key); equal values stay on one variant of a canary. Empty: none.
@@ -143,6 +144,7 @@ class ServingOptions:
     registry: str
     records: str
     models: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     plan_poll_s: float = 1.0
     fast_lane: bool = True
     sticky_header: str = "hardcase-session"
@@ -155,3 +157,7 @@ class ServingOptions:
     cache: CacheOptions = field(default_factory=CacheOptions)
     tracing: TracingOptions = field(default_factory=TracingOptions)
     access_log: AccessLogOptions | None = None
+
+    def hosts(self, model: str) -> bool:
+        """Whether a model is this pool's."""
+        return (not self.models or model in self.models) and model not in self.elsewhere

@@ -163,7 +163,7 @@ class Pool:
         """Look at the registry; when it changed, or could not be read before, take over its plans."""
         async with self._looking:
             known = None if force or self._unreadable else self._generation
-            seen = await asyncio.to_thread(read_plans, self._registry, self._options.models, known)
+            seen = await asyncio.to_thread(read_plans, self._registry, self._options.hosts, known)
             if seen is None:
                 return
             self._tell_readability(seen.unreadable)

@@ -20,9 +20,12 @@ import sys
 import threading
 from pathlib import Path
 
+from export.contracts import codec
 from export.contracts.errors import HardcaseError
+from serving.autoscaling import Autoscaling
 from serving.options import ServingOptions
-from serving.ray_environment import RayPorts, ray_environment
+from serving.pools import ClusterOptions, PoolSpec
+from serving.ray_environment import RayPorts, make_haproxy_keeper, make_token, ray_environment
 from serving.standalone import read_options
 
 _LOOK_S = 2.0
@@ -50,36 +53,63 @@ def main(argv: list[str] | None = None) -> int:
             fallback_grpc=_free_port(),
         )
         threads = min(4, os.cpu_count() or 1)
-        environment = ray_environment(arguments.folder, ports=ports, drain_s=_DRAIN_S, haproxy_threads=threads)
+        environment = ray_environment(
+            arguments.folder,
+            ports=ports,
+            drain_s=_DRAIN_S,
+            haproxy_threads=threads,
+            timeout_s=options.limits.timeout_s,
+            token_file=make_token(arguments.folder / "token"),
+            haproxy=make_haproxy_keeper(arguments.folder),
+        )
+        pools = _pools(options, arguments)
     except (HardcaseError, ValueError, OSError) as error:
         print(f"hardcase: {error}", file=sys.stderr)
         return 2
     os.environ.update(environment)
-    return _serve(options, arguments)
+    cluster = ClusterOptions(
+        host=arguments.host,
+        port=arguments.port,
+        drain_s=_DRAIN_S,
+        address=arguments.ray_address,
+        folder=arguments.folder / "ray",
+    )
+    return _serve(pools, cluster, arguments)
 
 
-def _serve(options: ServingOptions, arguments: argparse.Namespace) -> int:
-    from serving import deployment
+def _pools(options: ServingOptions, arguments: argparse.Namespace) -> list[PoolSpec]:
+    """The default pool, and one for each `--pool MODEL[:REPLICAS]`."""
+    own: dict[str, int] = {}
+    for text in arguments.pool:
+        model, _, replicas = text.partition(":")
+        own[model] = int(replicas or 1)
+    scaling = codec.loads(Autoscaling, arguments.autoscaling_json.encode()) if arguments.autoscaling_json else None
+    rest = dataclasses.replace(options, elsewhere=tuple(own))
+    first = PoolSpec(options=rest, replicas=arguments.replicas, autoscaling=scaling)
+    return [
+        first,
+        *(
+            PoolSpec(options=dataclasses.replace(options, models=(model,)), model=model, replicas=replicas)
+            for model, replicas in own.items()
+        ),
+    ]
+
+
+def _serve(pools: list[PoolSpec], cluster: ClusterOptions, arguments: argparse.Namespace) -> int:
+    from serving import ray_cluster
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        deployment.start(
-            options,
-            host=arguments.host,
-            port=arguments.port,
-            replicas=arguments.replicas,
-            drain_s=_DRAIN_S,
-            ray_folder=arguments.folder / "ray",
-        )
+        ray_cluster.start(pools, cluster)
         # Ray put its own handlers in place while it started.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         print(f"hardcase: serving on http://{arguments.host}:{arguments.port} (pid {os.getpid()})", flush=True)
         seen: list[dict[str, str | int]] = []
         while not stop.is_set():
-            targets = [dataclasses.asdict(target) for target in deployment.replica_targets()]
+            targets = [dataclasses.asdict(target) for target in ray_cluster.replica_targets()]
             if arguments.ready_file is not None and targets != seen:
                 _announce(arguments, targets)
             seen = targets
@@ -90,7 +120,7 @@ def _serve(options: ServingOptions, arguments: argparse.Namespace) -> int:
     finally:
         if arguments.ready_file is not None:
             arguments.ready_file.unlink(missing_ok=True)
-        deployment.stop()
+        ray_cluster.stop(cluster)
     return 0
 
 
@@ -122,6 +152,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="HAProxy's port (default: %(default)s)")
     parser.add_argument("--replicas", type=int, default=1, help="how many replicas (default: %(default)s)")
+    parser.add_argument("--pool", action="append", default=[], help="MODEL[:REPLICAS]: a pool of its own for a model")
+    parser.add_argument("--autoscaling-json", default="", help="Autoscaling of the default pool as JSON")
+    parser.add_argument("--ray-address", help="an existing cluster, instead of one that ends with this process")
     parser.add_argument("--first-replica-port", type=int, default=30_000, help="replicas' own ports begin here")
     parser.add_argument("--haproxy-stats-port", type=int, default=8404)
     parser.add_argument("--haproxy-metrics-port", type=int, default=9101)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,12 +62,12 @@ class PlansSeen:
     unreadable: dict[str, Exception] = field(default_factory=dict)
 
 
-def read_plans(registry: RegistryView, wanted: Collection[str], known: str | None) -> PlansSeen | None:
+def read_plans(registry: RegistryView, wanted: Callable[[str], bool], known: str | None) -> PlansSeen | None:
     """Look at the registry. A model that cannot be read hinders no other.
 
     Args:
         registry: Where to look.
-        wanted: Models to read; empty reads all.
+        wanted: Says of a model whether to read it.
         known: The generation of the last look.
 
     Returns:
@@ -77,7 +77,7 @@ def read_plans(registry: RegistryView, wanted: Collection[str], known: str | Non
         generation = registry.generation()
         if generation == known:
             return None
-        names = [name for name in registry.models() if not wanted or name in wanted]
+        names = [name for name in registry.models() if wanted(name)]
     except (HardcaseError, OSError) as error:
         return PlansSeen(generation=None, unreadable={"": error})
     seen = PlansSeen(generation=generation)

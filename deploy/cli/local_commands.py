@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.context import JsonFlag, console, invocation_of, print_json
+from deploy.errors import CommandError
 
 CHILD = typer.Option("--child", hidden=True, help="Started by `hardcase up`.")
 
@@ -35,14 +36,30 @@ def up(
     run_up(invocation_of(ctx), with_demo=demo)
 
 
-def down(ctx: typer.Context, as_json: JsonFlag = False) -> None:
+def down(
+    ctx: typer.Context,
+    keep_serving: Annotated[
+        bool,
+        typer.Option("--keep-serving", help="Go on answering in the cluster of `ray.address` until the next `up`."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Stop a running `hardcase up` from another terminal, and wait until everything has ended.
+
+    In a Ray cluster that was there before, only our applications are stopped; with `--keep-serving` not even those, and
+    the next `up` replaces their replicas one after the other without losing a request.
 
     Example: hardcase down
     """
     from deploy.local import stop_run
 
-    pid = stop_run(invocation_of(ctx).paths)
+    invocation = invocation_of(ctx)
+    if keep_serving and invocation.settings.ray.address is None:
+        raise CommandError(
+            "a Ray cluster of our own ends with its run: nothing can be kept",
+            "leave --keep-serving out, or set ray.address",
+        )
+    pid = stop_run(invocation.paths, keep_serving=keep_serving)
     if as_json:
         print_json({"stopped": pid})
     else:

@@ -24,7 +24,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "torch": ("export/from_torch.py", "export/torch_", "serving/runtime/torch.py", "deploy/demo/network.py"),
     "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx.py"),
     "onnx": ("export/admission_", "export/from_onnx.py", "export/torch_write.py"),
-    "ray": ("serving/deployment.py",),
+    "ray": ("serving/deployment.py", "serving/ray_cluster.py"),
     "evidently": ("monitoring/report_worker.py",),
     "fastapi": ("serving/app.py", "serving/app_control.py", "monitoring/api/", "monitoring/console/pages.py"),
     "sqlalchemy": ("monitoring/schema.py", "monitoring/database.py", "monitoring/store", "monitoring/queries.py",
