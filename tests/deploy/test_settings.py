@@ -48,7 +48,7 @@ def test_the_defaults_are_the_options_own_defaults():
 @pytest.mark.parametrize(
     ("options", "section", "elsewhere"),
     [
-        (ServingOptions, "serving", {"registry", "records", "capture"}),
+        (ServingOptions, "serving", {"registry", "records", "capture", "elsewhere"}),
         (MonitorOptions, "monitor", {"records_root", "state_dir"}),
     ],
 )
