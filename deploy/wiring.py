@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from deploy.paths import StatePaths
-from deploy.settings import AutoscalingSettings, PoolSettings, Settings
+from deploy.settings import Settings
 from deploy.settings_base import Section
+from deploy.settings_ray import AutoscalingSettings, PoolSettings
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
 from export.contracts.traffic import TrafficPlan
