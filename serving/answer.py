@@ -18,6 +18,7 @@ import orjson
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import ModelFailed
 from export.contracts.signature import OutputRole, OutputSpec, Signature
+from serving.postprocess import classify, softmax
 from serving.tensors import Array, encode_bytes, encode_json
 
 _TEMPLATES_KEPT = 256
@@ -30,11 +31,15 @@ _JSON_HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class WantedOutput:
-    """One wanted output: its index in the signature, binary or JSON, and the classes wanted (0: the tensor itself)."""
+    """One wanted output: its index in the signature, binary or JSON, and the classes wanted (0: the tensor itself).
+
+    `softmax` asks for probabilities in the place of class scores.
+    """
 
     index: int
     binary: bool
     classification: int = 0
+    softmax: bool = False
 
 
 class BatchOutputs:
@@ -130,7 +135,8 @@ class AnswerPlan:
         self.extra = tuple(w.index for w in wanted if w.index not in plans.always)  # must be run for this answer
         self._plans = plans
         self._plain = all(
-            w.binary and not w.classification and plans.specs[w.index].datatype is not Datatype.BYTES for w in wanted
+            w.binary and not w.classification and not w.softmax and plans.specs[w.index].datatype is not Datatype.BYTES
+            for w in wanted
         )
         self._single = wanted[0].index if len(wanted) == 1 else -1
         self._heads: dict[tuple[int, tuple[tuple[int, ...], ...]], list[bytes]] = {}
@@ -201,6 +207,8 @@ class AnswerPlan:
             assert array is not None  # a wanted output is always run
             part = array[start : start + rows] if plans.batched else array
             datatype = spec.datatype
+            if wanted.softmax:
+                part = softmax(part, spec)
             if wanted.classification:
                 part = classify(part, wanted.classification, plans.labels(spec), plans.batched)
                 datatype = Datatype.BYTES
@@ -212,7 +220,8 @@ class AnswerPlan:
             else:
                 finite = not datatype.is_float or outputs.finite(wanted.index)
                 text = None
-                if finite and plans.batched and datatype is spec.datatype and datatype is not Datatype.BF16:
+                same = datatype is spec.datatype and not wanted.softmax
+                if finite and plans.batched and same and datatype is not Datatype.BF16:
                     text = outputs.rows_json(wanted.index, start, rows)
                 data = text or encode_json(part, datatype, spec.name, None if finite else plans.non_finite)
                 items.append(head + b',"data":' + data + b"}")
@@ -282,34 +291,6 @@ class AnswerPlans:
     def labels(self, spec: OutputSpec) -> tuple[str, ...]:
         """Class names that belong to an output; empty when it is not the class scores."""
         return self._class_names if spec.role in (OutputRole.LOGITS, OutputRole.PROBABILITIES) else ()
-
-
-def classify(array: Array, count: int, labels: Sequence[str], batched: bool) -> Array:
-    """The classification extension: the `count` largest values of each row as "<value>:<index>[:<label>]".
-
-    Args:
-        array: (rows, ...) class scores, or (...) when not batched.
-        count: How many classes are wanted; fewer come back when there are fewer.
-        labels: Class names by index; may be empty.
-        batched: Whether axis 0 of `array` is the batch axis.
-
-    Returns:
-        Object array of bytes, (rows, count) or (count,), largest first, ties by index.
-
-    Example:
-        >>> classify(np.array([[0.5, 2.0]]), 1, ("cat", "dog"), True).tolist()
-        [[b'2.000000:1:dog']]
-    """
-    scores = array.reshape((array.shape[0], -1) if batched else (1, -1))  # (rows, classes)
-    count = min(count, scores.shape[1])
-    order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :count]
-    result = np.empty(order.shape, dtype=object)
-    for row, indices in enumerate(order):
-        for place, index in enumerate(indices):
-            text = f"{float(scores[row, index]):f}:{index}"
-            label = f":{labels[index]}" if index < len(labels) else ""
-            result[row, place] = (text + label).encode()
-    return result if batched else result[0]
 
 
 def _head(name: str, datatype: Datatype, shape: tuple[int, ...]) -> bytes:

@@ -22,6 +22,7 @@ EXTENSIONS = (
     "model_repository",
     "parameters",
     "schedule_policy",
+    "softmax",
     "statistics",
 )
 

@@ -17,6 +17,7 @@ from export.contracts.errors import InvalidRequest, NotSupported, PayloadTooLarg
 from export.contracts.signature import InputSpec, Signature
 from serving.answer import AnswerPlan, AnswerPlans, WantedOutput
 from serving.options import Limits
+from serving.postprocess import check_softmax
 
 MAX_ID_BYTES = 128
 MAX_OUTPUTS = 256
@@ -230,7 +231,10 @@ class PlanMaker:
                 raise InvalidRequest(f"{field}: classification is {classes}: ask for at least 1 class")
             if spec.datatype in (Datatype.BYTES, Datatype.BF16, Datatype.BOOL):
                 raise InvalidRequest(f"{field}: classification needs a numeric output, this one is {spec.datatype}")
-        return WantedOutput(index, _flag(own, "binary_data", binary, field), classes)
+        softmax = _flag(own, "softmax", False, field)
+        if softmax:
+            check_softmax(self._signature.outputs[index], self._signature.batched, field)
+        return WantedOutput(index, _flag(own, "binary_data", binary, field), classes, softmax)
 
 
 def _request_id(text: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 
 from export.contracts.datatypes import Datatype
 from tests.conformance.conftest import Models
@@ -261,6 +262,40 @@ def test_classification_lists_the_best_classes(server: Server, rng: np.random.Ge
                 value, position, label = entry.decode().split(":")
                 assert (int(position), label) == (index, ("ant", "bee", "cat")[index])
                 assert float(value) == pytest.approx(row[index], abs=1e-5)
+
+
+def test_softmax_makes_probabilities_and_classification_lists_them(server: Server, rng: np.random.Generator) -> None:
+    x = digits(rng)
+    logits = server.infer("digits", [x])["logits"]
+    truth = scipy.special.softmax(logits.astype(np.float64), axis=1)
+    for binary in (True, False):
+        asked: dict[str, Any] = {"softmax": True, "binary_data": binary}
+        answer = server.infer("digits", [x], outputs=[{"name": "logits", "parameters": asked}])
+        assert answer.tensors["logits"].datatype is Datatype.FP32
+        np.testing.assert_allclose(answer["logits"], truth, rtol=1e-5, atol=1e-7)
+        best = server.infer("digits", [x], outputs=[{"name": "logits", "parameters": asked | {"classification": 1}}])
+        for row, (entry,) in zip(truth, best["logits"], strict=True):
+            value, index, _ = entry.decode().split(":")
+            assert int(index) == row.argmax()
+            assert float(value) == pytest.approx(row.max(), abs=1e-5)
+
+
+def test_softmax_of_what_is_no_class_score_is_refused(server: Server, rng: np.random.Generator) -> None:
+    proba = Tensor(name="x", datatype=Datatype.FP32, array=rng.random((4, 4), dtype=np.float32))
+    multi = [
+        Tensor(name="a", datatype=Datatype.FP32, array=rng.random((1, 3), dtype=np.float32)),
+        Tensor(name="b", datatype=Datatype.INT64, array=np.zeros((1, 2, 2), np.int64)),
+    ]
+    for model, tensors, output, parameter, said in [
+        ("proba", [proba], "probabilities", True, "role is probabilities"),
+        ("digits", [digits(rng)], "embedding", True, "role is embedding"),
+        ("multi", multi, "first", True, "this output is INT64"),
+        ("multi", multi, "total", True, "class axis"),
+        ("digits", [digits(rng)], "logits", 1, "must be true or false"),
+    ]:
+        wanted = [{"name": output, "parameters": {"softmax": parameter}}]
+        status, text = server.refused(model, *wire.request(tensors, outputs=wanted))
+        assert (status, said in text, f"'{output}'" in text) == (400, True, True), text
 
 
 # ---- numbers that JSON has not

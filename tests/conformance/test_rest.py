@@ -31,6 +31,7 @@ def test_server_metadata_names_the_extensions(server: Server) -> None:
         "model_repository",
         "parameters",
         "schedule_policy",
+        "softmax",
         "statistics",
     ]
     assert metadata["version"]

@@ -100,7 +100,7 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 NAMES = ("logits", "embedding", "words", "x", "a", "b", "text", "FP64", "nowhere", "", "\ud800")
 PARAMETERS = (
-    *("binary_data_size", "binary_data", "binary_data_output", "classification", "timeout", "priority"),
+    *("binary_data_size", "binary_data", "binary_data_output", "classification", "softmax", "timeout", "priority"),
     *("triton_x", "hardcase_x", "shared_memory_region", "mine"),
 )
 
@@ -317,8 +317,8 @@ def _compare(subject: Subject, parsed: ParsedRequest, expected: Expected) -> Non
     assert (plan.id.decode(), plan.rows, plan.shapes) == (expected.id, expected.rows, expected.shapes)
     assert (plan.timeout_ns, plan.queue[0]) == (expected.timeout_us * 1000, expected.priority or DEFAULT_PRIORITY)
     names = [spec.name for spec in subject.signature.outputs]
-    wanted = tuple((names[w.index], w.binary, w.classification) for w in plan.answer.wanted)
-    defaults = tuple((n, expected.binary_output, 0) for n in ("logits", "words"))
+    wanted = tuple((names[w.index], w.binary, w.classification, w.softmax) for w in plan.answer.wanted)
+    defaults = tuple((n, expected.binary_output, 0, False) for n in ("logits", "words"))
     assert wanted == (defaults if expected.outputs is None else expected.outputs)
     assert len(parsed.buffers) == len(expected.tensors)
     for spec, shape, buffer, tensor in zip(

@@ -41,7 +41,7 @@ class Expected:
     rows: int
     shapes: tuple[tuple[int, ...], ...]
     tensors: tuple[bytes | list[bytes], ...]
-    outputs: tuple[tuple[str, bool, int], ...] | None  # name, binary, classes; None = the default ones
+    outputs: tuple[tuple[str, bool, int, bool], ...] | None  # name, binary, classes, softmax; None = the default ones
     binary_output: bool
     timeout_us: int
     priority: int
@@ -202,11 +202,11 @@ def _rows(signature: Signature, shapes: tuple[tuple[int, ...], ...], limits: Lim
     return count
 
 
-def _outputs(signature: Signature, wanted: Any, binary: bool) -> tuple[tuple[str, bool, int], ...] | None:
+def _outputs(signature: Signature, wanted: Any, binary: bool) -> tuple[tuple[str, bool, int, bool], ...] | None:
     if wanted is None or wanted == []:
         return None
     _need(isinstance(wanted, list) and len(wanted) <= 256, "outputs is no list, or too long")
-    result: list[tuple[str, bool, int]] = []
+    result: list[tuple[str, bool, int, bool]] = []
     for item in wanted:
         _need(isinstance(item, dict), "an output is no object")
         name, own = _text(item.get("name")), _parameters(item)
@@ -218,7 +218,13 @@ def _outputs(signature: Signature, wanted: Any, binary: bool) -> tuple[tuple[str
             assert spec is not None
             odd = (Datatype.BYTES, Datatype.BF16, Datatype.BOOL)
             _need(classes >= 1 and spec.datatype not in odd, "cannot classify")
-        result.append((name, _flag(own, "binary_data", binary), classes))
+        softmax = _flag(own, "softmax", False)
+        if softmax:
+            assert spec is not None
+            floats = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
+            scores = spec.role.value in ("logits", "other", "internal")
+            _need(scores and spec.datatype in floats and len(spec.shape) > signature.batched, "no class scores")
+        result.append((name, _flag(own, "binary_data", binary), classes, softmax))
     return tuple(result)
 
 
