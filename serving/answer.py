@@ -71,7 +71,7 @@ class BatchOutputs:
             if batched and (not shape or shape[0] != rows):
                 got = shape[0] if shape else "no"
                 raise ModelFailed(f"output '{spec.name}' has {got} rows for {rows} rows of input")
-            self.views.append(None if array.dtype.hasobject else _bytes_view(array))
+            self.views.append(None if array.dtype.hasobject else bytes_view(array))
             self.row_bytes.append(array.nbytes // rows)
             self.row_shapes.append(shape[1:] if batched else shape)
         self.key = tuple(self.row_shapes)
@@ -107,7 +107,8 @@ class BatchOutputs:
         return b"[" + (lines[start] if rows == 1 else b",".join(lines[start : start + rows])) + b"]"
 
 
-def _bytes_view(array: Array) -> memoryview:
+def bytes_view(array: Array) -> memoryview:
+    """The bytes of an array that lies in one piece."""
     return array.data.cast("B") if array.size else memoryview(b"")
 
 
@@ -214,7 +215,7 @@ class AnswerPlan:
                 datatype = Datatype.BYTES
                 head = _head(spec.name, datatype, part.shape)
             if wanted.binary:
-                data = encode_bytes(part) if datatype is Datatype.BYTES else _bytes_view(part)
+                data = encode_bytes(part) if datatype is Datatype.BYTES else bytes_view(part)
                 binary.append(data)
                 items.append(head + b',"parameters":{"binary_data_size":%d}}' % len(data))
             else:
@@ -271,9 +272,13 @@ class AnswerPlans:
         self._plans: dict[tuple[WantedOutput, ...], AnswerPlan] = {}
         default = [i for i, spec in enumerate(self.specs) if spec.role.answered_by_default]
         self._default = {
-            binary: AnswerPlan(self, tuple(WantedOutput(i, binary) for i in default or range(len(self.specs))))
+            binary: self.make(tuple(WantedOutput(i, binary) for i in default or range(len(self.specs))))
             for binary in (False, True)
         }
+
+    def make(self, wanted: tuple[WantedOutput, ...]) -> AnswerPlan:
+        """A plan for the transport of these answers: HTTP, unless a subclass says otherwise."""
+        return AnswerPlan(self, wanted)
 
     def default(self, *, binary: bool) -> AnswerPlan:
         """The plan of a request that names no outputs: all but embeddings and internal ones."""
@@ -285,7 +290,7 @@ class AnswerPlans:
         if found is None:
             if len(self._plans) >= _PLANS_KEPT:
                 self._plans.clear()
-            found = self._plans[wanted] = AnswerPlan(self, wanted)
+            found = self._plans[wanted] = self.make(wanted)
         return found
 
     def labels(self, spec: OutputSpec) -> tuple[str, ...]:

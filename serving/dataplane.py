@@ -23,6 +23,7 @@ from serving.call import ANONYMOUS, Call
 from serving.capture import IdSource, RefusalLog, outcome_of
 from serving.entry import Entry, Reply
 from serving.errors import INTERNAL_TEXT, error_body
+from serving.grpc.scan import InferMessage
 from serving.observers import Observer, Turned
 from serving.options import ServingOptions
 from serving.pool import Pool
@@ -76,12 +77,12 @@ class DataPlane:
         self._tracer = next((o for o in observers if isinstance(o, Tracer)), None)
         self._timeout_ns = int(options.limits.timeout_s * 1e9)
 
-    def accept(self, call: Call, body: bytes, reply: Reply, caller: str = ANONYMOUS) -> Entry:
+    def accept(self, call: Call, body: bytes | InferMessage, reply: Reply, caller: str = ANONYMOUS) -> Entry:
         """Take one whole request: route, parse, check, queue. What becomes of it reaches `reply` later on this loop.
 
         Args:
             call: The request's head.
-            body: The whole body, inflated.
+            body: The whole body, inflated; for gRPC the message, as `serving.grpc.scan` found its parts.
             reply: Told of the answer or the error, once.
             caller: Name of the API key that the request came with.
 
@@ -100,10 +101,17 @@ class DataPlane:
             if served is None:
                 raise NotFound("the model is unknown")
             loaded, variant = served.choose(call.version)
-            parsed = loaded.parser.parse(body, call.header_length)
-            plan = parsed.plan
-            request_id = plan.id or self._ids.next()
             timeout_ns = self._timeout_ns
+            if isinstance(body, bytes):
+                parsed = loaded.parser.parse(body, call.header_length)
+                request_id = parsed.plan.id or self._ids.next()
+                id_text = escaped(request_id) if parsed.plan.id else request_id
+            else:
+                parsed = loaded.message_parser.parse(body)
+                request_id = id_text = body.id or self._ids.next()
+                if body.timeout_ns and body.timeout_ns < timeout_ns:
+                    timeout_ns = body.timeout_ns
+            plan = parsed.plan
             if plan.timeout_ns and plan.timeout_ns < timeout_ns:
                 timeout_ns = plan.timeout_ns
             entry = Entry(
@@ -111,7 +119,7 @@ class DataPlane:
                 parsed.buffers,
                 variant,
                 request_id,
-                escaped(request_id) if plan.id else request_id,
+                id_text,
                 received_ns,
                 time_ns(),
                 received_ns + timeout_ns,
@@ -136,7 +144,7 @@ class DataPlane:
             raise failure from unexpected
 
     def refuse(self, call: Call, error: HardcaseError, caller: str = ANONYMOUS) -> HttpAnswer:
-        """Count and record a request that a transport had to refuse before it was whole; returns the answer."""
+        """Count and record a request that a transport had to refuse before it was whole; returns HTTP's answer."""
         served = self.pool.models.get(call.model)
         loaded, variant = None, Variant.CHAMPION
         if served is not None:

@@ -44,7 +44,7 @@ class Entry:
         call: Its head.
         caller: Name of the API key that it came with.
         id: Record id as UTF-8: the client's, or one that we made.
-        id_json: The same, escaped for JSON.
+        id_json: The same as the answer writes it: over HTTP escaped for JSON.
         received_ns: Monotonic time of the last byte.
         time_ns: Wall-clock time of the last byte.
         deadline_ns: Monotonic time after which nobody wants the answer.

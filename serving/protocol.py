@@ -163,7 +163,7 @@ class RequestParser:
                 buffers.append(decode_bytes(part, math.prod(shape), field).reshape(shape))
             else:
                 buffers.append(view[offsets[index] : offsets[index] + size])
-        return _checked_bools(self._signature.inputs, buffers)
+        return checked_bools(self._signature.inputs, buffers)
 
     def _header_length(self, value: bytes, body_length: int) -> int:
         name = "header 'Inference-Header-Content-Length'"
@@ -206,7 +206,7 @@ class RequestParser:
             timeout_ns=0,
             params=None,
         )
-        return ParsedRequest(plan, _checked_bools(self._signature.inputs, (buffer,)))
+        return ParsedRequest(plan, checked_bools(self._signature.inputs, (buffer,)))
 
 
 def _from_json(text: bytes, spec: InputSpec, shape: tuple[int, ...], field: str) -> Buffer:
@@ -249,7 +249,7 @@ def _offsets(plan: RequestPlan, start: int) -> list[int]:
     return offsets
 
 
-def _checked_bools(specs: Sequence[InputSpec], buffers: Sequence[Buffer]) -> tuple[Buffer, ...]:
+def checked_bools(specs: Sequence[InputSpec], buffers: Sequence[Buffer]) -> tuple[Buffer, ...]:
     """Refuse BOOL bytes that are neither 0 nor 1: numpy would take them and compute nonsense."""
     for spec, buffer in zip(specs, buffers, strict=True):
         is_binary = spec.datatype is Datatype.BOOL and isinstance(buffer, memoryview)

@@ -242,9 +242,19 @@ def _request_id(text: str) -> bytes:
         value = text.encode()
     except UnicodeEncodeError:
         raise InvalidRequest("id: holds a lone surrogate") from None
+    checked_request_id(value)
+    return value
+
+
+def checked_request_id(value: bytes) -> None:
+    """Refuse an id that is too long or not UTF-8."""
     if len(value) > MAX_ID_BYTES:
         raise InvalidRequest(f"id: is {len(value)} bytes long, at most {MAX_ID_BYTES} are taken")
-    return value
+    if not value.isascii():
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest("id: is not UTF-8") from None
 
 
 def _whole(parameters: dict[str, Scalar], name: str, field: str = "parameters") -> int:

@@ -27,6 +27,7 @@ import uvloop
 from export.contracts import codec
 from export.contracts.errors import HardcaseError
 from serving.auth import require_safe_bind
+from serving.grpc.server import GrpcServer, make_grpc_server
 from serving.options import ServingOptions
 from serving.replica import Replica, bind_socket
 
@@ -42,6 +43,7 @@ class Listening:
     port: int
     pid: int
     ready: bool
+    grpc_port: int | None = None
 
     @property
     def url(self) -> str:
@@ -64,6 +66,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
+    grpc_port: int | None = None,
     on_ready: Callable[[Listening], None] | None = None,
     ready_file: Path | None = None,
 ) -> None:
@@ -73,6 +76,7 @@ def serve(
         options: The settings.
         host: Address to bind; other machines need an API key.
         port: Port to bind; 0 takes a free one.
+        grpc_port: Port for gRPC; 0 takes a free one, None serves HTTP only.
         on_ready: Called once, when the versions of all plans are loaded, or were refused.
         ready_file: The same as a file: appears whole when the server is ready.
 
@@ -80,7 +84,7 @@ def serve(
         UnsafeBind: reachable from other machines without a credential.
         OSError: the port is taken.
     """
-    uvloop.run(serve_async(options, host, port, on_ready=on_ready, ready_file=ready_file))
+    uvloop.run(serve_async(options, host, port, grpc_port=grpc_port, on_ready=on_ready, ready_file=ready_file))
 
 
 async def serve_async(
@@ -88,6 +92,7 @@ async def serve_async(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
+    grpc_port: int | None = None,
     on_ready: Callable[[Listening], None] | None = None,
     ready_file: Path | None = None,
 ) -> None:
@@ -116,13 +121,27 @@ async def serve_async(
     server = _Server(config)
     stopping = _stop_on_signals(server)
     announcer: asyncio.Task[None] | None = None
+    grpc_server: GrpcServer | None = None
     try:
         await replica.open()
-        announcer = asyncio.create_task(_announce(replica, listener.getsockname()[:2], on_ready, ready_file))
+        if grpc_port is not None:
+            grpc_server = make_grpc_server(replica.plane, host, grpc_port)
+            await grpc_server.start()
+        bound = listener.getsockname()
+        listening = Listening(
+            host=bound[0],
+            port=bound[1],
+            pid=os.getpid(),
+            ready=False,
+            grpc_port=grpc_server.port if grpc_server is not None else None,
+        )
+        announcer = asyncio.create_task(_announce(replica, listening, on_ready, ready_file))
         await server.serve(sockets=[listener])
     finally:
         if announcer is not None:
             announcer.cancel()
+        if grpc_server is not None:
+            await grpc_server.stop(_DRAIN_S)
         await replica.close()
         listener.close()
         if ready_file is not None:
@@ -147,13 +166,13 @@ def _stop_on_signals(server: uvicorn.Server) -> tuple[int, ...]:
 
 async def _announce(
     replica: Replica,
-    address: tuple[str, int],
+    listening: Listening,
     on_ready: Callable[[Listening], None] | None,
     ready_file: Path | None,
 ) -> None:
     """Tell that the server is ready, once everything is loaded or refused."""
     await replica.settled()
-    listening = Listening(host=address[0], port=address[1], pid=os.getpid(), ready=replica.pool.ready())
+    listening = dataclasses.replace(listening, ready=replica.pool.ready())
     for status in replica.pool.index():
         _log.info("%s/%s %s %s", status.name, status.version, status.state, status.reason)
     if ready_file is not None:
@@ -188,6 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--records", help="folder of the record logs")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, help="serve gRPC on this port too; 0 takes a free one")
     parser.add_argument("--ready-file", type=Path, help="file that appears, with host and port, when all is loaded")
     parser.add_argument("--no-fast-lane", action="store_true", help="send every request through ASGI")
     parser.add_argument("--no-capture", action="store_true", help="record nothing")
@@ -204,6 +224,7 @@ def main(argv: list[str] | None = None) -> int:
             options,
             arguments.host,
             arguments.port,
+            grpc_port=arguments.grpc_port,
             ready_file=arguments.ready_file,
             on_ready=lambda listening: print(f"hardcase: serving on {listening.url} (pid {listening.pid})", flush=True),
         )

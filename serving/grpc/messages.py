@@ -33,7 +33,7 @@ def pool() -> descriptor_pool.DescriptorPool:
 
 @cache
 def messages() -> Any:
-    """A namespace with every top-level message class: `messages().ModelInferRequest`, `HealthCheckRequest` and so on."""
+    """A namespace with every top-level message class: `messages().ModelInferRequest` and so on."""
     found: dict[str, Any] = {}
     for name in ("inference.proto", "health.proto"):
         for message in pool().FindFileByName(name).message_types_by_name.values():

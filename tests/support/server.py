@@ -32,6 +32,7 @@ class Server:
         lane: "fast" or "asgi"; what the server was asked to use.
         log: File with its standard error, None when somebody else holds it.
         pid: 0 when it is not ours.
+        grpc_port: 0 when it serves HTTP only.
     """
 
     port: int
@@ -40,11 +41,17 @@ class Server:
     log: Path | None = None
     pid: int = 0
     records: Path | None = None
+    grpc_port: int = 0
 
     @property
     def url(self) -> str:
         """Base URL without a slash at its end."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def grpc_netloc(self) -> str:
+        """What a gRPC client calls its target."""
+        return f"127.0.0.1:{self.grpc_port}"
 
     @property
     def netloc(self) -> str:
@@ -104,7 +111,17 @@ def standalone(
         fast_lane=lane == "fast",
     )
     ready, log = folder / "ready.json", folder / "stderr.txt"
-    command = [sys.executable, "-m", "serving.standalone", "--port", "0", "--ready-file", str(ready)]
+    command = [
+        sys.executable,
+        "-m",
+        "serving.standalone",
+        "--port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--ready-file",
+        str(ready),
+    ]
     command += ["--options-json", codec.dumps(options).decode()]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr, env=os.environ | CANARY)
@@ -121,6 +138,7 @@ def standalone(
                 log=log,
                 pid=process.pid,
                 records=folder / "records",
+                grpc_port=listening["grpc_port"],
             )
     finally:
         process.send_signal(signal.SIGTERM)
