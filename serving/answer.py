@@ -204,15 +204,9 @@ class AnswerPlan:
         plans, items = self._plans, []
         binary: list[bytes | memoryview] = []
         for wanted, described in zip(self.wanted, self._described(outputs, rows), strict=True):
-            spec, array, head = plans.specs[wanted.index], outputs.arrays[wanted.index], described
-            assert array is not None  # a wanted output is always run
-            part = array[start : start + rows] if plans.batched else array
-            datatype = spec.datatype
-            if wanted.softmax:
-                part = softmax(part, spec)
+            spec, head = plans.specs[wanted.index], described
+            part, datatype = self.part(wanted, outputs, start, rows)
             if wanted.classification:
-                part = classify(part, wanted.classification, plans.labels(spec), plans.batched)
-                datatype = Datatype.BYTES
                 head = _head(spec.name, datatype, part.shape)
             if wanted.binary:
                 data = encode_bytes(part) if datatype is Datatype.BYTES else bytes_view(part)
@@ -231,6 +225,17 @@ class AnswerPlan:
             return _JSON_HEADERS % len(text), text
         body = b"".join((text, *binary))
         return _BINARY_HEADERS % (len(text), len(body)), body
+
+    def part(self, wanted: WantedOutput, outputs: BatchOutputs, start: int, rows: int) -> tuple[Array, Datatype]:
+        """One request's rows of an output, with done to them what it wants done, and what they are then."""
+        spec, array = self._plans.specs[wanted.index], outputs.arrays[wanted.index]
+        assert array is not None  # a wanted output is always run
+        part = array[start : start + rows] if self._plans.batched else array
+        if wanted.softmax:
+            part = softmax(part, spec)
+        if wanted.classification:
+            return classify(part, wanted.classification, self._plans.labels(spec), self._plans.batched), Datatype.BYTES
+        return part, spec.datatype
 
     def _described(self, outputs: BatchOutputs, rows: int) -> list[bytes]:
         """The constant beginning of each output's description."""

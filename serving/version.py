@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from time import perf_counter_ns, time_ns
-from typing import TYPE_CHECKING
 
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
 from export.contracts.manifest import Manifest
@@ -19,6 +17,7 @@ from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
 from serving.execution import Execution, Rows, gather, run
+from serving.grpc.late import LateMessageParser
 from serving.observers import Ended, Observer, tell
 from serving.options import ServingOptions
 from serving.preprocess import Preprocessor
@@ -26,9 +25,6 @@ from serving.protocol import RequestParser
 from serving.response_cache import cache_for, remember
 from serving.runtime.base import Array, Runtime
 from serving.stats import ReleaseReason, VersionStats
-
-if TYPE_CHECKING:
-    from serving.grpc.parser import MessageParser
 
 _log = logging.getLogger("hardcase.serving")
 
@@ -86,8 +82,8 @@ class LoadedVersion:
         self._preprocessor = (
             Preprocessor(self.signature, options.batch.decode_threads) if self.signature.preprocesses else None
         )
-        self._limits = options.limits
         self.parser = RequestParser(self.signature, options.limits, answers)
+        self.message_parser = LateMessageParser(manifest, options.limits, self._always)
         self.batcher: Batcher[Execution] = Batcher(
             execute=self.execute,
             finish=self.finish,
@@ -97,16 +93,6 @@ class LoadedVersion:
             inline=inline,
             depth=runtime.concurrency,
         )
-
-    @cached_property
-    def message_parser(self) -> MessageParser:
-        """The parser of gRPC requests; made with the first one."""
-        from serving.grpc.answer import MessageAnswers
-        from serving.grpc.parser import MessageParser
-
-        names = self.manifest.task.class_names
-        answers = MessageAnswers(self.model, self.version, self.signature, names, self._always)
-        return MessageParser(self.signature, self._limits, answers)
 
     def execute(self, entries: list[Entry]) -> Execution:
         """Gather a batch's inputs, run it, check what comes out. On the batcher's thread or the loop; never raises."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from export.contracts.datatypes import Datatype
-from export.contracts.errors import ModelFailed
 from export.contracts.signature import Signature
-from serving.answer import AnswerPlan, AnswerPlans, BatchOutputs, WantedOutput, bytes_view, classify
+from serving.answer import AnswerPlan, AnswerPlans, BatchOutputs, WantedOutput, bytes_view
 from serving.grpc.messages import messages
 from serving.tensors import encode_bytes
 
@@ -44,7 +43,8 @@ class MessageAnswerPlan(AnswerPlan):
     def __init__(self, plans: AnswerPlans, wanted: tuple[WantedOutput, ...]) -> None:
         super().__init__(plans, wanted)
         self._numeric = all(
-            not w.classification and plans.specs[w.index].datatype is not Datatype.BYTES for w in wanted
+            not w.classification and not w.softmax and plans.specs[w.index].datatype is not Datatype.BYTES
+            for w in wanted
         )
         self._descriptions: dict[tuple[int, tuple[tuple[int, ...], ...]], tuple[bytes, tuple[bytes, ...]]] = {}
 
@@ -97,15 +97,9 @@ class MessageAnswerPlan(AnswerPlan):
         plans, raws = self._plans, []
         parts: list[bytes | memoryview] = [plans.before_id, _ID, varint(len(request_id)), request_id]
         for wanted in self.wanted:
-            spec, array = plans.specs[wanted.index], outputs.arrays[wanted.index]
-            if array is None:
-                raise ModelFailed(f"output '{spec.name}' was not run")
-            part, datatype = array[start : start + rows] if plans.batched else array, spec.datatype
-            if wanted.classification:
-                part = classify(part, wanted.classification, plans.labels(spec), plans.batched)
-                datatype = Datatype.BYTES
+            part, datatype = self.part(wanted, outputs, start, rows)
             data = encode_bytes(part) if datatype is Datatype.BYTES else bytes_view(part)
-            parts.append(_description(spec.name, datatype, part.shape))
+            parts.append(_description(plans.specs[wanted.index].name, datatype, part.shape))
             raws += [_RAW, varint(len(data)), data]
         return b"".join((*parts, *raws))
 
