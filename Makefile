@@ -63,7 +63,7 @@ format: $(STAMP) ## let ruff fix and format
 	$(BIN)/ruff format $(CODE)
 
 bench: $(STAMP) ## measure against the peers; tables go to benchmarks/README.md
-	@exec $(BIN)/hardcase bench $(ARGS)
+	@exec $(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-peers: $(STAMP) ## make the peers' environments under .venvs/
 	@exec $(BIN)/python -m benchmarks.peers.setup $(ARGS)

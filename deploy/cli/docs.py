@@ -25,7 +25,7 @@ command names another one. `--json`, where a command has it, prints one JSON doc
 | 1 | failed; for `doctor`, `records verify`, `demo`: something is not as it should be |
 | 2 | wrong arguments or settings |
 | 3 | not found: model, version, case, file |
-| 4 | refused by a rule: parity, admission, registry |
+| 4 | refused by a rule: parity, admission, registry, `bench --fail-over` |
 | 5 | nothing is running there |
 | 6 | port or state folder in use |
 | 130 | interrupted |

@@ -1,4 +1,4 @@
-"""Commands about processes on this machine: up, down, status, doctor, serve, monitor, demo, bench."""
+"""Commands about processes on this machine: up, down, status, doctor, serve, monitor, demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHILD = typer.Option("--child", hidden=True, help="Started by `hardcase up`.")
 def register(app: typer.Typer) -> None:
     """Add the commands in the order in which the help shows them."""
     panel = "This machine"
-    for command in (up, down, status, doctor, serve, monitor, demo, bench):
+    for command in (up, down, status, doctor, serve, monitor, demo):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -141,17 +141,3 @@ def demo(
     from deploy.demo.run import run_demo
 
     raise typer.Exit(run_demo(invocation_of(ctx), quick=quick, as_json=as_json))
-
-
-def bench(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="Passed on to benchmarks/serving.py, e.g. -- --quick.")
-    ] = None,
-) -> None:
-    """Measure serving against its peers; needs the repository and `make bench-peers`.
-
-    Example: hardcase bench -- --quick
-    """
-    from deploy.bench import run_bench
-
-    raise typer.Exit(run_bench(arguments or []))

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli import data_commands, local_commands, model_commands, render_commands
+from deploy.cli import data_commands, load_commands, local_commands, model_commands, render_commands
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError
 
@@ -58,6 +58,7 @@ local_commands.register(app)
 model_commands.register(app)
 data_commands.register(app)
 render_commands.register(app)
+load_commands.register(app)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What is asked of the server beside the load: who it is, what the model takes, one request to begin with, statistics."""
+"""What is asked of the server beside the load: who it is, what the model takes, a first request, statistics."""
 
 from __future__ import annotations
 
@@ -154,7 +154,9 @@ class HttpControl:
             return response.status, response.read()
         except (OSError, HTTPException) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-            raise NotRunning(f"no answer from {target.address}: {reason}", "is the server up, and is this its port?") from None
+            raise NotRunning(
+                f"no answer from {target.address}: {reason}", "is the server up, and is this its port?"
+            ) from None
         finally:
             connection.close()
 
@@ -166,9 +168,7 @@ def read_facts(server: Mapping[str, Any], metadata: Mapping[str, Any]) -> Server
         KeyError, TypeError, ValueError: a field is missing or of another kind.
     """
     inputs = tuple(
-        TensorSpec(
-            name=str(one["name"]), datatype=Datatype(one["datatype"]), shape=tuple(int(d) for d in one["shape"])
-        )
+        TensorSpec(name=str(one["name"]), datatype=Datatype(one["datatype"]), shape=tuple(int(d) for d in one["shape"]))
         for one in metadata["inputs"]
     )
     if not inputs:

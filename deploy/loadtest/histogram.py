@@ -139,7 +139,7 @@ def merged(parts: Iterable[Histogram]) -> Histogram:
 def curve(histogram: Histogram, percents: Sequence[float]) -> tuple[tuple[float, float], ...]:
     """(percent, nanoseconds) for each percent that the number of durations can tell apart; empty without any."""
     count = histogram.count
-    seen = [p for p in percents if count and (p == 100 or count * (1 - p / 100) >= 1)]
+    seen = [p for p in percents if count and (p == 100 or count * (1 - p / 100) >= 1 - 1e-6)]
     return tuple((p, histogram.percentile(p)) for p in seen)
 
 

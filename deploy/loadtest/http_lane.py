@@ -1,4 +1,4 @@
-"""HTTP/1.1 with kept-alive connections, read as leanly as correctness allows: the generator must not be the slow one."""
+"""HTTP/1.1 with kept-alive connections, read as leanly as correctness allows, so that the server is what is slow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import httptools
 
@@ -71,9 +72,19 @@ class HttpLane(asyncio.Protocol):
     """One connection. See `lanes.Lane`."""
 
     __slots__ = (
-        "_buffer", "_ended", "_missing", "_parser", "_road", "_size", "_status", "_closes", "_transport",
-        "busy", "open", "start_ns",
-    )  # fmt: skip
+        "_buffer",
+        "_closes",
+        "_ended",
+        "_missing",
+        "_parser",
+        "_road",
+        "_size",
+        "_status",
+        "_transport",
+        "busy",
+        "open",
+        "start_ns",
+    )
 
     def __init__(self, road: HttpRoad, ended: Ended) -> None:
         self._road = road
@@ -100,8 +111,7 @@ class HttpLane(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._buffer, self._missing, self._parser = b"", 0, None
         self.open = True
 

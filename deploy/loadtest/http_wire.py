@@ -64,9 +64,7 @@ def http_request(
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-def infer_body(
-    payload: Payload, encoding: Encoding, *, outputs: Sequence[str] = ()
-) -> tuple[dict[str, str], bytes]:
+def infer_body(payload: Payload, encoding: Encoding, *, outputs: Sequence[str] = ()) -> tuple[dict[str, str], bytes]:
     """Headers that describe the body, and the body."""
     binary = encoding is Encoding.BINARY
     tails: list[bytes] = []
@@ -106,7 +104,9 @@ def _as_json(tensor: Tensor) -> list[Any]:
     if tensor.datatype is Datatype.BF16:
         raise UsageError(f"input '{tensor.name}' is BF16, which JSON cannot carry", "leave --encoding away")
     if tensor.datatype is not Datatype.BYTES:
-        plain: list[Any] = tensor.array.astype(np.float64 if tensor.datatype.is_float else tensor.array.dtype).ravel().tolist()
+        plain: list[Any] = (
+            tensor.array.astype(np.float64 if tensor.datatype.is_float else tensor.array.dtype).ravel().tolist()
+        )
         return plain
     try:
         return [v.decode() for v in tensor.array.ravel().tolist()]

@@ -125,7 +125,13 @@ class Loop:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            context = {"message": "the generator failed", "exception": task.exception(), "task": task}
+            asyncio.get_running_loop().call_exception_handler(context)
 
 
 class ClosedLoop(Loop):

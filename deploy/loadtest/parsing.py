@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from deploy.errors import UsageError
@@ -64,7 +64,7 @@ def _range(parts: list[str]) -> list[float]:
     factor, add = (float(step[1:]), 0.0) if step.startswith("x") else (1.0, float(step))
     if (factor <= 1 and add <= 0) or first <= 0:
         raise ValueError
-    levels = []
+    levels: list[float] = []
     value = first
     while value <= last * (1 + 1e-9) and len(levels) <= _MOST_LEVELS:
         levels.append(value)
@@ -135,7 +135,7 @@ def parse_target(text: str, protocol: Protocol | None) -> Target:
         tls=parts.scheme.endswith("s"),
         path=path,
     )
-    return target if name else Target(**{f: getattr(target, f) for f in target.__slots__} | {"name": target.address})
+    return target if name else replace(target, name=target.address)
 
 
 def parse_header(text: str) -> tuple[str, str]:

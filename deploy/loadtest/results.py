@@ -77,6 +77,7 @@ class Level:
         errors: Requests that failed, by reason.
         lag_p99_us: How late the generator itself sent; open loop only.
         generator_cpu: Largest share of a core that a generator process used.
+        generator_starved: Largest share of the time that one was ready to run and had no core.
         curve: (percentile, microseconds).
         notes: What one must know to read the figures.
     """
@@ -92,6 +93,7 @@ class Level:
     latency: Latency
     lag_p99_us: float | None = None
     generator_cpu: float = 0.0
+    generator_starved: float = 0.0
     received_bytes_per_s: float = 0.0
     server: ServerSplit | None = None
     windows: tuple[WindowResult, ...] = ()
@@ -111,10 +113,8 @@ class Level:
 
     @property
     def label(self) -> str:
-        """For people: "16 callers", "500 /s"."""
-        if self.mode is Mode.CONCURRENCY:
-            return f"{self.value:.0f} caller{'s' if self.value != 1 else ''}"
-        return f"{self.value:,.10g} /s"
+        """For people."""
+        return level_label(self.mode, self.value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,3 +167,24 @@ class Report:
     environment: dict[str, str]
     goal: Goal | None = None
     subjects: tuple[Subject, ...] = ()
+
+
+def gathered_notes(levels: tuple[Level, ...]) -> list[tuple[str, str]]:
+    """Notes of all levels, equal ones together: (levels, note)."""
+    found: dict[str, list[str]] = {}
+    for level in levels:
+        for note in level.notes:
+            found.setdefault(note, []).append(level.label)
+    return [(", ".join(labels), note) for note, labels in found.items()]
+
+
+def level_label(mode: Mode, value: float) -> str:
+    """A level of load for people.
+
+    Example:
+        >>> level_label(Mode.CONCURRENCY, 16), level_label(Mode.RATE, 1500)
+        ('16 callers', '1,500 /s')
+    """
+    if mode is Mode.CONCURRENCY:
+        return f"{value:.0f} caller{'s' if value != 1 else ''}"
+    return f"{value:,.10g} /s"

@@ -274,5 +274,7 @@ def _tensor(spec: TensorSpec, array: Array) -> Tensor:
         s in (-1, a) for s, a in zip(spec.shape, array.shape, strict=True)
     )
     if not fits:
-        raise UsageError(f"--input-data: '{spec.name}' has shape {list(array.shape)}, the model takes {list(spec.shape)}")
+        raise UsageError(
+            f"--input-data: '{spec.name}' has shape {list(array.shape)}, the model takes {list(spec.shape)}"
+        )
     return Tensor(name=spec.name, datatype=spec.datatype, array=np.ascontiguousarray(array))

@@ -27,6 +27,7 @@ class Window:
         latency: Of the requests that were answered, and the waiting of those that timed out.
         lag: How late the generator itself sent, with a free connection at hand.
         cpu_share: Share of one core that the generator process used; of several, the largest.
+        starved_share: Share of the time in which it could have run and had no core; of several, the largest.
         waiting: Requests without an answer at the window's end.
     """
 
@@ -35,6 +36,7 @@ class Window:
     latency: Histogram = field(default_factory=Histogram)
     lag: Histogram = field(default_factory=Histogram)
     cpu_share: float = 0.0
+    starved_share: float = 0.0
     waiting: int = 0
     received_bytes: int = 0
 
@@ -51,6 +53,7 @@ class Window:
             "latency": self.latency.to_plain(),
             "lag": self.lag.to_plain(),
             "cpu_share": self.cpu_share,
+            "starved_share": self.starved_share,
             "waiting": self.waiting,
             "received_bytes": self.received_bytes,
         }
@@ -64,6 +67,7 @@ class Window:
             latency=Histogram.from_plain(plain["latency"]),
             lag=Histogram.from_plain(plain["lag"]),
             cpu_share=float(plain["cpu_share"]),
+            starved_share=float(plain["starved_share"]),
             waiting=int(plain["waiting"]),
             received_bytes=int(plain["received_bytes"]),
         )
@@ -78,6 +82,7 @@ def together(parts: Iterable[Window]) -> Window:
         latency=merged(p.latency for p in listed),
         lag=merged(p.lag for p in listed),
         cpu_share=max((p.cpu_share for p in listed), default=0.0),
+        starved_share=max((p.starved_share for p in listed), default=0.0),
         waiting=sum(p.waiting for p in listed),
         received_bytes=sum(p.received_bytes for p in listed),
     )

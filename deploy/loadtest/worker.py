@@ -9,8 +9,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -37,6 +39,7 @@ def main() -> int:
 
 
 async def _serve_orders(setup: Setup) -> None:
+    asyncio.get_running_loop().set_exception_handler(_fail)
     road = make_road(setup)
     lines = await _standard_input()
     _tell("ready", True)
@@ -83,19 +86,20 @@ async def _carry_out(order: Order, road: Road, requests: int, lines: asyncio.Str
     await loop.start()
     heard = asyncio.ensure_future(lines.readline())
     number, begun = -1, time.monotonic_ns()
-    busy_ns = time.process_time_ns()
+    busy_ns, starved_ns = time.process_time_ns(), _starved_ns()
     while True:
         end_ns = order.begin_ns + (number + 1) * order.window_ns
         await asyncio.wait({heard}, timeout=max(0.0, (end_ns - time.monotonic_ns()) / _NS))
         if heard.done():
             break
-        now, used_ns = time.monotonic_ns(), time.process_time_ns()
+        now, used_ns, waited_ns = time.monotonic_ns(), time.process_time_ns(), _starved_ns()
         window = recorder.close(number)
         if number >= 0:
             window.cpu_share = (used_ns - busy_ns) / (now - begun)
+            window.starved_share = (waited_ns - starved_ns) / (now - begun)
             window.waiting = loop.waiting
             _tell("window", {"number": number, "elapsed_ns": now - begun, **window.to_plain()})
-        begun, busy_ns, number = now, used_ns, number + 1
+        begun, busy_ns, starved_ns, number = now, used_ns, waited_ns, number + 1
     stopped = heard.result().strip() == STOP
     await loop.stop(min(_DRAIN_S, order.timeout_ns / _NS) if stopped else 0.0)
     recorder.close(number)
@@ -113,10 +117,25 @@ def _make_loop(order: Order, road: Road, requests: int, recorder: Recorder) -> L
     return OpenLoop(road, recorder, times=times, lanes=order.lanes, ready_lanes=ready, **common)
 
 
+def _starved_ns() -> int:
+    """How long this process has been ready to run without a core, as Linux counts it; 0 where it does not."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 async def _standard_input() -> asyncio.StreamReader:
     reader = asyncio.StreamReader(limit=_LINE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     return reader
+
+
+def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error that nobody handles ends the worker: its figures would mean nothing."""
+    loop.default_exception_handler(context)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _tell(kind: str, what: Any) -> None:
