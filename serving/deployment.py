@@ -20,6 +20,7 @@ from ray.serve.schema import LoggingConfig
 from export.contracts import codec
 from serving import autoscaling
 from serving.autoscaling import LoadMeter
+from serving.grpc import ingress
 from serving.health import trouble
 from serving.options import ServingOptions
 from serving.pools import APPLICATION, ClusterOptions, PoolSpec
@@ -45,6 +46,7 @@ class PoolReplica:
         self._meter = LoadMeter()
         if _same_loop():
             self._replica.hook()
+            ingress.offer(self._replica.plane)
         else:
             self._replica.stats.lane = "asgi"
             _log.warning(

@@ -69,6 +69,7 @@ class ClusterOptions:
     Attributes:
         host: Address that HAProxy and the replicas bind; other machines need an API key.
         port: HAProxy's port.
+        grpc_port: HAProxy's port for gRPC; None serves HTTP only.
         drain_s: As in `ray_environment`.
         health_timeout_s: A replica that leaves three health checks in a row unanswered for this long is replaced.
         address: An existing cluster; None starts one on this machine that ends with this process.
@@ -78,6 +79,7 @@ class ClusterOptions:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
     drain_s: float = 30.0
     health_timeout_s: float = 2.0
     address: str | None = None

@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions
+from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -76,7 +76,12 @@ def start(pools: Sequence[PoolSpec], cluster: ClusterOptions) -> None:
     elif not ray.is_initialized():
         _start_local(pools, cluster)
     http = HTTPOptions(host=cluster.host, port=cluster.port)
-    serve.start(http_options=http, logging_config=LoggingConfig(log_level="WARNING"))
+    grpc = gRPCOptions(
+        port=cluster.grpc_port or 0,
+        grpc_servicer_functions=["serving.grpc.ingress:add_to"] if cluster.grpc_port else [],
+        enable_reflection=False,  # it would answer without a credential
+    )
+    serve.start(http_options=http, grpc_options=grpc, logging_config=LoggingConfig(log_level="WARNING"))
     deadline = time.monotonic() + cluster.start_timeout_s
     serve.run_many(
         [serve.RunTarget(build(pool, cluster), name=pool.application, route_prefix=pool.route) for pool in pools],

@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     cluster = ClusterOptions(
         host=arguments.host,
         port=arguments.port,
+        grpc_port=arguments.grpc_port,
         drain_s=_DRAIN_S,
         address=arguments.ray_address,
         folder=arguments.folder / "ray",
@@ -151,6 +152,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="folder of the cluster; short, it holds sockets")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="HAProxy's port (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, help="HAProxy's port for gRPC (default: HTTP only)")
     parser.add_argument("--replicas", type=int, default=1, help="how many replicas (default: %(default)s)")
     parser.add_argument("--pool", action="append", default=[], help="MODEL[:REPLICAS]: a pool of its own for a model")
     parser.add_argument("--autoscaling-json", default="", help="Autoscaling of the default pool as JSON")

@@ -55,7 +55,10 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, handler_call_details: Any) -> Any:
         """Called by grpcio: the handler of a path."""
-        path = handler_call_details.method
+        return self.of(handler_call_details.method)
+
+    def of(self, path: str) -> Any:
+        """The handler of a path; never None."""
         if path == INFER:
             return self._infer
         if path == STREAM_INFER:
@@ -73,7 +76,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             entry = self._service.infer(body, self._metadata(INFER, context), waiter, _left_ns(context))
         except Exception as error:
-            return _end(context, status_of(error))
+            return end(context, status_of(error))
         stats.in_flight += 1
         try:
             return await waiter.future
@@ -81,7 +84,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             entry.cancelled = True
             raise
         except HardcaseError as error:
-            return _end(context, status_of(error))
+            return end(context, status_of(error))
         finally:
             stats.in_flight -= 1
 
@@ -90,14 +93,14 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._metadata(path, context)
             return await self._service.unary(path, body)
         except Exception as error:
-            return _end(context, status_of(error))
+            return end(context, status_of(error))
 
     async def _on_watch(self, body: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
             self._metadata(WATCH, context)
             answers = self._service.watch_health(body)
         except Exception as error:
-            _end(context, status_of(error))
+            end(context, status_of(error))
             return
         async for answer in answers:
             yield answer
@@ -106,7 +109,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             metadata = self._metadata(STREAM_INFER, context)
         except Exception as error:
-            _end(context, status_of(error))
+            end(context, status_of(error))
             return
         answers: asyncio.Queue[bytes | None] = asyncio.Queue()
         room = asyncio.Semaphore(IN_FLIGHT)
@@ -164,7 +167,7 @@ class _Waiter:
             self.future.set_exception(error)
 
 
-def _end(context: Any, status: Status) -> bytes:
+def end(context: Any, status: Status) -> bytes:
     """Let a call end with a status; what is returned is not sent."""
     context.set_code(_CODES[status.code])
     context.set_details(status.message)

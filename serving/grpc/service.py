@@ -13,7 +13,14 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from export.contracts.errors import InvalidRequest, NotFound, NotSupported, Unauthenticated, Unavailable
+from export.contracts.errors import (
+    InvalidRequest,
+    NotFound,
+    NotSupported,
+    PayloadTooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from serving import app_answers as answers
 from serving import effective
 from serving.call import ANONYMOUS, Call, Transport
@@ -68,6 +75,7 @@ class GrpcService:
     def __init__(self, plane: DataPlane) -> None:
         self.plane = plane
         self._version = importlib.metadata.version("hardcase")
+        self._body_bytes = plane.options.limits.body_bytes
         self._calls: dict[bytes, Call] = {}
         self._messages = messages()
         self._unary = self._methods()
@@ -137,6 +145,8 @@ class GrpcService:
         """
         message = scan(body)
         message.timeout_ns = timeout_ns
+        if len(body) > self._body_bytes:
+            self._refuse_large(message)
         call = self._calls.get(message.head) if message.head is not None else None
         if call is None:
             call = self._read_call(message)
@@ -150,6 +160,16 @@ class GrpcService:
                 tracestate=metadata.tracestate,
             )
         return self.plane.accept(call, message, reply, metadata.caller)
+
+    def _refuse_large(self, message: InferMessage) -> None:
+        """For servers whose own limit is another one.
+
+        Raises:
+            PayloadTooLarge: always; counted for the model that the message names.
+        """
+        error = PayloadTooLarge(f"request: the message is over the limit of {self._body_bytes} bytes")
+        self.plane.refuse(self._read_call(message), error)
+        raise error
 
     def _read_call(self, message: InferMessage) -> Call:
         try:

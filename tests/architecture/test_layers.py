@@ -25,7 +25,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx.py"),
     "onnx": ("export/admission_", "export/from_onnx.py", "export/torch_write.py"),
     "ray": ("serving/deployment.py", "serving/ray_cluster.py"),
-    "grpc": ("serving/grpc/aio.py", "deploy/loadtest/grpc_"),
+    "grpc": ("serving/grpc/aio.py", "serving/grpc/ingress.py", "deploy/loadtest/grpc_"),
     "grpc_tools": ("serving/grpc/compile.py",),
     "google": ("serving/grpc/",),
     "evidently": ("monitoring/report_worker.py",),

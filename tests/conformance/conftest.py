@@ -108,7 +108,7 @@ def server(
         base_url=f"http://127.0.0.1:{port}", headers={"Accept-Encoding": "identity"}, timeout=30
     ) as client:
         wait_until_ready(client)
-        yield Server(port=port, lane="fast", client=client, records=cluster.records)
+        yield Server(port=port, lane="fast", client=client, records=cluster.records, grpc_port=cluster.grpc_port)
 
 
 def wait_until_ready(client: httpx.Client, seconds: float = 90) -> None:

@@ -46,6 +46,7 @@ class RayServing:
     log: Path
     records: Path
     haproxy_ports: tuple[int, int]
+    grpc_port: int = 0
 
     def replica_ports(self) -> list[int]:
         """Ports of the replicas' own HTTP servers, as of the last look."""
@@ -94,11 +95,22 @@ def ray_serving(
         extra: More arguments of the command line.
     """
     folder = Path(tempfile.mkdtemp(prefix="hcr-", dir="/tmp"))  # short: it holds Unix sockets
-    port, stats, metrics = free_ports(3)
+    port, stats, metrics, grpc_port = free_ports(4)
     first = 20_000 + os.getpid() % 10 * 1000  # replicas take ports from here on
     ready, log, records = work / "ready.json", work / "stderr.txt", work / "records"
     command = [sys.executable, "-m", "serving.ray_server", "--registry", str(registry), "--records", str(records)]
-    command += ["--folder", str(folder), "--port", str(port), "--replicas", str(replicas), "--ready-file", str(ready)]
+    command += [
+        "--folder",
+        str(folder),
+        "--port",
+        str(port),
+        "--grpc-port",
+        str(grpc_port),
+        "--replicas",
+        str(replicas),
+        "--ready-file",
+        str(ready),
+    ]
     command += ["--first-replica-port", str(first), "--haproxy-stats-port", str(stats)]
     command += ["--haproxy-metrics-port", str(metrics), *extra]
     if options is not None:
@@ -116,6 +128,7 @@ def ray_serving(
             log=log,
             records=records,
             haproxy_ports=(stats, metrics),
+            grpc_port=grpc_port,
         )
     finally:
         stop(process)
