@@ -5,33 +5,25 @@ Two servers offer it, `serving.grpc.lane` and, on grpcio's, `serving.grpc.aio`; 
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from export.contracts.errors import (
     InvalidRequest,
-    NotFound,
     NotSupported,
     PayloadTooLarge,
     Unauthenticated,
-    Unavailable,
 )
-from serving import app_answers as answers
-from serving import effective
 from serving.call import ANONYMOUS, Call, Transport
 from serving.dataplane import DataPlane
 from serving.entry import Entry, Reply
-from serving.grpc.health import check, watch
+from serving.grpc.control import ControlMethods
+from serving.grpc.health import watch
 from serving.grpc.messages import HEALTH, messages, method_path
 from serving.grpc.parser import decoded
 from serving.grpc.scan import InferMessage, scan
-from serving.served import ServedModel
-from serving.version import LoadedVersion
 
 INFER = method_path("ModelInfer")
 STREAM_INFER = method_path("ModelStreamInfer")
@@ -40,8 +32,6 @@ WATCH = method_path("Watch", HEALTH)
 OPEN_METHODS = frozenset({method_path("ServerLive"), method_path("ServerReady"), method_path("Check", HEALTH)})
 _CALLS_KEPT = 1024
 _CALL_KEY_BYTES = 4096
-
-Handler = Callable[[Any], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +64,10 @@ class GrpcService:
 
     def __init__(self, plane: DataPlane) -> None:
         self.plane = plane
-        self._version = importlib.metadata.version("hardcase")
         self._body_bytes = plane.options.limits.body_bytes
         self._calls: dict[bytes, Call] = {}
         self._messages = messages()
-        self._unary = self._methods()
-
-    def _methods(self) -> dict[str, tuple[Any, Handler]]:
-        """Request class and handler of every method that is neither inference nor a stream."""
-        made: dict[str, tuple[Any, Handler]] = {}
-        for name, handler in (
-            ("ServerLive", self._server_live),
-            ("ServerReady", self._server_ready),
-            ("ModelReady", self._model_ready),
-            ("ServerMetadata", self._server_metadata),
-            ("ModelMetadata", self._model_metadata),
-            ("ModelConfig", self._model_config),
-            ("ModelStatistics", self._model_statistics),
-            ("RepositoryIndex", self._repository_index),
-            ("RepositoryModelLoad", self._repository_load),
-            ("RepositoryModelUnload", self._repository_unload),
-        ):
-            made[method_path(name)] = getattr(self._messages, name + "Request"), handler
-        made[method_path("Check", HEALTH)] = self._messages.HealthCheckRequest, self._health_check
-        return made
+        self._unary = ControlMethods(plane).table()
 
     # who may pass, and what is there
 
@@ -217,99 +187,5 @@ class GrpcService:
             raise InvalidRequest("request: not a valid HealthCheckRequest message") from None
         return watch(self.plane.pool, request.service)
 
-    async def _health_check(self, request: Any) -> Any:
-        return check(self.plane.pool, request.service)
-
-    async def _server_live(self, request: Any) -> Any:
-        return self._messages.ServerLiveResponse(live=True)
-
-    async def _server_ready(self, request: Any) -> Any:
-        return self._messages.ServerReadyResponse(ready=self.plane.pool.ready())
-
-    async def _model_ready(self, request: Any) -> Any:
-        """False also for what does not exist, as Triton has it: clients ask this before they load."""
-        try:
-            self._choose(request)
-        except (Unavailable, NotFound):
-            return self._messages.ModelReadyResponse(ready=False)
-        return self._messages.ModelReadyResponse(ready=True)
-
-    async def _server_metadata(self, request: Any) -> Any:
-        return self._messages.ServerMetadataResponse(**answers.server_metadata(self._version))
-
-    async def _model_metadata(self, request: Any) -> Any:
-        served, loaded = self._choose(request)
-        versions = [s.version for s in self.plane.pool.index() if s.name == served.name and str(s.state) == "READY"]
-        plain = answers.model_metadata(loaded.package.manifest, versions)
-        return json_format.ParseDict(plain, self._messages.ModelMetadataResponse())
-
-    async def _model_config(self, request: Any) -> Any:
-        _, loaded = self._choose(request)
-        manifest = loaded.package.manifest
-        plain = answers.model_config(
-            manifest, self.plane.options, effective.max_rows(self.plane.options.batch, manifest)
-        )
-        if not manifest.version.isdecimal():
-            plain["version_policy"] = {"all": {}}  # its field takes numbers only
-        return json_format.ParseDict({"config": plain}, self._messages.ModelConfigResponse())
-
-    async def _model_statistics(self, request: Any) -> Any:
-        if request.name:
-            self._served(request.name)
-            if request.version:
-                self._choose(request)
-        stats = [
-            answers.version_statistics(served.name, loaded.version, loaded.stats, loaded.cache)
-            for served in sorted(self.plane.pool.models.values(), key=lambda s: s.name)
-            if request.name in ("", served.name)
-            for loaded in served.loaded()
-            if request.version in ("", loaded.version)
-        ]
-        return json_format.ParseDict({"model_stats": stats}, self._messages.ModelStatisticsResponse())
-
-    async def _repository_index(self, request: Any) -> Any:
-        plain = answers.repository_index(self.plane.pool.index(), request.ready)
-        return self._messages.RepositoryIndexResponse(models=plain)
-
-    async def _repository_load(self, request: Any) -> Any:
-        await self.plane.pool.load(request.model_name, _wanted_version(request))
-        return self._messages.RepositoryModelLoadResponse()
-
-    async def _repository_unload(self, request: Any) -> Any:
-        await self.plane.pool.unload(request.model_name, _wanted_version(request))
-        return self._messages.RepositoryModelUnloadResponse()
-
-    def _served(self, name: str) -> ServedModel:
-        served = self.plane.pool.models.get(name)
-        if served is None:
-            raise NotFound(f"unknown model '{name[:64]}'")
-        return served
-
-    def _choose(self, request: Any) -> tuple[ServedModel, LoadedVersion]:
-        served = self._served(request.name)
-        loaded, _variant = served.choose(request.version or None)
-        return served, loaded
-
 
 _PLAIN = Metadata()
-
-
-def _wanted_version(request: Any) -> str | None:
-    """The version that a repository request names.
-
-    Raises:
-        NotSupported: it brings files or a configuration.
-        InvalidRequest: the version is no string.
-    """
-    if request.repository_name:
-        raise InvalidRequest("repository_name: there is one repository, and it has no name")
-    for name in request.parameters:
-        if name == "config" or name.startswith("file:"):
-            raise NotSupported(f"parameter '{name[:64]}': only versions of the registry can be loaded, by name")
-    if "hardcase_version" not in request.parameters:
-        return None
-    version = request.parameters["hardcase_version"]
-    if version.WhichOneof("parameter_choice") != "string_param":
-        raise InvalidRequest("parameter 'hardcase_version' must be a string")
-    named: str = version.string_param
-    return named
