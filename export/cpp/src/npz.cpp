@@ -215,14 +215,7 @@ Tensor decode_strings(const Tensor& stored, const Tensor& shape) {
 
 }  // namespace
 
-Tensors read_npz(const std::filesystem::path& path, std::size_t max_bytes) {
-  std::error_code error;
-  const std::uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) throw LoadError("the array file cannot be read: " + error.message());
-  if (size > max_bytes) throw LoadError("the array file is larger than " + std::to_string(max_bytes) + " bytes");
-  std::string archive(size, '\0');
-  std::ifstream file(path, std::ios::binary);
-  if (!file.read(archive.data(), static_cast<std::streamsize>(size))) throw LoadError("the array file cannot be read");
+Tensors parse_npz(std::string_view archive, std::size_t max_bytes) {
   Tensors plain;
   for (const auto& [member, data] : zip::read(archive, max_bytes)) {
     if (!member.ends_with(kSuffix)) throw LoadError("the array file holds something else than arrays");
@@ -240,6 +233,17 @@ Tensors read_npz(const std::filesystem::path& path, std::size_t max_bytes) {
     out.emplace(name, shape == plain.end() ? std::move(tensor) : decode_strings(tensor, shape->second));
   }
   return out;
+}
+
+Tensors read_npz(const std::filesystem::path& path, std::size_t max_bytes) {
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) throw LoadError("the array file cannot be read: " + error.message());
+  if (size > max_bytes) throw LoadError("the array file is larger than " + std::to_string(max_bytes) + " bytes");
+  std::string archive(size, '\0');
+  std::ifstream file(path, std::ios::binary);
+  if (!file.read(archive.data(), static_cast<std::streamsize>(size))) throw LoadError("the array file cannot be read");
+  return parse_npz(archive, max_bytes);
 }
 
 void write_npz(const std::filesystem::path& path, const Tensors& tensors) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <string_view>
 
 #include "hardcase/tensor.hpp"
 
@@ -16,6 +17,8 @@ inline constexpr std::size_t kMaxNpzBytes = std::size_t{256} << 20;
 // Read all arrays by name. Fortran order is turned into C order. uint16 stays UINT16: only a signature knows BF16.
 // Throws LoadError: not such a file, damaged, a dtype that no tensor has, or it would take more than `max_bytes`.
 Tensors read_npz(const std::filesystem::path& path, std::size_t max_bytes = kMaxNpzBytes);
+// The same of a file's bytes.
+Tensors parse_npz(std::string_view archive, std::size_t max_bytes = kMaxNpzBytes);
 
 // Write arrays without compression. The same tensors give the same bytes. Throws LoadError when the disk does.
 void write_npz(const std::filesystem::path& path, const Tensors& tensors);
