@@ -102,6 +102,7 @@ class Capture:
         outputs: BatchOutputs | None = None,
         error: str | None = None,
         on_durable: Callable[[], None] | None = None,
+        variant: Variant | None = None,
     ) -> None:
         """Offer the records of requests that ended together, in the same way.
 
@@ -115,10 +116,10 @@ class Capture:
             outputs: The batch's outputs, None when there are none.
             error: Public text.
             on_durable: Called from the writer's thread once the records are as safe as the settings promise.
+            variant: As what the version took them; None asks the requests.
         """
         if self._writer is None:
             return
-        variant = entries[0].variant
         rows = [e.plan.rows for e in entries]
         params = [e.plan.params for e in entries]
         traces = [e.trace_id for e in entries]
@@ -127,7 +128,7 @@ class Capture:
                 schema=self.schema,
                 ids=[e.id for e in entries],
                 time_ns=[e.time_ns for e in entries],
-                variant=variant,
+                variant=variant or entries[0].variant,
                 outcome=outcome,
                 queue_ns=queue_ns if queue_ns is not None else [0] * len(entries),
                 total_ns=total_ns,

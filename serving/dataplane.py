@@ -130,6 +130,14 @@ class DataPlane:
             if self._tracer is not None:
                 entry.trace = self._tracer.sample(call)
                 entry.trace_id = entry.trace.trace_id if entry.trace is not None else entry.trace_id
+            canary = served.canary
+            if (
+                canary is not None
+                and call.version is None
+                and canary.share.takes(call.sticky or request_id)
+                and canary.divert(entry, body)
+            ):
+                return entry
             if loaded.cache is not None and answered_again(loaded, loaded.cache, entry):
                 return entry
             loaded.batcher.submit(entry)

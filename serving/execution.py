@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class Execution:
     begun_ns: int = 0
     input_ns: int = 0
     infer_ns: int = 0
+
+
+Watch: TypeAlias = Callable[[list[Entry], Execution], None]
+ALONE = nullcontext()  # a version's turns while nobody but its own batcher runs it
 
 
 def gather(entries: Sequence[Entry], index: int, rows: int, signature: Signature, runtime: Runtime) -> Array:
@@ -113,3 +118,17 @@ def run(
     for index, array in zip(wanted, arrays, strict=True):
         result[index] = array
     return result
+
+
+def parts(
+    entries: Sequence[Entry], execution: Execution, signature: Signature
+) -> Iterator[tuple[Entry, list[Array], BatchOutputs]]:
+    """Each request of a batch that succeeded, with its own rows of the inputs and outputs."""
+    assert execution.outputs is not None  # the batch succeeded
+    batched, start = signature.batched, 0
+    for entry in entries:
+        span = slice(start, start + entry.plan.rows)
+        start += entry.plan.rows
+        inputs = [x[span] if batched else x for x in execution.inputs]
+        arrays = [None if a is None else (a[span] if batched else a) for a in execution.outputs.arrays]
+        yield entry, inputs, BatchOutputs(signature.outputs, arrays, entry.plan.rows, batched)

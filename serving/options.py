@@ -40,6 +40,24 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChallengerOptions:
+    """What a challenger may do to the replica that tries it.
+
+    Attributes:
+        failure_rate: Share of its requests that a canary may fail (errors, NaN, missed time limits). When more fail
+            than chance explains, it is taken out on this replica at once, and the champion answers everybody.
+        shadow_delay_ms: How long requests wait for the shadow's next pass. Longer: fewer, larger passes.
+        shadow_queue_rows: Rows that may wait for the shadow; what comes on top is not compared.
+        shadow_queue_bytes: Bytes that may.
+    """
+
+    failure_rate: float = 0.02
+    shadow_delay_ms: float = 50.0
+    shadow_queue_rows: int = 1024
+    shadow_queue_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeOptions:
     """How weights are loaded.
 
@@ -151,6 +169,7 @@ class ServingOptions:
     non_finite: str = "error"
     limits: Limits = field(default_factory=Limits)
     batch: BatchOptions = field(default_factory=BatchOptions)
+    challenger: ChallengerOptions = field(default_factory=ChallengerOptions)
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
     auth: AuthOptions = field(default_factory=AuthOptions)
     capture: CaptureOptions | None = field(default_factory=CaptureOptions)

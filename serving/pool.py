@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from export.admission import admit
 from export.contracts.errors import NotFound
 from monitoring.records.record import Event
+from serving.duty import ChallengerDuty
 from serving.loading import Admit, public_reason
 from serving.observers import Observer
 from serving.options import ServingOptions
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
 from serving.stats import ServerStats
 from serving.tasks import TaskGroup
-from serving.traffic_plans import PlansSeen, RegistryView, read_plans
+from serving.traffic_plans import PlansSeen, Readability, RegistryView, read_plans
 from serving.version_loader import Fact, VersionLoader
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ class Pool:
         self._loader = VersionLoader(
             options, registry, writer, stats=counters, admit=admit, tell=self._event, observers=observers
         )
+        self._duty = ChallengerDuty(options.challenger, tell=self._event)
         self._generation: str | None = None
-        self._unreadable: frozenset[str] = frozenset()
+        self._readable = Readability(self._event)
         self._looking = asyncio.Lock()
         self._stopping = False
         self._tasks = TaskGroup()
@@ -89,6 +91,8 @@ class Pool:
         self._stopping = True
         await self._tasks.cancel()
         models, self.models = self.models, {}
+        for model in models.values():
+            await self._duty.end(model)
         for loaded in [version for model in models.values() for version in model.loaded()]:
             loaded.close()
 
@@ -162,11 +166,11 @@ class Pool:
     async def _follow(self, *, force: bool = False) -> None:
         """Look at the registry; when it changed, or could not be read before, take over its plans."""
         async with self._looking:
-            known = None if force or self._unreadable else self._generation
+            known = None if force or self._readable.lacks else self._generation
             seen = await asyncio.to_thread(read_plans, self._registry, self._options.hosts, known)
             if seen is None:
                 return
-            self._tell_readability(seen.unreadable)
+            self._readable.look(seen.unreadable)
             if seen.generation is not None:
                 self._take_over(seen)
                 self._generation = seen.generation
@@ -189,16 +193,6 @@ class Pool:
             self._reconcile(served)
         self.models = {n: m for n, m in models.items() if n in there or m.entries}
 
-    def _tell_readability(self, unreadable: Mapping[str, Exception]) -> None:
-        """Say once that a model, or the registry as a whole (""), cannot be read, and once that it can again."""
-        for model in unreadable.keys() - self._unreadable:
-            error = unreadable[model]
-            _log.error("registry: %s cannot be read; the last plan stays in force", model or "it", exc_info=error)
-            self._event("registry_unreadable", model, detail={"reason": public_reason(error)})
-        for model in self._unreadable - unreadable.keys():
-            self._event("registry_readable", model)
-        self._unreadable = frozenset(unreadable)
-
     def _retry_refused(self, served: ServedModel) -> None:
         """A new revision of the plan is a reason to try a refused version again."""
         revision = served.plan.revision if served.plan else 0
@@ -212,6 +206,7 @@ class Pool:
             if entry.state is VersionState.UNLOADING and entry.loaded is not None and entry.version in served.wanted:
                 entry.state = VersionState.READY  # wanted again before it was gone
         self._flip(served, served.target())
+        self._duty.arrange(served)
         wanted = served.wanted
         for version in sorted(wanted - set(served.entries)):
             new = served.entries[version] = VersionEntry(version, served.plan.revision if served.plan else 0)
@@ -228,6 +223,7 @@ class Pool:
         before, served.champion = served.champion, after
         if before is after:
             return
+        served.flipped_ns = time.time_ns()
         detail: dict[str, Fact] = {
             "revision": served.plan.revision if served.plan else 0,
             "from": before.version if before else None,
@@ -272,7 +268,7 @@ class Pool:
         """Close a version once nobody uses it, unless it is wanted again first."""
         give_up = time.monotonic() + _UNLOAD_PATIENCE_S
         await asyncio.sleep(_UNLOAD_AFTER_S)
-        while entry.loaded is not None and not entry.loaded.batcher.idle and time.monotonic() < give_up:
+        while entry.loaded is not None and not entry.loaded.idle and time.monotonic() < give_up:
             await asyncio.sleep(0.05)
         if entry.state is VersionState.UNLOADING:
             self._let_go(served, entry, "no longer wanted")

@@ -168,6 +168,25 @@ class Preprocessor:
             execution.inputs, execution.refused = [array[keep] for array in inputs], refused
         return entries, tensors
 
+    def decoded(self, inputs: Sequence[Array]) -> list[Array]:
+        """The model's tensors of inputs that belong to nobody's answer, on the calling thread alone.
+
+        Raises:
+            InvalidRequest: an image is refused.
+        """
+        tensors = list(inputs)
+        for index, spec, decode in self._encoded:
+            files = inputs[index].reshape(-1)
+            lead = (len(files),) if self._batched else spec.shape[:-1]
+            out = np.empty((len(files), *decode.tensor_shape), dtype=decode.datatype.numpy)
+            for row, data in enumerate(files):
+                try:
+                    decode_image(data, decode, out[row])
+                except ImageRefused as error:
+                    raise InvalidRequest(f"input '{spec.name}'[{row}]: {error}") from None
+            tensors[index] = out.reshape(*lead, *decode.tensor_shape)
+        return tensors
+
     def _later(self, entry: Entry, inputs: Sequence[Array]) -> list[Array | Rows]:
         tensors: list[Array | Rows] = list(inputs)
         for index, spec, decode in self._encoded:

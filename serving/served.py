@@ -8,9 +8,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from export.contracts.errors import Conflict, NotFound, Unavailable
-from export.contracts.traffic import TrafficPlan, Variant
+from export.contracts.traffic import ChallengerMode, TrafficPlan, Variant
 
 if TYPE_CHECKING:
+    from serving.canary import Canary
+    from serving.evidence import Evidence
+    from serving.shadow import Shadow
     from serving.version import LoadedVersion
 
 
@@ -60,9 +63,27 @@ class ServedModel:
         pins: Versions that this process was asked to keep, besides the plan's.
         stand_in: An earlier champion that is loaded because the plan's cannot be.
         entries: Versions by name.
+        canary: The challenger that answers a share of the requests; None while none does.
+        shadow: The challenger that runs beside; None while none does.
+        evidence: What is known about the plan's challenger here; None without one.
+        arranged: Who is on duty, and how: what `ChallengerDuty` compares with the plan.
+        flipped_ns: Wall clock of the last change of champion, 0 before the first.
     """
 
-    __slots__ = ("champion", "entries", "name", "pins", "plan", "registered", "stand_in")
+    __slots__ = (
+        "arranged",
+        "canary",
+        "champion",
+        "entries",
+        "evidence",
+        "flipped_ns",
+        "name",
+        "pins",
+        "plan",
+        "registered",
+        "shadow",
+        "stand_in",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -72,6 +93,11 @@ class ServedModel:
         self.pins: set[str] = set()
         self.stand_in: str | None = None
         self.entries: dict[str, VersionEntry] = {}
+        self.canary: Canary | None = None
+        self.shadow: Shadow | None = None
+        self.evidence: Evidence | None = None
+        self.arranged: tuple[object, ...] = ()
+        self.flipped_ns = 0
 
     def choose(self, version: str | None) -> tuple[LoadedVersion, Variant]:
         """The version that takes a request, and as what.
@@ -127,6 +153,14 @@ class ServedModel:
             self.stand_in = None
             return planned
         return self.champion or (self._ready(self.stand_in) if self.stand_in else None)
+
+    def challenger(self) -> LoadedVersion | None:
+        """The plan's challenger, when it can go on duty beside what answers now."""
+        plan = self.plan
+        if plan is None or plan.challenger is None or plan.mode is ChallengerMode.NONE or self.champion is None:
+            return None
+        found = self._ready(plan.challenger)
+        return found if found is not self.champion else None
 
     def to_load(self, version: str | None) -> list[str]:
         """Versions that a client's `load` means; the one that it names, or the newest without a plan, is pinned.

@@ -29,6 +29,7 @@ class ReleaseReason(StrEnum):
     IDLE = "idle"  # nothing was running: what had arrived went at once
     FREE = "free"  # the batch before it ended: what had gathered meanwhile went
     FULL = "full"  # the largest batch was reached; more waits behind it
+    SHADOW = "shadow"  # a pass over what the champion had answered
 
 
 class LatencyHistogram:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from export.contracts.errors import HardcaseError
 from export.contracts.traffic import TrafficPlan
 from export.package import Package
+from serving.loading import public_reason
+
+if TYPE_CHECKING:
+    from serving.version_loader import Tell
+
+_log = logging.getLogger("hardcase.pool")
 
 
 class RegistryView(Protocol):
@@ -87,3 +94,28 @@ def read_plans(registry: RegistryView, wanted: Callable[[str], bool], known: str
         except (HardcaseError, OSError) as error:
             seen.unreadable[name] = error
     return seen
+
+
+class Readability:
+    """Tells once that something of the registry cannot be read, and once that it can again.
+
+    Args:
+        tell: Takes events.
+
+    Attributes:
+        lacks: Models that could not be read at the last look; "" is the registry as a whole.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        self.lacks: frozenset[str] = frozenset()
+        self._tell = tell
+
+    def look(self, unreadable: Mapping[str, Exception]) -> None:
+        """Take the result of a look: why something could not be read, by model."""
+        for model in unreadable.keys() - self.lacks:
+            error = unreadable[model]
+            _log.error("registry: %s cannot be read; the last plan stays in force", model or "it", exc_info=error)
+            self._tell("registry_unreadable", model, "", {"reason": public_reason(error)})
+        for model in self.lacks - unreadable.keys():
+            self._tell("registry_readable", model)
+        self.lacks = frozenset(unreadable)

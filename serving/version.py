@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from time import perf_counter_ns, time_ns
 
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
@@ -16,7 +17,7 @@ from serving.answer import AnswerPlans, BatchOutputs
 from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
-from serving.execution import Execution, Rows, gather, run
+from serving.execution import ALONE, Execution, Rows, Watch, gather, parts, run
 from serving.grpc.late import LateMessageParser
 from serving.observers import Ended, Observer, tell
 from serving.options import ServingOptions
@@ -65,6 +66,10 @@ class LoadedVersion:
         self.stats = VersionStats()
         self._observers = tuple(observers)
         self.cache = cache_for(options.cache, self.model)
+        # What the pool sets while the version is a champion with a shadow, or a challenger:
+        self.mirror: Watch | None = None  # sees a batch when its answers are out
+        self.inspect: Watch | None = None  # sees a batch before they are
+        self.turns: AbstractContextManager[object] = ALONE  # taken for each run
         self.capture = Capture(writer, self.model, self.version, package.digest, self.signature)
         # "synced" and "before_answer": the answer waits until the record is safe
         durability = options.capture.durability if options.capture is not None else Durability.ASYNC
@@ -110,7 +115,8 @@ class LoadedVersion:
                     return execution
             gathered_ns = perf_counter_ns()
             execution.input_ns = gathered_ns - execution.begun_ns
-            outputs = run(self.runtime, tensors, rows, self._wanted(entries), self.batcher.max_rows, self.signature)
+            with self.turns:
+                outputs = run(self.runtime, tensors, rows, self._wanted(entries), self.batcher.max_rows, self.signature)
             execution.infer_ns = perf_counter_ns() - gathered_ns
             execution.outputs = BatchOutputs(self.signature.outputs, outputs, rows, self.signature.batched)
         except HardcaseError as error:
@@ -126,6 +132,14 @@ class LoadedVersion:
         extra = {index for e in entries for index in e.plan.answer.extra}
         return tuple(sorted({*self._always, *extra})) if extra else self._always
 
+    def run_beside(self, inputs: Sequence[Array], rows: int) -> BatchOutputs:
+        """Run on inputs that were gathered for another version, for nobody's answer. On any thread; may raise."""
+        if self._preprocessor is not None:
+            inputs = self._preprocessor.decoded(inputs)
+        with self.turns:
+            outputs = run(self.runtime, inputs, rows, self._always, self.batcher.max_rows, self.signature)
+        return BatchOutputs(self.signature.outputs, outputs, rows, self.signature.batched)
+
     def finish(self, entries: list[Entry], execution: Execution, reason: ReleaseReason) -> None:
         """Answer every request of a batch and offer its records. On the loop."""
         for index, refusal in execution.refused.items():
@@ -134,6 +148,8 @@ class LoadedVersion:
             entries = [e for i, e in enumerate(entries) if i not in execution.refused]
         if not entries:
             return
+        if self.inspect is not None:
+            self.inspect(entries, execution)
         if execution.error is not None or execution.outputs is None:
             self.stats.executed(sum([e.plan.rows for e in entries]), reason)
             self.drop(entries, execution.error, inputs=execution.inputs)
@@ -143,13 +159,11 @@ class LoadedVersion:
         spoiled: list[tuple[int, Entry, HardcaseError]] = []
         start = 0
         for entry in entries:
-            rows = entry.plan.rows
             try:
-                headers, body = self.rendered(entry, outputs, start)
-                answers.append((entry, headers, body))
+                answers.append((entry, *self.rendered(entry, outputs, start)))
             except (InvalidRequest, ModelFailed) as error:
                 spoiled.append((start, entry, error))
-            start += rows
+            start += entry.plan.rows
         split = spoiled or any(e.answered for e in entries) or any(e.variant is not entries[0].variant for e in entries)
         now = perf_counter_ns()
         self.stats.executed(start, reason, execution.input_ns, execution.infer_ns, now - begun_ns)
@@ -157,6 +171,8 @@ class LoadedVersion:
             self._finish_split(entries, answers, spoiled, execution)
         else:
             self.hand_over(answers, entries, execution, outputs, execution.inputs, start, now - begun_ns)
+        if self.mirror is not None:
+            self.mirror(entries, execution)
 
     def rendered(self, entry: Entry, outputs: BatchOutputs, start: int) -> tuple[bytes, bytes]:
         """Header lines and body of one request's answer; its rows begin at `start`."""
@@ -221,25 +237,15 @@ class LoadedVersion:
         execution: Execution,
     ) -> None:
         """The rare end: requests of one batch differ in outcome or variant, so each is finished on its own."""
-        outputs = execution.outputs
-        assert outputs is not None  # finish checked it
         rendered = {id(entry): (entry, headers, body) for entry, headers, body in answers}
         errors = {id(entry): error for _, entry, error in spoiled}
-        start = 0
-        for entry in entries:
-            rows = entry.plan.rows
-            span = slice(start, start + rows)
-            start += rows
+        for entry, inputs, part in parts(entries, execution, self.signature):
             if entry.answered:  # its deadline passed while the model ran; it was counted then
                 continue
-            batched = self.signature.batched
-            inputs = [x[span] if batched else x for x in execution.inputs]
-            arrays = [None if a is None else (a[span] if batched else a) for a in outputs.arrays]
-            part = BatchOutputs(self.signature.outputs, arrays, rows, batched)
             if id(entry) in errors:
                 self.drop([entry], errors[id(entry)], inputs=inputs, outputs=part)
             else:
-                self.hand_over([rendered[id(entry)]], [entry], execution, part, inputs, rows, 0)
+                self.hand_over([rendered[id(entry)]], [entry], execution, part, inputs, entry.plan.rows, 0)
 
     def drop(
         self,
@@ -284,8 +290,8 @@ class LoadedVersion:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing runs."""
-        return self.batcher.idle
+        """Nothing waits and nothing runs, in the shadow either."""
+        return self.batcher.idle and self.turns is ALONE
 
     def close(self) -> None:
         """Let go of queue, thread and weights."""

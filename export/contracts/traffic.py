@@ -31,7 +31,8 @@ class TrafficPlan:
 
     Attributes:
         champion: Version that answers; None when the model is registered and not served.
-        canary_percent: Share of requests that the challenger answers in mode CANARY.
+        canary_percent: Share of requests that the challenger answers in mode CANARY. In mode SHADOW, share of the
+            champion's requests that it runs on; 0 means all of them there.
         pinned: Versions kept loaded for requests that name them.
         changed_at: RFC 3339, UTC.
         rolled_back: Set on a roll-back: the revision whose champion this plan withdrew.
@@ -60,6 +61,13 @@ class TrafficPlan:
             raise ValueError(f"canary_percent is {self.canary_percent}: it must lie in 0..100")
         if self.mode is not ChallengerMode.NONE and self.challenger is None:
             raise ValueError(f"mode '{self.mode}' needs a challenger")
+
+    @property
+    def challenger_percent(self) -> float:
+        """Share of the requests that reach the challenger, 0..100."""
+        if self.mode is ChallengerMode.SHADOW:
+            return self.canary_percent or 100.0
+        return self.canary_percent if self.mode is ChallengerMode.CANARY else 0.0
 
     @property
     def versions(self) -> tuple[str, ...]:
