@@ -71,6 +71,20 @@ class RuntimeSettings(Section):
     """How often a failing load is tried before the version is UNAVAILABLE."""
 
 
+class ChallengerSettings(Section):
+    """What a challenger (canary or shadow) may do to the replica that tries it."""
+
+    failure_rate: float = Field(default=0.02, gt=0, lt=1)
+    """Share of its requests that a canary may fail: errors, NaN, missed time limits. When more fail than chance
+    explains, the replica takes it out at once, and the champion answers everybody."""
+    shadow_delay_ms: float = Field(default=50.0, ge=0, le=10_000, allow_inf_nan=False)
+    """How long requests wait for the shadow's next pass. Longer means fewer and larger passes, which disturb less."""
+    shadow_queue_rows: int = Field(default=1024, ge=1)
+    """Rows that may wait for the shadow; what comes on top is not compared, and counted."""
+    shadow_queue_bytes: Size = 64 << 20
+    """Bytes that may."""
+
+
 class KeySettings(Section):
     """One API key. Only the token's SHA-256 is kept: `printf %s "$TOKEN" | sha256sum`."""
 
@@ -148,6 +162,7 @@ class ServingSettings(Section):
     """What NaN and infinity become in a JSON answer; binary answers carry them as they are."""
     limits: LimitSettings = LimitSettings()
     batch: BatchSettings = BatchSettings()
+    challenger: ChallengerSettings = ChallengerSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     auth: AuthSettings = AuthSettings()
     cache: ResponseCacheSettings = ResponseCacheSettings()
