@@ -20,6 +20,7 @@ from serving.assignment import Assignment
 from serving.entry import Entry
 from serving.evidence import Evidence, Fallback
 from serving.execution import Execution
+from serving.grpc.scan import InferMessage
 
 if TYPE_CHECKING:
     from serving.served import ServedModel
@@ -68,12 +69,12 @@ class Canary:
         if self.challenger.inspect is self._inspector:
             self.challenger.inspect = None
 
-    def divert(self, entry: Entry, body: bytes) -> bool:
+    def divert(self, entry: Entry, body: bytes | InferMessage) -> bool:
         """Queue a request of the share at the challenger.
 
         Args:
             entry: The request as the champion would take it; its `reply` hears of the answer, whoever gives it.
-            body: The whole body: each version has its own parser.
+            body: As `DataPlane.accept` got it: each version has its own parser.
 
         Returns:
             False when the challenger does not take it: the champion must.
@@ -157,7 +158,7 @@ class _Attempt(Entry):
         canary: Whose it is.
         version: Who tries.
         variant: As what.
-        body: The whole body.
+        body: As `DataPlane.accept` got it.
         after: Why the challenger's try before this one failed; None on the challenger's own.
 
     Raises:
@@ -172,10 +173,13 @@ class _Attempt(Entry):
         canary: Canary,
         version: LoadedVersion,
         variant: Variant,
-        body: bytes,
+        body: bytes | InferMessage,
         after: Fallback | None = None,
     ) -> None:
-        parsed = version.parser.parse(body, primary.call.header_length)
+        if isinstance(body, bytes):
+            parsed = version.parser.parse(body, primary.call.header_length)
+        else:
+            parsed = version.message_parser.parse(body)
         self._primary = primary
         self._canary = canary
         self._body = body

@@ -66,9 +66,8 @@ class LoadedVersion:
         self.stats = VersionStats()
         self._observers = tuple(observers)
         self.cache = cache_for(options.cache, self.model)
-        # What the pool sets while the version is a champion with a shadow, or a challenger:
-        self.mirror: Watch | None = None  # sees a batch when its answers are out
-        self.inspect: Watch | None = None  # sees a batch before they are
+        self.mirror: Watch | None = None  # a shadow: sees a batch when its answers are out
+        self.inspect: Watch | None = None  # a canary: sees a batch before they are
         self.turns: AbstractContextManager[object] = ALONE  # taken for each run
         self.capture = Capture(writer, self.model, self.version, package.digest, self.signature)
         # "synced" and "before_answer": the answer waits until the record is safe
@@ -142,9 +141,9 @@ class LoadedVersion:
 
     def finish(self, entries: list[Entry], execution: Execution, reason: ReleaseReason) -> None:
         """Answer every request of a batch and offer its records. On the loop."""
-        for index, refusal in execution.refused.items():
-            self.drop([entries[index]], refusal)
         if execution.refused:
+            for index, refusal in execution.refused.items():
+                self.drop([entries[index]], refusal)
             entries = [e for i, e in enumerate(entries) if i not in execution.refused]
         if not entries:
             return
