@@ -1,8 +1,8 @@
 """Bets against "the error rate is at most the tolerance", and what one audited label makes of each.
 
 A bet multiplies its stake by 1 + lambda (z - tolerance) at every label. When the error rate is at most the tolerance,
-no bet gains on average, however it is chosen beforehand, so a large stake is evidence (Waudby-Smith & Ramdas, "Estimating
-means of bounded random variables by betting", JRSS-B 2024; Podkopaev & Ramdas, ICLR 2022).
+no bet gains on average, however it is chosen beforehand, so a large stake is evidence (Waudby-Smith & Ramdas,
+"Estimating means of bounded random variables by betting", JRSS-B 2024; Podkopaev & Ramdas, ICLR 2022).
 
 z is the label itself (1 wrong, 0 right), or the label corrected by a proxy, y - eta (f - m): f is the failure
 probability that the model was given without a label, m its mean over everything that the label was drawn from. The
@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-# Alternatives as odds, relative to the tolerance's odds: from "a little worse" to "almost always wrong".
-ODDS = (1.4, 1.6, 1.9, 2.25, 3.0, 3.9, 6.0, 12.0)
+# Alternatives as odds, relative to the tolerance's odds: from "a little worse" to "wrong four times as often".
+ODDS = (1.4, 1.6, 1.9, 2.25, 3.0, 3.9, 6.0)
 # How much of the proxy a bet takes in, and which share of the largest possible stake it risks.
 _SHARES_OF_PROXY = (0.5, 0.8)
 _SHARES_OF_LIMIT = (0.6, 0.95)
