@@ -98,7 +98,7 @@ def _publish_targets(paths: StatePaths, stop: threading.Event) -> None:
             if targets != known:
                 write_targets(paths, targets)
                 known = targets
-        except Exception as error:  # Ray's own errors share no base; its controller may be restarting
+        except ray_cluster.RAY_ERRORS as error:  # its controller may be restarting
             _log.warning("replicas cannot be listed: %s", type(error).__name__)
         stop.wait(TARGETS_INTERVAL_S)
 

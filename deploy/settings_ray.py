@@ -14,7 +14,7 @@ class AutoscalingSettings(Section):
     """Never fewer than this."""
     max_replicas: int = Field(default=0, ge=0, le=512)
     """Never more than this; 0 switches autoscaling off, and `replicas` holds."""
-    target_utilisation: float = Field(default=0.7, gt=0, le=1, allow_inf_nan=False)
+    target_utilisation: float = Field(default=0.7, gt=0, le=0.9, allow_inf_nan=False)
     """Share of the time in which a replica should be busy; above it there are too few, below it too many."""
     target_queue_ms: float = Field(default=100.0, gt=0, allow_inf_nan=False)
     """Mean waiting time of requests, in milliseconds, above which there are too few replicas."""

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 UTILISATION = "utilisation"
 QUEUE_MS = "queue_ms"
 TOLERANCE = 0.1  # of the target: within it the number stays
+MOST_TARGET = 0.9  # always busy must still be more than the tolerance above the target
 MOST_GROWTH = 2.0  # per decision, when only waiting asks for more: waiting times say "too few", not how many too few
 
 
@@ -30,7 +31,7 @@ class Autoscaling:
     Attributes:
         min_replicas: Never fewer; at least one, because a request must not wait for a process to start.
         max_replicas: Never more.
-        target_utilisation: Share of the time in which a replica should be busy, 0 to 1.
+        target_utilisation: Share of the time in which a replica should be busy, above 0 and at most 0.9.
         target_queue_ms: Mean waiting time of requests, in milliseconds, above which there are too few replicas.
         upscale_s: More replicas must be wanted for so long before they come.
         downscale_s: Fewer replicas must be wanted for so long before they go.
@@ -46,8 +47,8 @@ class Autoscaling:
     def __post_init__(self) -> None:
         if not 1 <= self.min_replicas <= self.max_replicas:
             raise ValueError("autoscaling needs 1 <= min_replicas <= max_replicas")
-        if not 0 < self.target_utilisation <= 1 or self.target_queue_ms <= 0:
-            raise ValueError("autoscaling needs 0 < target_utilisation <= 1 and target_queue_ms > 0")
+        if not 0 < self.target_utilisation <= MOST_TARGET or self.target_queue_ms <= 0:
+            raise ValueError(f"autoscaling needs 0 < target_utilisation <= {MOST_TARGET} and target_queue_ms > 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -28,6 +29,7 @@ from serving.deployment import build
 from serving.pools import APPLICATION, ClusterOptions, PoolSpec, check_pools
 from serving.ray_environment import NEEDED
 
+RAY_ERRORS: tuple[type[Exception], ...] = (ray.exceptions.RayError, RayServeException, TimeoutError)
 _OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through the object store; Ray wants at least 75 MiB
 _ATTACH_S = 30.0
 _log = logging.getLogger("hardcase.ray")

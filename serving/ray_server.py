@@ -4,6 +4,7 @@
 
 Ctrl-C or SIGTERM drains the replicas and ends every process of the cluster. `--ready-file` appears when all replicas
 are ready; it names the front address and every replica's own, and is kept up to date while replicas come and go.
+SIGHUP reads `--options-json @FILE` and `--scale-json @FILE` again and replaces the replicas, new ones before old ones.
 Exit status: 0 stopped as asked, 2 the settings are wrong, 3 Ray Serve did not start.
 """
 
@@ -23,12 +24,11 @@ from pathlib import Path
 from export.contracts import codec
 from export.contracts.errors import HardcaseError
 from serving.autoscaling import Autoscaling
-from serving.options import ServingOptions
 from serving.pools import ClusterOptions, PoolSpec
 from serving.ray_environment import RayPorts, make_haproxy_keeper, make_token, ray_environment
 from serving.standalone import read_options
 
-_LOOK_S = 2.0
+_LOOK_S = 0.5
 _DRAIN_S = 1.0  # HAProxy is on this machine: it forgets a replica at once
 
 _log = logging.getLogger("hardcase.ray")
@@ -39,10 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        lane = False if arguments.no_fast_lane else None
-        options = read_options(arguments.options_json, arguments.registry, arguments.records, lane)
-        if arguments.no_capture:
-            options = dataclasses.replace(options, capture=None)
+        pools = _pools(arguments)
         arguments.folder.mkdir(parents=True, exist_ok=True)
         ports = RayPorts(
             haproxy_stats=arguments.haproxy_stats_port,
@@ -58,11 +55,10 @@ def main(argv: list[str] | None = None) -> int:
             ports=ports,
             drain_s=_DRAIN_S,
             haproxy_threads=threads,
-            timeout_s=options.limits.timeout_s,
+            timeout_s=pools[0].options.limits.timeout_s,
             token_file=make_token(arguments.folder / "token"),
             haproxy=make_haproxy_keeper(arguments.folder),
         )
-        pools = _pools(options, arguments)
     except (HardcaseError, ValueError, OSError) as error:
         print(f"hardcase: {error}", file=sys.stderr)
         return 2
@@ -78,15 +74,35 @@ def main(argv: list[str] | None = None) -> int:
     return _serve(pools, cluster, arguments)
 
 
-def _pools(options: ServingOptions, arguments: argparse.Namespace) -> list[PoolSpec]:
-    """The default pool, and one for each `--pool MODEL[:REPLICAS]`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Contents of `--scale-json`: replicas of the default pool."""
+
+    replicas: int | None = None
+    autoscaling: Autoscaling | None = None
+
+
+def _pools(arguments: argparse.Namespace) -> list[PoolSpec]:
+    """The default pool, and one for each `--pool MODEL[:REPLICAS]`, as the files say now.
+
+    Raises:
+        HardcaseError, ValueError, OSError: what is given cannot be followed.
+    """
+    lane = False if arguments.no_fast_lane else None
+    options = read_options(arguments.options_json, arguments.registry, arguments.records, lane)
+    if arguments.no_capture:
+        options = dataclasses.replace(options, capture=None)
+    text = arguments.scale_json
+    scale = codec.loads(Scale, Path(text[1:]).read_bytes() if text.startswith("@") else text)
     own: dict[str, int] = {}
-    for text in arguments.pool:
-        model, _, replicas = text.partition(":")
+    for named in arguments.pool:
+        model, _, replicas = named.partition(":")
         own[model] = int(replicas or 1)
-    scaling = codec.loads(Autoscaling, arguments.autoscaling_json.encode()) if arguments.autoscaling_json else None
-    rest = dataclasses.replace(options, elsewhere=tuple(own))
-    first = PoolSpec(options=rest, replicas=arguments.replicas, autoscaling=scaling)
+    first = PoolSpec(
+        options=dataclasses.replace(options, elsewhere=tuple(own)),
+        replicas=scale.replicas or arguments.replicas,
+        autoscaling=scale.autoscaling,
+    )
     return [
         first,
         *(
@@ -99,30 +115,52 @@ def _pools(options: ServingOptions, arguments: argparse.Namespace) -> list[PoolS
 def _serve(pools: list[PoolSpec], cluster: ClusterOptions, arguments: argparse.Namespace) -> int:
     from serving import ray_cluster
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop, again = threading.Event(), threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            again.set()
+        else:
+            stop.set()
+
+    def listen() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, on_signal)
+
+    listen()
     try:
         ray_cluster.start(pools, cluster)
-        # Ray put its own handlers in place while it started.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        listen()  # Ray put its own handlers in place while it started
         print(f"hardcase: serving on http://{arguments.host}:{arguments.port} (pid {os.getpid()})", flush=True)
         seen: list[dict[str, str | int]] = []
         while not stop.is_set():
-            targets = [dataclasses.asdict(target) for target in ray_cluster.replica_targets()]
+            if again.is_set():
+                again.clear()
+                ray_cluster.start(_pools(arguments), cluster)
+            targets = _targets(seen)
             if arguments.ready_file is not None and targets != seen:
                 _announce(arguments, targets)
             seen = targets
             stop.wait(_LOOK_S)
-    except HardcaseError as error:
-        print(f"hardcase: {error.message}", file=sys.stderr)
+    except (HardcaseError, ValueError, OSError) as error:
+        print(f"hardcase: {error}", file=sys.stderr)
         return 3
     finally:
         if arguments.ready_file is not None:
             arguments.ready_file.unlink(missing_ok=True)
         ray_cluster.stop(cluster)
     return 0
+
+
+def _targets(known: list[dict[str, str | int]]) -> list[dict[str, str | int]]:
+    """The replicas' addresses; what is known while the controller is away."""
+    from serving import ray_cluster
+
+    try:
+        return [dataclasses.asdict(target) for target in ray_cluster.replica_targets()]
+    except ray_cluster.RAY_ERRORS as error:
+        _log.warning("replicas cannot be listed: %s", type(error).__name__)
+        return known
 
 
 def _announce(arguments: argparse.Namespace, replicas: list[dict[str, str | int]]) -> None:
@@ -155,7 +193,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--grpc-port", type=int, help="HAProxy's port for gRPC (default: HTTP only)")
     parser.add_argument("--replicas", type=int, default=1, help="how many replicas (default: %(default)s)")
     parser.add_argument("--pool", action="append", default=[], help="MODEL[:REPLICAS]: a pool of its own for a model")
-    parser.add_argument("--autoscaling-json", default="", help="Autoscaling of the default pool as JSON")
+    parser.add_argument("--scale-json", default="{}", help="replicas of the default pool as JSON, or @file")
     parser.add_argument("--ray-address", help="an existing cluster, instead of one that ends with this process")
     parser.add_argument("--first-replica-port", type=int, default=30_000, help="replicas' own ports begin here")
     parser.add_argument("--haproxy-stats-port", type=int, default=8404)

@@ -46,7 +46,24 @@ class RayServing:
     log: Path
     records: Path
     haproxy_ports: tuple[int, int]
+    options_file: Path
+    scale_file: Path
     grpc_port: int = 0
+
+    def read_again(self) -> None:
+        """Make the server read its options and scale files again and replace the replicas."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    def named(self, name: str) -> list[psutil.Process]:
+        """Processes of the cluster by name: "haproxy", "raylet", "gcs_server", "ray::ServeController"."""
+        found = []
+        for process in self.processes():
+            try:
+                if process.name() == name or " ".join(process.cmdline()).startswith(name):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
 
     def replica_ports(self) -> list[int]:
         """Ports of the replicas' own HTTP servers, as of the last look."""
@@ -113,9 +130,11 @@ def ray_serving(
     ]
     command += ["--first-replica-port", str(first), "--haproxy-stats-port", str(stats)]
     command += ["--haproxy-metrics-port", str(metrics), *extra]
-    if options is not None:
-        command += ["--options-json", codec.dumps(options).decode()]
     work.mkdir(parents=True, exist_ok=True)
+    options_file, scale_file = work / "options.json", work / "scale.json"
+    options_file.write_bytes(codec.dumps(options) if options is not None else b"{}")
+    scale_file.write_text("{}")
+    command += ["--options-json", f"@{options_file}", "--scale-json", f"@{scale_file}"]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
@@ -129,6 +148,8 @@ def ray_serving(
             records=records,
             haproxy_ports=(stats, metrics),
             grpc_port=grpc_port,
+            options_file=options_file,
+            scale_file=scale_file,
         )
     finally:
         stop(process)
