@@ -1,4 +1,4 @@
-"""The routes that change something: feedback, and the repository extension."""
+"""The routes about what is served: feedback, the repository extension, and the traffic plans that are followed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from export.contracts import codec
 from export.contracts.errors import InvalidRequest, NotSupported, Unavailable
 from serving import app_answers as answers
 from serving.app_boundary import json_response, refuse_cross_site, served_model
 from serving.app_receive import receive_body
 from serving.dataplane import DataPlane
 from serving.feedback import MAX_BODY_BYTES, read_feedback
+from serving.traffic_report import traffic_report
 
 # How long feedback may wait for the record log before the client is told to send it again.
 FEEDBACK_WAIT_S = 5.0
@@ -37,6 +39,7 @@ class ControlRoutes:
             ("/v2/repository/models/{model}/unload", self.unload),
         ):
             app.add_route(path, handler, methods=["POST"])
+        app.add_route("/v2/repository/traffic", self.traffic, methods=["GET"])
 
     async def feedback(self, request: Request) -> Response:
         """Ground truth or an opinion about earlier answers; 202 once it is in the record log."""
@@ -68,6 +71,10 @@ class ControlRoutes:
         if not isinstance(ready, bool):
             raise InvalidRequest("'ready' must be true or false")
         return json_response(answers.repository_index(self._plane.pool.index(), ready))
+
+    async def traffic(self, request: Request) -> Response:
+        """Which traffic plans this process follows, and how far it is."""
+        return json_response(codec.to_plain(traffic_report(self._plane.pool.models.values())))
 
     async def load(self, request: Request) -> Response:
         """Load a registered version and keep it; never bytes, never a URL."""

@@ -96,6 +96,52 @@ METRICS: dict[str, MetricSpec] = {
             "1 while another version than the plan's champion answers, because that one is not READY.",
             ("model",),
         ),
+        MetricSpec(
+            "hardcase_challenger_on_duty",
+            Kind.GAUGE,
+            "1 while the plan's challenger runs here as the plan says; 0 while it is loading, refused, or taken out.",
+            (*_VERSION, "mode"),
+        ),
+        MetricSpec(
+            "hardcase_challenger_tripped",
+            Kind.GAUGE,
+            "1 while the plan's challenger is taken out on this replica because it failed too often.",
+            _VERSION,
+        ),
+        MetricSpec(
+            "hardcase_canary_fallbacks_total",
+            Kind.COUNTER,
+            "Requests of a canary's share that the champion answered, by reason.",
+            (*_VERSION, "reason"),
+        ),
+        MetricSpec(
+            "hardcase_shadow_requests_total",
+            Kind.COUNTER,
+            "Requests that a shadow was offered, by what became of them.",
+            (*_VERSION, "result"),
+        ),
+        MetricSpec("hardcase_shadow_waiting_requests", Kind.GAUGE, "Requests that wait for the shadow.", _VERSION),
+        MetricSpec(
+            "hardcase_shadow_rows_total", Kind.COUNTER, "Rows on which shadow and champion agree or not.", _VERSION
+        ),
+        MetricSpec(
+            "hardcase_shadow_different_rows_total",
+            Kind.COUNTER,
+            "Rows on which the shadow's answer differs from the champion's, by how.",
+            (*_VERSION, "difference"),
+        ),
+        MetricSpec(
+            "hardcase_shadow_max_abs_difference",
+            Kind.GAUGE,
+            "Largest absolute difference between a float of the shadow's answers and the champion's.",
+            _VERSION,
+        ),
+        MetricSpec(
+            "hardcase_shadow_passes_total",
+            Kind.COUNTER,
+            "Executions in the shadow, by whether they took longer than the champion's for the same rows: yes or no.",
+            (*_VERSION, "slower"),
+        ),
         MetricSpec("hardcase_ready", Kind.GAUGE, "1 when every promoted model has a version that answers."),
         MetricSpec(
             "hardcase_cpu_fallbacks_total",

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
+from export.contracts.traffic import ChallengerMode
 from monitoring.records.record import Outcome
 from serving.dataplane import DataPlane
 from serving.metric_table import METRICS
@@ -38,6 +39,7 @@ class ReplicaCollector(Collector):
         yield from self._requests(versions)
         yield from self._batches(versions)
         yield from self._versions(versions)
+        yield from self._challengers()
         yield from self._cache(versions)
         yield from self._process()
         yield from self._capture()
@@ -87,6 +89,35 @@ class ReplicaCollector(Collector):
         ready = _gauge("hardcase_ready")
         ready.add_metric([], pool.ready())
         yield from (state, info, batch, revision, behind, ready)
+
+    def _challengers(self) -> Iterator[Family]:
+        duty, tripped = _gauge("hardcase_challenger_on_duty"), _gauge("hardcase_challenger_tripped")
+        fallbacks, offered = _counter("hardcase_canary_fallbacks_total"), _counter("hardcase_shadow_requests_total")
+        waiting, rows = _gauge("hardcase_shadow_waiting_requests"), _counter("hardcase_shadow_rows_total")
+        different = _counter("hardcase_shadow_different_rows_total")
+        largest, passes = _gauge("hardcase_shadow_max_abs_difference"), _counter("hardcase_shadow_passes_total")
+        for served in self._plane.pool.models.values():
+            known = served.evidence
+            if known is None:
+                continue
+            name = [served.name, known.challenger]
+            shadow = known.mode is ChallengerMode.SHADOW
+            duty.add_metric([*name, known.mode], (served.shadow if shadow else served.canary) is not None)
+            tripped.add_metric(name, bool(known.tripped))
+            if not shadow:
+                for reason, count in known.fallbacks.items():
+                    fallbacks.add_metric([*name, reason], count)
+                continue
+            for result, count in known.shadow.items():
+                offered.add_metric([*name, result], count)
+            for difference, count in known.different.items():
+                different.add_metric([*name, difference], count)
+            waiting.add_metric(name, known.waiting)
+            rows.add_metric(name, known.rows)
+            largest.add_metric(name, known.max_abs_difference)
+            passes.add_metric([*name, "yes"], known.slower_passes)
+            passes.add_metric([*name, "no"], known.passes - known.slower_passes)
+        yield from (duty, tripped, fallbacks, offered, waiting, rows, different, largest, passes)
 
     def _cache(self, versions: Sequence[LoadedVersion]) -> Iterator[Family]:
         lookups, held = _counter("hardcase_cache_lookups_total"), _gauge("hardcase_cache_bytes")

@@ -82,6 +82,7 @@ def schema(path: str, method: str, status: str) -> Draft202012Validator:
         ("/v2/models/digits/stats", "/v2/models/{model}/stats"),
         ("/v2/models/digits/ready", "/v2/models/{model}/ready"),
         ("/v2/health/ready", "/v2/health/ready"),
+        ("/v2/repository/traffic", "/v2/repository/traffic"),
     ],
 )
 def test_answers_with_content_fit_their_schemas(server: Server, path: str, template: str) -> None:
