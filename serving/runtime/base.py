@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from export.contracts.errors import ModelFailed, PackageError
+from export.contracts.datatypes import Datatype
+from export.contracts.errors import ModelFailed, PackageError, Unavailable
 
 Array = npt.NDArray[Any]
+Fact = str | int | float | bool | None
 
 
 class LoadFailed(PackageError):
@@ -23,6 +25,31 @@ class DeviceUnavailable(LoadFailed):
     """The device that the settings ask for cannot be used; change `runtime.device` or allow the CPU fallback."""
 
     code = "device_unavailable"
+
+
+MODEL_RAISED = "the model raised an error while it computed this batch"
+MODEL_OUT_OF_MEMORY = "the model ran out of memory on this batch: send fewer rows"
+MODEL_CLOSED = "the version has been unloaded"
+DEVICE_LOST = "the accelerator failed: this replica answers again after its restart"
+
+
+class OutOfMemory(Unavailable):
+    """The batch did not fit into the memory of its device. Fewer rows may; so may the same rows later."""
+
+    code = "out_of_memory"
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+    def __init__(self) -> None:
+        super().__init__(MODEL_OUT_OF_MEMORY)
+
+
+class DeviceLost(Unavailable):
+    """An earlier batch broke the device for this process. Another replica, or this one after its restart, answers."""
+
+    code = "device_lost"
+
+    def __init__(self) -> None:
+        super().__init__(DEVICE_LOST)
 
 
 class Runtime(Protocol):
@@ -73,6 +100,8 @@ class Runtime(Protocol):
 
         Raises:
             InvalidRequest: a BYTES element is not text, and the model's tensor is.
+            OutOfMemory: the batch did not fit; the next one may.
+            DeviceLost: `healthy` is False since an earlier batch.
             ModelFailed: the framework raised; the text is public.
         """
         ...
@@ -82,9 +111,14 @@ class Runtime(Protocol):
         ...
 
 
-MODEL_RAISED = "the model raised an error while it computed this batch"
-MODEL_OUT_OF_MEMORY = "the model ran out of memory on this batch: send fewer rows"
-MODEL_CLOSED = "the version has been unloaded"
+@runtime_checkable
+class Described(Protocol):
+    """A runtime that has more to say about itself than every runtime has."""
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        """For the record log and for people: names without spaces, values of the record log's kinds."""
+        ...
 
 
 def closed() -> ModelFailed:
@@ -95,3 +129,10 @@ def closed() -> ModelFailed:
 def as_contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
     """`array` with the given dtype and C order, copied only when it has to be."""
     return np.ascontiguousarray(array, dtype=dtype)
+
+
+def as_float64(datatype: Datatype, array: Array) -> Array:
+    """A float tensor of the wire as float64: BF16 travels as bits, the upper half of a float32."""
+    if datatype is Datatype.BF16:
+        return (array.astype("<u4") << 16).view("<f4").astype(np.float64)
+    return array.astype(np.float64)

@@ -15,7 +15,7 @@ from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputSpec, OutputSpec, Signature
 from export.images import decoded_rows
 from export.package import Golden, Package
-from serving.runtime.base import Array, LoadFailed, Runtime, as_contiguous
+from serving.runtime.base import Array, LoadFailed, Runtime, as_contiguous, as_float64
 
 _TIMED_RUNS = 10
 _DECODER_LEVELS = 0.5  # mean difference of one image; two builds of libjpeg-turbo differ by less
@@ -168,7 +168,7 @@ def _compare(spec: OutputSpec, answer: Array, truth: Array, tolerance: Tolerance
         if wrong:
             raise LoadFailed(f"golden cases: output '{spec.name}' differs in {wrong} of {answer.size} elements")
         return
-    a, b = _as_float64(spec.datatype, answer), _as_float64(spec.datatype, truth)
+    a, b = as_float64(spec.datatype, answer), as_float64(spec.datatype, truth)
     broken = int(np.sum(~np.isfinite(a) & np.isfinite(b)))
     if broken:
         raise LoadFailed(
@@ -182,12 +182,6 @@ def _compare(spec: OutputSpec, answer: Array, truth: Array, tolerance: Tolerance
             f"golden cases: output '{spec.name}' differs in {int(np.sum(~near))} of {answer.size} elements, "
             f"by {largest:.3g} at most"
         )
-
-
-def _as_float64(datatype: Datatype, array: Array) -> Array:
-    if datatype is Datatype.BF16:  # its bits are the upper half of a float32
-        return (array.astype("<u4") << 16).view("<f4").astype(np.float64)
-    return array.astype(np.float64)
 
 
 def _inputs(signature: Signature, golden: Golden | None, rows: int) -> list[Array]:
