@@ -14,6 +14,7 @@ from export.contracts.signature import Signature
 from serving.answer import BatchOutputs
 from serving.entry import Entry
 from serving.runtime.base import Array, Runtime
+from serving.runtime.halves import run_or_halve
 
 
 @dataclass(slots=True)
@@ -104,11 +105,13 @@ def run(
     Raises:
         ModelFailed: another number of outputs came back than were wanted.
     """
-    if rows <= limit or not signature.batched:
+    if not signature.batched:
         arrays = runtime.run(cast("Sequence[Array]", inputs), wanted)
+    elif rows <= limit:
+        arrays = run_or_halve(runtime, cast("Sequence[Array]", inputs), wanted)
     else:
         pieces = [
-            runtime.run([np.ascontiguousarray(x[at : at + limit]) for x in inputs], wanted)
+            run_or_halve(runtime, [np.ascontiguousarray(x[at : at + limit]) for x in inputs], wanted)
             for at in range(0, rows, limit)
         ]
         arrays = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]

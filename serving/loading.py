@@ -16,8 +16,9 @@ from export.contracts.errors import AdmissionRefused, HardcaseError
 from export.package import Package
 from serving import effective
 from serving.options import ServingOptions
-from serving.runtime.base import Runtime
-from serving.runtime.loader import load_runtime
+from serving.runtime.base import Described, Fact, Runtime
+from serving.runtime.loader import load_runtime, needs
+from serving.runtime.memory import MemoryBudget
 from serving.runtime.proof import Proof, prove
 from serving.runtime.trial import LoadInterrupted, LoadTimedOut, try_load
 
@@ -35,6 +36,7 @@ class Ready:
         inline: Its batches are short enough for the event loop.
         seconds: Seconds by step: "admit", "trial", "load", "prove".
         attempts: How often the trial ran.
+        memory: What the load took.
     """
 
     package: Package
@@ -43,8 +45,9 @@ class Ready:
     inline: bool
     seconds: dict[str, float]
     attempts: int
+    memory: dict[str, Fact]
 
-    def facts(self) -> dict[str, str | int | float | bool | None]:
+    def facts(self) -> dict[str, Fact]:
         """What the record log says about the load."""
         return {
             "digest": self.package.digest,
@@ -58,11 +61,17 @@ class Ready:
             "golden_rows": self.proof.golden_rows,
             "attempts": self.attempts,
             **{f"{step}_s": round(spent, 4) for step, spent in self.seconds.items()},
+            **self.memory,
+            **(self.runtime.facts if isinstance(self.runtime, Described) else {}),
         }
 
 
 def load_version(
-    package: Package, options: ServingOptions, admit: Admit, stopped: Callable[[], bool] = lambda: False
+    package: Package,
+    options: ServingOptions,
+    admit: Admit,
+    stopped: Callable[[], bool] = lambda: False,
+    memory: MemoryBudget | None = None,
 ) -> Ready:
     """Admit, try, load and prove a package: every step can refuse it, none can hurt what is being served.
 
@@ -75,43 +84,36 @@ def load_version(
         options: Device, time limit, attempts, batch size.
         admit: Raises AdmissionRefused for a package that is not safe to load.
         stopped: Asked between the steps: whether nobody waits for the result any more.
+        memory: Who has claimed how much in this process; None: nobody.
 
     Raises:
         HardcaseError: why the version is not available; the message is public.
     """
     deadline = time.monotonic() + options.runtime.load_timeout_s
     seconds: dict[str, float] = {}
-    max_rows = effective.max_rows(options.batch, package.manifest)
-    attempts = 0
     started = time.monotonic()
     _admit(admit, package, options.runtime.load_timeout_s)
     seconds["admit"] = time.monotonic() - started
-    while True:
-        attempts += 1
+    budget = memory or MemoryBudget(options.runtime)
+    weights_bytes, device = needs(package.manifest, options.runtime)
+    with budget.claim(package.manifest, weights_bytes, device) as claim:
         started = time.monotonic()
-        left = deadline - started
-        if left <= 0:
-            raise LoadTimedOut(f"the load did not finish within {options.runtime.load_timeout_s:.0f} s")
+        attempts = _try(package, options, deadline, stopped)
+        seconds["trial"] = time.monotonic() - started
+        if stopped():
+            raise LoadInterrupted("the version is no longer wanted")
+        max_rows = effective.max_rows(options.batch, package.manifest)
+        started = time.monotonic()
+        runtime = load_runtime(package.dir, package.manifest, options.runtime, max_rows)
+        seconds["load"] = time.monotonic() - started
+        started = time.monotonic()
         try:
-            try_load(package.dir, max_rows, options.runtime, left)
-            break
-        except LoadInterrupted as error:
-            if attempts >= options.runtime.load_attempts or stopped():
-                raise LoadInterrupted(f"{error.message} ({attempts} attempts)") from None
-            time.sleep(min(_RETRY_S * attempts, max(0.0, deadline - time.monotonic())))
-    seconds["trial"] = time.monotonic() - started
-    if stopped():
-        raise LoadInterrupted("the version is no longer wanted")
-    started = time.monotonic()
-    runtime = load_runtime(package.dir, package.manifest, options.runtime)
-    seconds["load"] = time.monotonic() - started
-    started = time.monotonic()
-    try:
-        proof = prove(runtime, package, max_rows)
-    except BaseException:
-        runtime.close()
-        raise
-    seconds["prove"] = time.monotonic() - started
+            proof = prove(runtime, package, max_rows)
+            took = budget.keep(claim, runtime)
+        except BaseException:
+            runtime.close()
+            raise
+        seconds["prove"] = time.monotonic() - started
     return Ready(
         package=package,
         runtime=runtime,
@@ -121,7 +123,30 @@ def load_version(
         and not package.manifest.signature.preprocesses,  # decoding an image is nothing for the event loop
         seconds=seconds,
         attempts=attempts,
+        memory=took,
     )
+
+
+def _try(package: Package, options: ServingOptions, deadline: float, stopped: Callable[[], bool]) -> int:
+    """Load in a child process until that gives a verdict; returns how often it was tried.
+
+    Raises:
+        LoadFailed: the verdict, or none after all attempts, or no more time.
+    """
+    attempts = 0
+    max_rows = effective.max_rows(options.batch, package.manifest)
+    while True:
+        attempts += 1
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LoadTimedOut(f"the load did not finish within {options.runtime.load_timeout_s:.0f} s")
+        try:
+            try_load(package.dir, max_rows, options.runtime, left)
+            return attempts
+        except LoadInterrupted as error:
+            if attempts >= options.runtime.load_attempts or stopped():
+                raise LoadInterrupted(f"{error.message} ({attempts} attempts)") from None
+            time.sleep(min(_RETRY_S * attempts, max(0.0, deadline - time.monotonic())))
 
 
 async def load_in_background(work: Callable[[], Ready], limit_s: float) -> Ready:

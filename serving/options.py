@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from monitoring.records.record import CaptureOptions
 
@@ -39,6 +40,14 @@ class BatchOptions:
     decode_threads: int = 0
 
 
+class Precision(StrEnum):
+    """What a model computes in. Inputs and outputs keep the signature's datatypes."""
+
+    AS_EXPORTED = "as_exported"  # what the file says
+    FP16 = "fp16"  # weights and activations in IEEE half precision
+    BF16 = "bf16"  # the range of FP32 with 8 bits of significand
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChallengerOptions:
     """What a challenger may do to the replica that tries it.
@@ -63,12 +72,25 @@ class RuntimeOptions:
 
     Attributes:
         prefer: Runtime kinds in order of preference ("onnx", "torchscript"); empty follows the manifest.
-        device: "cpu", "cuda", "cuda:N", or "auto" (CUDA when there is one).
+        device: "cpu", "cuda", "cuda:N", "auto" (CUDA when there is one), or the test device "double[:MSms[+USus]]",
+            which computes on the CPU with the timing of an accelerator.
         allow_cpu_fallback: When the asked device cannot be had, run on the CPU and say so, instead of failing the load.
         intra_op_threads: Threads of one execution; 0 lets the runtime choose, None takes the package's tuned number, or
             else one.
         load_timeout_s: A load that takes longer makes the version UNAVAILABLE.
         load_attempts: How often a failing load is tried.
+        providers: Execution providers of ONNX Runtime to use before CUDA's: "tensorrt". One that cannot be had fails
+            the load.
+        engine_cache: Folder that TensorRT keeps its engines in; empty: none are kept, and every load builds them.
+        precision: What models compute in; the golden cases and their tolerance decide whether that is good enough.
+        lanes: Batches that are under way at once on an accelerator.
+        cuda_graphs: Record TorchScript on CUDA as graphs, at batch sizes that are powers of two.
+        onnx_cuda_graphs: The same for ONNX Runtime, which then runs one batch at a time.
+        graph_memory_bytes: Device memory that the graphs of one version may take.
+        memory_bytes: Memory that the versions in this process may take together, on the device or, on the CPU, of the
+            process; 0: as much as there is.
+        memory_fraction: A load is refused when it would leave less than the rest of the device's, or the machine's,
+            memory free.
     """
 
     prefer: tuple[str, ...] = ()
@@ -77,6 +99,15 @@ class RuntimeOptions:
     intra_op_threads: int | None = None
     load_timeout_s: float = 60.0
     load_attempts: int = 3
+    providers: tuple[str, ...] = ()
+    engine_cache: str = ""
+    precision: Precision = Precision.AS_EXPORTED
+    lanes: int = 2
+    cuda_graphs: bool = True
+    onnx_cuda_graphs: bool = False
+    graph_memory_bytes: int = 2 << 30
+    memory_bytes: int = 0
+    memory_fraction: float = 0.95
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

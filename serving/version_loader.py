@@ -12,6 +12,8 @@ from export.plan_log import previous_champions
 from serving.loading import Admit, Ready, load_in_background, load_version
 from serving.observers import Observer
 from serving.options import ServingOptions
+from serving.runtime.base import Fact
+from serving.runtime.memory import MemoryBudget
 from serving.stats import ServerStats
 from serving.traffic_plans import RegistryView
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("hardcase.pool")
 _LOADS_AT_ONCE = 2
 _LOAD_GRACE_S = 5.0  # a load ends itself at its limit; this long after it, it is given up
-
-Fact = str | int | float | bool | None
 
 
 class Tell(Protocol):
@@ -66,6 +66,7 @@ class VersionLoader:
         self._tell = tell
         self._observers = observers
         self._places = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._memory = MemoryBudget(options.runtime)
 
     async def load(self, model: str, version: str, wanted: Callable[[], bool]) -> LoadedVersion:
         """Load a version, and tell what it took.
@@ -89,6 +90,11 @@ class VersionLoader:
         _log.info("model %s version %s is READY on %s", model, version, ready.runtime.device)
         return loaded
 
+    async def unload(self, loaded: LoadedVersion) -> dict[str, Fact]:
+        """Close a version that answers nobody any more; what the record log says about it."""
+        loaded.batcher.close()
+        return await asyncio.to_thread(self._memory.close, loaded.runtime)
+
     async def earlier_champions(self, model: str) -> list[str]:
         """Champions before the one in force, the most recent first; empty when the history cannot be read."""
         try:
@@ -99,7 +105,7 @@ class VersionLoader:
 
     def _load(self, model: str, version: str, wanted: Callable[[], bool]) -> Ready:
         package = self._registry.package(model, version)
-        return load_version(package, self._options, self._admit, stopped=lambda: not wanted())
+        return load_version(package, self._options, self._admit, stopped=lambda: not wanted(), memory=self._memory)
 
     def _made(self, ready: Ready) -> LoadedVersion:
         from serving.version import LoadedVersion

@@ -121,6 +121,15 @@ class Described(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepared(Protocol):
+    """A runtime with something to do between its load and its first batch."""
+
+    def prepare(self) -> None:
+        """Do it. Called once."""
+        ...
+
+
 def closed() -> ModelFailed:
     """The error of a `run` after `close`."""
     return ModelFailed(MODEL_CLOSED)

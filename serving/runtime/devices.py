@@ -10,13 +10,20 @@ from serving.runtime.base import LoadFailed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """A place to run: "cpu", or the CUDA device with an index."""
+    """A place to run: "cpu", the CUDA device with an index, or the double of a device.
+
+    Attributes:
+        kind: "cpu", "cuda" or "double".
+        index: Of the CUDA device.
+        setting: What the settings say of the double.
+    """
 
     kind: str
     index: int = 0
+    setting: str = ""
 
     def __str__(self) -> str:
-        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+        return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
 
 
 CPU = Device(kind="cpu")
@@ -41,7 +48,7 @@ def choose_device(wanted: str, cuda_devices: int) -> Device:
     answering slowly for months.
 
     Args:
-        wanted: "cpu", "cuda", "cuda:N" or "auto".
+        wanted: "cpu", "cuda", "cuda:N", "auto", or "double" with what `serving.runtime.double` reads.
         cuda_devices: What `cuda_device_count` says.
 
     Raises:
@@ -53,6 +60,8 @@ def choose_device(wanted: str, cuda_devices: int) -> Device:
     """
     if wanted == "cpu" or (wanted == "auto" and cuda_devices == 0):
         return CPU
+    if wanted.startswith("double"):
+        return Device(kind="double", setting=wanted)
     if wanted in ("auto", "cuda"):
         return Device(kind="cuda")
     prefix, _, index = wanted.partition(":")

@@ -208,12 +208,15 @@ class StagedRuntime:
                 plain = [lane.download(t, None) for t in lane.compute(tensors)]
                 lane.finish()
                 graph = lane.capture(tensors)
-                again = [lane.download(t, None) for t in lane.replay(graph)]
+                cut = rows - 1 or None if self._signature.batched else None  # so that the padding is tried, too
+                for target, array in zip(graph.inputs, sample, strict=True):
+                    lane.upload(array[:cut] if cut else array, target)
+                again = [lane.download(t, cut) for t in lane.replay(graph)]
             finally:
                 lane.finish()
             pairs = [(lane.array(a), lane.array(b)) for a, b in zip(plain, again, strict=True)]
         for spec, (a, b) in zip(self._signature.outputs, pairs, strict=True):
-            if not _agree(spec, a, b):
+            if not _agree(spec, a[:cut] if cut else a, b):
                 raise ModelFailed(f"a recorded batch of {rows} rows computes another '{spec.name}'")
         track.graphs[rows] = graph
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.contracts import codec
 from export.contracts.errors import HardcaseError
 from export.package import read_package
 from serving.options import RuntimeOptions
@@ -79,7 +79,7 @@ def try_load(
     try:
         done = subprocess.run(
             [sys.executable, *child],
-            input=json.dumps(dataclasses.asdict(told)).encode(),
+            input=codec.dumps(told),
             capture_output=True,
             timeout=timeout_s,
             env=environment,
@@ -114,12 +114,11 @@ def main() -> int:
     verdict = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     _be_the_first_victim()
-    told = json.load(sys.stdin)
-    runtime_options = RuntimeOptions(**{**told["runtime"], "prefer": tuple(told["runtime"]["prefer"])})
+    told = codec.loads(TrialOptions, sys.stdin.read())
     try:
-        package = read_package(Path(told["directory"]))
-        runtime = load_runtime(package.dir, package.manifest, runtime_options)
-        prove(runtime, package, told["max_rows"], timed=False)
+        package = read_package(Path(told.directory))
+        runtime = load_runtime(package.dir, package.manifest, told.runtime, told.max_rows)
+        prove(runtime, package, told.max_rows, timed=False)
     except HardcaseError as error:
         json.dump({"reason": error.message}, verdict)
         verdict.close()
