@@ -23,6 +23,11 @@ class StatePaths:
         return self.root / "records"
 
     @property
+    def engines(self) -> Path:
+        """What TensorRT built for this machine's device."""
+        return self.root / "engines"
+
+    @property
     def monitor(self) -> Path:
         """The monitor's database and reports."""
         return self.root / "monitor"

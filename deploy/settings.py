@@ -58,8 +58,12 @@ class RuntimeSettings(Section):
 
     prefer: tuple[Literal["onnx", "torchscript"], ...] = ()
     """Runtimes in order of preference; empty follows the package's manifest."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
-    """`cpu`, `cuda`, `cuda:N`, or `auto` (CUDA when there is one)."""
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]+)?|double(:[0-9.]+ms(\+[0-9.]+us)?)?(,[a-z_]+=[0-9]+)*)$",
+    )
+    """`cpu`, `cuda`, `cuda:N`, or `auto` (CUDA when there is one). `double[:MSms[+USus]]` is a test device: results of
+    the CPU with the timing of an accelerator."""
     allow_cpu_fallback: bool = False
     """When the asked device cannot be had, run on the CPU and say so, instead of failing the load."""
     intra_op_threads: int | None = Field(default=None, ge=0)
@@ -69,6 +73,25 @@ class RuntimeSettings(Section):
     """A load that takes longer makes the version UNAVAILABLE; the champion keeps answering."""
     load_attempts: int = Field(default=3, ge=1)
     """How often a failing load is tried before the version is UNAVAILABLE."""
+    providers: tuple[Literal["tensorrt"], ...] = ()
+    """Execution providers of ONNX Runtime to use before CUDA's. One that cannot be had fails the load."""
+    engine_cache: str = ""
+    """Folder in which TensorRT keeps its engines; empty: `engines` in the state folder."""
+    precision: Literal["as_exported", "fp16", "bf16"] = "as_exported"
+    """What models compute in; inputs and outputs keep their datatypes. A version whose golden cases are no longer
+    reproduced within the package's tolerance is UNAVAILABLE."""
+    lanes: int = Field(default=2, ge=1, le=16)
+    """Batches under way at once on an accelerator: the copies of one overlap with the computation of another."""
+    cuda_graphs: bool = True
+    """Record TorchScript on CUDA as graphs, at batch sizes that are powers of two."""
+    onnx_cuda_graphs: bool = False
+    """The same for ONNX Runtime, which then runs one batch at a time: for small models."""
+    graph_memory_bytes: int = Field(default=2 << 30, ge=0)
+    """Device memory that the graphs of one version may take; the largest batches are recorded first."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """Memory that the versions in one replica may take together; a load that would pass it is refused. 0: no budget."""
+    memory_fraction: float = Field(default=0.95, gt=0, le=1)
+    """A load is refused when more than this part of the device's (or machine's) memory would then be in use."""
 
 
 class ChallengerSettings(Section):

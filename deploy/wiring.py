@@ -33,7 +33,7 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
     if settings.serving.access_log.enabled:
         folder = str(paths.logs / "access")
         access_log = _fill(AccessLogOptions, settings.serving.access_log, leave_out=("enabled",), folder=folder)
-    return _fill(
+    options = _fill(
         ServingOptions,
         settings.serving,
         leave_out=("host", "port", "replicas", "standalone", "autoscaling", "pools"),
@@ -42,6 +42,9 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
         capture=capture,
         access_log=access_log,
     )
+    if options.runtime.engine_cache:
+        return options
+    return replace(options, runtime=replace(options.runtime, engine_cache=str(paths.engines)))
 
 
 def pools(settings: Settings, paths: StatePaths) -> tuple[PoolSpec, ...]:

@@ -20,11 +20,12 @@ from serving.duty import ChallengerDuty
 from serving.loading import Admit, public_reason
 from serving.observers import Observer
 from serving.options import ServingOptions
+from serving.runtime.base import Fact
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
 from serving.stats import ServerStats
 from serving.tasks import TaskGroup
 from serving.traffic_plans import PlansSeen, Readability, RegistryView, read_plans
-from serving.version_loader import Fact, VersionLoader
+from serving.version_loader import VersionLoader
 
 if TYPE_CHECKING:
     from monitoring.records.writer import RecordLogWriter
@@ -279,8 +280,12 @@ class Pool:
         if served.entries.get(entry.version) is entry:
             del served.entries[entry.version]
         if loaded is not None:
-            loaded.close()
-            self._event("version_unloaded", served.name, entry.version, {"reason": reason})
+            self._tasks.spawn(self._close(served.name, loaded, reason))
+
+    async def _close(self, model: str, loaded: LoadedVersion, reason: str) -> None:
+        """Close a version that answers nobody any more, and tell what memory came back."""
+        memory = await self._loader.unload(loaded)
+        self._event("version_unloaded", model, loaded.version, {"reason": reason, **memory})
 
     # ---- helpers
 

@@ -45,7 +45,7 @@ class _Block:
         Its base is a memoryview, not an array: numpy makes every array that is derived from it refer to it and not to
         what is below it, so that it lives as long as the last of them.
         """
-        array: Array = np.frombuffer(memoryview(self.memory), dtype=np.uint8, count=size_bytes)
+        array: Array = np.frombuffer(self.memory.data, dtype=np.uint8, count=size_bytes)
         self.user = weakref.ref(array)
         return array
 

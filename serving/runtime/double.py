@@ -1,4 +1,4 @@
-"""The double of a GPU: real results from the CPU, the timing and the hazards of an accelerator. For tests and benchmarks.
+"""The double of a GPU: results of the CPU, timing and hazards of an accelerator. For tests and benchmarks.
 
 Three engines (copy in, compute, copy out) are threads that work through what the lanes issue, each in order, as a GPU's
 copy engines and its one compute queue do. Copies happen when their turn comes, not when they are issued: whoever

@@ -77,7 +77,7 @@ def needs(manifest: Manifest, options: RuntimeOptions) -> tuple[int, str]:
     # External data of ONNX lies beside its file; another runtime's weights have a runtime entry of their own.
     others = {r.path for r in manifest.runtimes} - {chosen.path}
     sizes = [
-        f.bytes
+        f.size_bytes
         for f in manifest.files
         if f.role is FileRole.WEIGHTS and f.path not in others and Path(f.path).parent == mine
     ]

@@ -94,7 +94,6 @@ class HostGauge:
             trim(0)
 
 
-
 class CudaGauge:
     """A CUDA device's memory, as its driver tells it.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import HardcaseError, InvalidRequest, ModelFailed
-from export.contracts.signature import InputSpec, Signature
+from export.contracts.signature import InputSpec, OutputSpec, Signature
 from serving.options import RuntimeOptions
 from serving.runtime.base import MODEL_RAISED, Array, DeviceLost, LoadFailed, OutOfMemory, Runtime, closed
 from serving.runtime.devices import Device
@@ -47,7 +47,8 @@ def open_onnx(
     from serving.runtime.onnx_graphs import GraphedOnnxRuntime
     from serving.runtime.page_locked import page_locked
 
-    texts = any(s.datatype is Datatype.BYTES for s in (*signature.inputs, *signature.outputs))
+    specs: tuple[InputSpec | OutputSpec, ...] = (*signature.inputs, *signature.outputs)
+    texts = any(s.datatype is Datatype.BYTES for s in specs)
     recorded = graphs.enabled and device.kind == "cuda" and not texts and not options.providers
     how = SessionOptions(threads=threads, max_rows=graphs.max_rows, graphs=recorded, runtime=options)
     session = open_session(path, signature, device, how)
@@ -137,6 +138,7 @@ class OnnxRuntime:
         if not as_values:
             return self._session.run(names, feed)  # type: ignore[no-any-return] # onnxruntime is untyped
         return [value_to_numpy(value) for value in self._session.run_with_ort_values(names, feed)]
+
 
 def failed(error: Exception) -> HardcaseError:
     """The public error of what ONNX Runtime raised; the log gets the rest."""

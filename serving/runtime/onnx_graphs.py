@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from export.contracts.datatypes import Datatype
-from export.contracts.signature import Signature
+from export.contracts.signature import InputSpec, OutputSpec, Signature
 from serving.runtime.arena import Allocate
 from serving.runtime.base import Array, Fact
 from serving.runtime.buckets import bucket_of, buckets, sample_inputs
@@ -55,7 +55,7 @@ class GraphedOnnxRuntime(BoundOnnxRuntime):
         self._graphs = graphs
         self._sizes: dict[int, _Bound] = {}
         self._one = threading.Lock()
-        tensors = (*signature.inputs, *signature.outputs)
+        tensors: tuple[InputSpec | OutputSpec, ...] = (*signature.inputs, *signature.outputs)
         bits = any(s.datatype in (Datatype.BF16, Datatype.BYTES) for s in tensors)  # numpy cannot name them
         self._recordable = not bits and all(n > 0 for s in tensors for n in s.shape[signature.batched :])
 
@@ -94,7 +94,9 @@ class GraphedOnnxRuntime(BoundOnnxRuntime):
                     value.update_inplace(_padded(array, value.shape()[0]) if batched else array)
                 self._session.run_with_iobinding(bound.binding, bound.options)
                 # Copies: on the CPU `numpy()` may be the very memory that the next run writes.
-                answers = [np.array(bound.outputs[i].numpy()[:rows] if batched else bound.outputs[i].numpy()) for i in outputs]
+                answers = [
+                    np.array(bound.outputs[i].numpy()[:rows] if batched else bound.outputs[i].numpy()) for i in outputs
+                ]
         except Exception as error:
             raise self._failed(error) from error
         return answers

@@ -26,4 +26,6 @@ def half_precision(path: Path) -> bytes:
         return bytes(model.SerializeToString())
     except Exception as error:
         _log.error("the conversion to FP16 failed: %s", error)
-        raise LoadFailed("runtime.precision is fp16, and the file cannot be converted: the log has the reason") from error
+        raise LoadFailed(
+            "runtime.precision is fp16, and the file cannot be converted: the log has the reason"
+        ) from error

@@ -63,7 +63,8 @@ class _PageLocked:
         memory = (ctypes.c_uint8 * size_bytes).from_address(address.value or 0)
         # At exit the driver may be gone before us; it takes the memory back by itself.
         weakref.finalize(memory, self._free, address.value or 0).atexit = False
-        return np.frombuffer(memory, dtype=np.uint8)
+        array: Array = np.frombuffer(memoryview(memory), dtype=np.uint8)
+        return array
 
     def _free(self, address: int) -> None:
         try:

@@ -188,7 +188,7 @@ class StagedRuntime:
         )
 
     def _staged(self, index: int, array: Array) -> Array:
-        """The array in page-locked memory: itself when `buffer` lent it, a copy in a free block, else ordinary memory."""
+        """The array in page-locked memory: itself when `buffer` lent it, or a copy; ordinary where none is free."""
         if not array.nbytes or (self._arena.holds(array) and array.flags.writeable):
             return array if array.flags.writeable else array.copy()
         block = self._arena.array(index, array.shape, array.dtype)

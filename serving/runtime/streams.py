@@ -63,8 +63,8 @@ class Lane(Protocol):
         """
         ...
 
-    def replay(self, graph: Graph) -> list[Tensor]:
-        """Begin to run a recorded computation on what its inputs hold. Its outputs hold until the next replay."""
+    def replay(self, graph: Any) -> list[Tensor]:
+        """Begin to run what this lane has recorded, on what its inputs hold. The outputs hold until the next replay."""
         ...
 
     def download(self, tensor: Tensor, rows: int | None) -> Tensor:

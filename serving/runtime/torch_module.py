@@ -1,4 +1,4 @@
-"""TorchScript on one device as a function of tensors: loading, precision, checks. It is code: admitted packages only."""
+"""TorchScript on one device as a function of tensors. It is code: only files of admitted packages come here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import ModelFailed
-from export.contracts.signature import Signature
+from export.contracts.signature import InputSpec, OutputSpec, Signature
 from serving.options import Precision
 from serving.runtime.base import Array, LoadFailed
 
@@ -39,7 +39,8 @@ class TorchProgram:
     """
 
     def __init__(self, torch: Any, path: Path, signature: Signature, device: Any, precision: Precision) -> None:
-        texts = [s.name for s in (*signature.inputs, *signature.outputs) if s.datatype is Datatype.BYTES]
+        specs: tuple[InputSpec | OutputSpec, ...] = (*signature.inputs, *signature.outputs)
+        texts = [s.name for s in specs if s.datatype is Datatype.BYTES]
         if texts:
             raise LoadFailed(f"wrong signature: '{texts[0]}' is BYTES, and TorchScript has no text tensors")
         self._module = _load(torch, path, device)

@@ -22,8 +22,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 # Heavy or particular libraries -> the files that are about them. A trailing `/` allows a folder.
 FENCES: dict[str, tuple[str, ...]] = {
     "torch": ("export/from_torch.py", "export/torch_", "serving/runtime/torch.py", "deploy/demo/network.py"),
-    "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx.py"),
-    "onnx": ("export/admission_", "export/from_onnx.py", "export/torch_write.py"),
+    "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx"),
+    "onnx": ("export/admission_", "export/from_onnx.py", "export/torch_write.py",
+             "serving/runtime/onnx_precision.py"),
     "ray": ("serving/deployment.py", "serving/ray_cluster.py"),
     "grpc": ("serving/grpc/aio.py", "serving/grpc/ingress.py", "deploy/loadtest/grpc_"),
     "grpc_tools": ("serving/grpc/compile.py",),
