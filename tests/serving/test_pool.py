@@ -137,6 +137,7 @@ async def test_a_promotion_loads_first_and_flips_then(registry: Registry, tmp_pa
         assert pool.models["digits"].choose(None)[0].version == "1"
         await until(lambda: pool.models["digits"].choose(None)[0].version == "2")
         await until(lambda: state(pool, "1") == ("", ""))
+        await until(lambda: bool(pool.seen.of("version_unloaded")))
         unloaded = pool.seen.of("version_unloaded")
         assert [e.version for e in unloaded] == ["1"]
         assert [e.detail["from"] for e in pool.seen.of("plan_applied")] == [None, "1"]

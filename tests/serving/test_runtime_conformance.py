@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from export.contracts.signature import InputSpec, OutputSpec, Signature
 from export.package import Package, write_package
 from serving.options import RuntimeOptions
 from serving.runtime.base import Runtime
+from serving.runtime.devices import CPU
 from serving.runtime.loader import load_runtime
-from serving.runtime.torch import TorchRuntime
+from serving.runtime.onnx_bound import BoundOnnxRuntime
+from serving.runtime.onnx_graphs import GraphedOnnxRuntime
+from serving.runtime.onnx_session import SessionOptions, open_session
+from serving.runtime.staged import GraphOptions
 from tests.support import packages as p
 
 NUMERIC = tuple(d for d in Datatype if d not in (Datatype.BYTES, Datatype.BF16))
@@ -97,12 +102,39 @@ def all_dtypes(folder: Path, kind: str) -> Package:
     return scripted(folder, EchoEverything(), signature)
 
 
-@pytest.fixture(params=["onnx-digits", "torchscript-digits", "onnx-dtypes", "torchscript-dtypes"])
+def bound(package: Package, graphs: bool) -> Runtime:
+    """The runtime that CUDA gets for ONNX, on the CPU."""
+    signature = package.manifest.signature
+    how = SessionOptions(threads=1, max_rows=16, graphs=False, runtime=RuntimeOptions())
+    session = open_session(package.dir / "model.onnx", signature, CPU, how)
+
+    def memory(size: int) -> np.ndarray[Any, Any]:
+        return np.full(size, 0xA5, np.uint8)
+
+    if not graphs:
+        return BoundOnnxRuntime(session, signature, CPU, memory, lanes=2)
+    sizes = GraphOptions(enabled=True, max_rows=16, memory_bytes=0)
+    runtime = GraphedOnnxRuntime(session, signature, CPU, memory, sizes)
+    runtime.prepare()
+    assert runtime.facts["graphs"] == "1,2,4,8,16"
+    return runtime
+
+
+KINDS = ["onnx-digits", "torchscript-digits", "onnx-dtypes", "torchscript-dtypes", "onnx-digits-double",
+         "torchscript-dtypes-double", "onnx-dtypes-double", "onnx-digits-bound", "onnx-dtypes-bound",
+         "onnx-digits-graphs", "onnx-dtypes-graphs"]  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    kind, model = request.param.split("-")
+    kind, model, *how = request.param.split("-")
     package = p.torchscript_package(tmp_path) if model == "digits" else all_dtypes(tmp_path, kind)
     signature = package.manifest.signature
-    runtime = load(package, prefer=(kind,))
+    if how in ([], ["double"]):
+        options = RuntimeOptions(device="double:0.2ms" if how else "cpu", prefer=(kind,))
+        runtime = load_runtime(package.dir, package.manifest, options, max_rows=16)
+    else:
+        runtime = bound(package, graphs=how == ["graphs"])
     assert runtime.kind == kind
 
     def inputs(rows: int) -> list[np.ndarray[Any, Any]]:
@@ -126,6 +158,32 @@ def test_inputs_are_left_as_they_were_even_when_they_cannot_be_written(case: Cas
     case.runtime.run(given, every(case))
     for array, copy in zip(given, before, strict=True):
         assert array.tobytes() == copy.tobytes()
+
+
+def test_what_is_gathered_into_the_runtimes_own_memory_is_what_is_computed(case: Case) -> None:
+    given = case.inputs(5)
+    truth = case.runtime.run(given, every(case))
+    own = []
+    for index, array in enumerate(given):
+        buffer = case.runtime.buffer(index, array.shape)
+        if buffer is not None:
+            assert (buffer.shape, buffer.dtype) == (array.shape, array.dtype)
+            buffer[...] = array
+        own.append(array if buffer is None else buffer)
+    for a, b in zip(case.runtime.run(own, every(case)), truth, strict=True):
+        assert a.tobytes() == b.tobytes()
+    for array, sent in zip(own, given, strict=True):
+        assert array.tobytes() == sent.tobytes()
+
+
+def test_batches_from_several_threads_do_not_mix(case: Case) -> None:
+    batches = [case.inputs(1 + n % 5) for n in range(24)]
+    alone = [case.runtime.run(given, every(case)) for given in batches]
+    with ThreadPoolExecutor(case.runtime.concurrency) as threads:
+        together = list(threads.map(lambda given: case.runtime.run(given, every(case)), batches))
+    for expected, got in zip(alone, together, strict=True):
+        for a, b in zip(expected, got, strict=True):
+            np.testing.assert_allclose(a.astype(float), b.astype(float), rtol=1e-4, atol=1e-5)
 
 
 def test_the_same_inputs_give_the_same_bytes(case: Case) -> None:
@@ -174,7 +232,7 @@ def test_a_row_is_answered_as_if_it_were_alone(case: Case) -> None:
 
 def test_what_the_model_raises_becomes_a_public_error(case: Case) -> None:
     wrong = [a.reshape(-1)[:3] for a in case.inputs(2)]
-    any_shape = isinstance(case.runtime, TorchRuntime) and len(wrong) > 1  # that module takes whatever comes
+    any_shape = case.runtime.kind == "torchscript" and len(wrong) > 1  # that module takes whatever comes
     for given in ([], *([] if any_shape else [wrong])):
         with pytest.raises(ModelFailed) as caught:
             case.runtime.run(given, every(case))
