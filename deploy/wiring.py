@@ -42,7 +42,7 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
         capture=capture,
         access_log=access_log,
     )
-    if options.runtime.engine_cache:
+    if options.runtime.engine_cache or not options.runtime.providers:
         return options
     return replace(options, runtime=replace(options.runtime, engine_cache=str(paths.engines)))
 

@@ -280,12 +280,7 @@ class Pool:
         if served.entries.get(entry.version) is entry:
             del served.entries[entry.version]
         if loaded is not None:
-            self._tasks.spawn(self._close(served.name, loaded, reason))
-
-    async def _close(self, model: str, loaded: LoadedVersion, reason: str) -> None:
-        """Close a version that answers nobody any more, and tell what memory came back."""
-        memory = await self._loader.unload(loaded)
-        self._event("version_unloaded", model, loaded.version, {"reason": reason, **memory})
+            self._tasks.spawn(self._loader.unload(loaded, reason))
 
     # ---- helpers
 

@@ -90,10 +90,11 @@ class VersionLoader:
         _log.info("model %s version %s is READY on %s", model, version, ready.runtime.device)
         return loaded
 
-    async def unload(self, loaded: LoadedVersion) -> dict[str, Fact]:
-        """Close a version that answers nobody any more; what the record log says about it."""
+    async def unload(self, loaded: LoadedVersion, reason: str) -> None:
+        """Close a version that answers nobody any more, and tell what memory came back."""
         loaded.batcher.close()
-        return await asyncio.to_thread(self._memory.close, loaded.runtime)
+        memory = await asyncio.to_thread(self._memory.close, loaded.runtime)
+        self._tell("version_unloaded", loaded.model, loaded.version, {"reason": reason, **memory})
 
     async def earlier_champions(self, model: str) -> list[str]:
         """Champions before the one in force, the most recent first; empty when the history cannot be read."""

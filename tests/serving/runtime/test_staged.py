@@ -19,7 +19,8 @@ from export.contracts.errors import ModelFailed
 from export.contracts.signature import InputSpec, OutputSpec, Signature
 from serving.runtime.base import DeviceLost, LoadFailed, OutOfMemory
 from serving.runtime.buckets import bucket_of, buckets, sample_inputs
-from serving.runtime.double import DoubleOptions, HostAccelerator, parse_double
+from serving.runtime.double import parse_double
+from serving.runtime.host_streams import DoubleOptions, HostAccelerator
 from serving.runtime.staged import GraphOptions, StagedRuntime
 
 Array = np.ndarray[Any, Any]
