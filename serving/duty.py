@@ -17,7 +17,8 @@ from serving.served import ServedModel
 from serving.shadow import Shadow
 
 if TYPE_CHECKING:
-    from serving.version_loader import Fact, Tell
+    from serving.runtime.base import Fact
+    from serving.version_loader import Tell
 
 _log = logging.getLogger("hardcase.pool")
 _END_PATIENCE_S = 2.0  # for a shadow's pass that is under way when the process stops

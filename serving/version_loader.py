@@ -92,7 +92,7 @@ class VersionLoader:
 
     async def unload(self, loaded: LoadedVersion, reason: str) -> None:
         """Close a version that answers nobody any more, and tell what memory came back."""
-        loaded.batcher.close()
+        loaded.retire()
         memory = await asyncio.to_thread(self._memory.close, loaded.runtime)
         self._tell("version_unloaded", loaded.model, loaded.version, {"reason": reason, **memory})
 
