@@ -12,7 +12,7 @@ from export.contracts.errors import PackageError
 from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, Task, Tolerance
 from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputDisplay, OutputRole
-from export.images import decoded_rows, with_encoded_rows
+from export.images import decoded_rows, in_order, with_encoded_rows
 from export.onnx_runner import onnx_runner
 from export.package import Package
 from export.parity import BATCH_SIZES
@@ -98,8 +98,10 @@ def export_module(
     if not runtimes:
         raise PackageError("runtimes: name at least one")
     work = copy.deepcopy(module).cpu().eval()
-    names = tuple(input_names) or parameter_names(work, example_inputs)
     encoded = preprocess or {}
+    example_inputs = in_order(example_inputs, encoded=bool(encoded))
+    reference_inputs = in_order(reference_inputs, encoded=bool(encoded))
+    names = tuple(input_names) or parameter_names(work, example_inputs)
     examples = as_arrays(with_encoded_rows(example_inputs, names, encoded), names, "example_inputs")
     held_out = with_encoded_rows(reference_inputs, names, encoded)
     reference = None if held_out is None else as_arrays(held_out, names, "reference_inputs")

@@ -124,11 +124,16 @@ def with_encoded_rows(given: Any, names: Sequence[str], encoded: Iterable[str]) 
         return given
     if isinstance(given, Mapping):
         return {name: encoded_rows(value) if name in wanted else value for name, value in given.items()}
-    if len(names) == 1:
-        only = given[0] if isinstance(given, tuple | list) and len(given) == 1 and _is_rows(given[0]) else given
-        return {names[0]: encoded_rows(only)}
+    if len(given) != len(names):
+        raise PackageError(f"{len(given)} tensors are given for the inputs {', '.join(names)}")
     return [encoded_rows(v) if n in wanted else v for n, v in zip(names, given, strict=True)]
 
 
-def _is_rows(value: Any) -> bool:
-    return isinstance(value, list | tuple | np.ndarray)
+def in_order(given: Any, *, encoded: bool) -> Any:
+    """What was given as inputs; a bare sequence of files, where there are encoded inputs, is the one input's rows."""
+    bare = isinstance(given, np.ndarray) or (isinstance(given, list | tuple) and given and _is_file(given[0]))
+    return [given] if encoded and bare else given
+
+
+def _is_file(value: Any) -> bool:
+    return not isinstance(value, list | tuple | np.ndarray) and not hasattr(value, "shape")

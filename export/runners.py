@@ -14,7 +14,7 @@ import numpy.typing as npt
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.signature import Signature
-from export.images import ONE_PIXEL, encoded_rows
+from export.images import ONE_PIXEL, encoded_rows, in_order
 
 Array: TypeAlias = npt.NDArray[Any]
 Runner: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -34,6 +34,7 @@ def named_arrays(given: Any, signature: Signature, label: str) -> dict[str, Arra
         PackageError: something does not fit the signature; the text names the input.
     """
     names = [i.name for i in signature.inputs]
+    given = in_order(given, encoded=signature.preprocesses)
     if isinstance(given, Mapping):
         found = dict(given)
     else:

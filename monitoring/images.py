@@ -1,4 +1,8 @@
-"""Recorded image inputs as PNG: by the signature's layout and value range, enlarged without smoothing."""
+"""Recorded image inputs as PNG: by the signature's layout and value range, enlarged without smoothing.
+
+An input of encoded images holds files that somebody sent. They are decoded here, under the limits of the declaration,
+and written anew: not a byte of theirs reaches a browser.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.arrays import decode_bytes
 from export.contracts.datatypes import Datatype
 from export.contracts.signature import InputDisplay, InputKind, InputSpec
 
@@ -18,12 +23,39 @@ MAX_SIDE = 2048  # pixels of a side after enlarging; larger pictures are thinned
 
 
 def is_picture(spec: InputSpec) -> bool:
-    """Whether an input can be drawn: an image with a layout, of numbers."""
-    return (
+    """Whether an input can be drawn: encoded images, or an image with a layout, of numbers."""
+    return spec.preprocess is not None or (
         spec.display.kind is InputKind.IMAGE
         and spec.display.layout in ("CHW", "HWC", "HW")
         and spec.datatype is not Datatype.BYTES
     )
+
+
+def tensor_png(data: bytes, datatype: Datatype, shape: tuple[int, ...], row: int, spec: InputSpec, side: int) -> bytes:
+    """One row of a recorded tensor as PNG.
+
+    Args:
+        data: As recorded, row-major; BYTES each with its length.
+        datatype: As recorded.
+        shape: As recorded, rows first.
+        row: Which row.
+        spec: The input; must be a picture, see `is_picture`.
+        side: Pixels of the longer side: smaller pictures are enlarged to it by a whole factor; encoded images that are
+            larger are shrunk to it.
+
+    Raises:
+        ValueError: the tensor is not what the signature says, or cannot be drawn.
+        IndexError: there is no such row.
+    """
+    if spec.preprocess is None:
+        return to_png(to_array(data, datatype, shape)[row], spec.display, side)
+    if datatype is not Datatype.BYTES:
+        raise ValueError(f"encoded images are recorded as {datatype}")
+    from export.contracts.imagepixels import preview
+
+    files = decode_bytes(data, shape).reshape(-1)
+    pixels = preview(files[row], min(side, MAX_SIDE), spec.preprocess.max_pixels)
+    return to_png(pixels, InputDisplay(layout="HW" if pixels.ndim == 2 else "HWC"), side)
 
 
 def to_array(data: bytes, datatype: Datatype, shape: tuple[int, ...]) -> Array:

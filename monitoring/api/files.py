@@ -14,7 +14,7 @@ from export.contracts.datatypes import Datatype
 from export.contracts.errors import NotFound
 from monitoring.api.routes import CaseId, ReportId
 from monitoring.api.views import View
-from monitoring.images import to_array, to_png
+from monitoring.images import tensor_png
 from monitoring.reports import ReportService
 from monitoring.rows import CaseRow, TensorRow
 
@@ -43,15 +43,15 @@ def file_router(view: View, reports: ReportService, metrics: Any) -> APIRouter:
         responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
     )
     def picture(case: CaseId, side: Annotated[int, Query(ge=1, le=1024)] = 256) -> Response:
-        """The input as PNG, enlarged by a whole factor until its longer side has `side` pixels."""
+        """The input as PNG, enlarged by a whole factor until its longer side has `side` pixels, or shrunk to that."""
         row = view.case_row(case)
         spec = view.picture_of(row.model, row.version)
         if spec is None:
             raise NotFound("the input of this case is not a picture")
         tensor = _kept(view, row, spec.name)
         try:
-            array = to_array(tensor.data, Datatype(tensor.datatype), tensor.shape)
-            png = to_png(array[_row_of(row, tensor)], spec.display, side)
+            datatype, place = Datatype(tensor.datatype), _row_of(row, tensor)
+            png = tensor_png(tensor.data, datatype, tensor.shape, place, spec, side)
         except (ValueError, IndexError):
             raise NotFound("the input of this case does not fit its signature and cannot be drawn") from None
         return Response(png, media_type="image/png", headers={"cache-control": CACHED})
