@@ -292,13 +292,9 @@ class LoadedVersion:
         """Nothing waits and nothing runs, in the shadow either."""
         return self.batcher.idle and self.turns is ALONE
 
-    def retire(self) -> None:
-        """Let go of all but the runtime. Quick: for the loop."""
+    def close(self) -> None:
+        """Let go of queue, threads and weights."""
         self.batcher.close()
         if self._preprocessor is not None:
             self._preprocessor.close()
-
-    def close(self) -> None:
-        """Let go of queue, threads and weights."""
-        self.retire()
         self.runtime.close()

@@ -92,8 +92,9 @@ class VersionLoader:
 
     async def unload(self, loaded: LoadedVersion, reason: str) -> None:
         """Close a version that answers nobody any more, and tell what memory came back."""
-        loaded.retire()
+        loaded.batcher.close()
         memory = await asyncio.to_thread(self._memory.close, loaded.runtime)
+        loaded.close()  # the rest; closing twice is harmless
         self._tell("version_unloaded", loaded.model, loaded.version, {"reason": reason, **memory})
 
     async def earlier_champions(self, model: str) -> list[str]:
