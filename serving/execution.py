@@ -39,19 +39,22 @@ Watch: TypeAlias = Callable[[list[Entry], Execution], None]
 ALONE = nullcontext()  # a version's turns while nobody but its own batcher runs it
 
 
-def gather(entries: Sequence[Entry], index: int, rows: int, signature: Signature, runtime: Runtime) -> Array:
-    """One input of the whole batch: the one copy from request bytes to model memory.
+def gather(entries: Sequence[Entry], rows: int, signature: Signature, runtime: Runtime) -> list[Array]:
+    """The inputs of the whole batch: the one copy from request bytes to model memory.
 
     Args:
         entries: The batch; their row shapes are equal.
-        index: Index of the input in the signature.
         rows: Rows of all entries together.
         signature: The version's.
         runtime: Asked for memory to gather in.
 
     Returns:
-        C-contiguous, (rows, ...), or the request's own shape when unbatched.
+        In signature order, C-contiguous, (rows, ...) each, or the request's own shape when unbatched.
     """
+    return [_gather(entries, index, rows, signature, runtime) for index in range(len(signature.inputs))]
+
+
+def _gather(entries: Sequence[Entry], index: int, rows: int, signature: Signature, runtime: Runtime) -> Array:
     spec = signature.inputs[index]
     shape = entries[0].plan.shapes[index]
     if signature.batched:

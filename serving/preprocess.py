@@ -101,40 +101,41 @@ class Preprocessor:
 
     Args:
         signature: The version's, with at least one input that declares preprocessing.
+        runtime: Asked for memory to decode into.
         threads: See `Team`.
     """
 
-    def __init__(self, signature: Signature, threads: int) -> None:
+    def __init__(self, signature: Signature, runtime: Runtime, threads: int) -> None:
+        self._runtime = runtime
         self._encoded = [(i, spec, spec.preprocess) for i, spec in enumerate(signature.inputs) if spec.preprocess]
         self._batched = signature.batched
         self._team = Team(threads)
 
     def prepare(
-        self, entries: list[Entry], execution: Execution, runtime: Runtime, max_rows: int
-    ) -> tuple[list[Entry], Sequence[Array | Rows]]:
+        self, entries: list[Entry], execution: Execution, max_rows: int
+    ) -> tuple[list[Entry], Sequence[Array | Rows], int]:
         """The model's tensors of a batch.
 
         Args:
             entries: The batch.
             execution: Has the inputs as they came, (rows, ...) each. Who is refused leaves them, and is noted.
-            runtime: Asked for memory.
             max_rows: Rows of a batch; larger ones (one request) are decoded later, piece by piece.
 
         Returns:
-            The requests that are left, and their tensors in signature order.
+            The requests that are left, their tensors in signature order, and the number of their rows.
         """
         inputs = execution.inputs
         spans = np.cumsum([0] + [e.plan.rows for e in entries])
         rows = int(spans[-1])
         if self._batched and rows > max_rows:
-            return entries, self._later(entries[0], inputs)
+            return entries, self._later(entries[0], inputs), rows
         owners = np.repeat(np.arange(len(entries)), np.diff(spans))
         failures: list[tuple[int, HardcaseError | None]] = []  # by row of the batch
         tensors: list[Array | Rows] = list(inputs)
         for index, spec, decode in self._encoded:
             lead = (rows,) if self._batched else spec.shape[:-1]
             shape = (*lead, *decode.tensor_shape)
-            lent = runtime.buffer(index, shape)
+            lent = self._runtime.buffer(index, shape)
             out = np.empty(shape, dtype=decode.datatype.numpy) if lent is None else lent
             flat_out, files = out.reshape(rows, *decode.tensor_shape), inputs[index].reshape(-1)
             fields = [f"inputs[{e.plan.order[index]}] '{spec.name}'" for e in entries]
@@ -166,7 +167,8 @@ class Preprocessor:
             tensors = [np.ascontiguousarray(t[keep]) for t in tensors if isinstance(t, np.ndarray)]
             entries = [e for i, e in enumerate(entries) if i not in refused]
             execution.inputs, execution.refused = [array[keep] for array in inputs], refused
-        return entries, tensors
+            rows = int(keep.sum())
+        return entries, tensors, rows
 
     def decoded(self, inputs: Sequence[Array]) -> list[Array]:
         """The model's tensors of inputs that belong to nobody's answer, on the calling thread alone.

@@ -84,7 +84,7 @@ class LoadedVersion:
             self._always,
         )
         self._preprocessor = (
-            Preprocessor(self.signature, options.batch.decode_threads) if self.signature.preprocesses else None
+            Preprocessor(self.signature, runtime, options.batch.decode_threads) if self.signature.preprocesses else None
         )
         self.parser = RequestParser(self.signature, options.limits, answers)
         self.message_parser = LateMessageParser(manifest, options.limits, self._always)
@@ -103,13 +103,10 @@ class LoadedVersion:
         execution = Execution(begun_ns=perf_counter_ns())
         try:
             rows = sum([e.plan.rows for e in entries])
-            execution.inputs = inputs = [
-                gather(entries, i, rows, self.signature, self.runtime) for i in range(len(self.signature.inputs))
-            ]
-            tensors: Sequence[Array | Rows] = inputs
+            execution.inputs = gather(entries, rows, self.signature, self.runtime)
+            tensors: Sequence[Array | Rows] = execution.inputs
             if self._preprocessor is not None:
-                entries, tensors = self._preprocessor.prepare(entries, execution, self.runtime, self.batcher.max_rows)
-                rows = sum([e.plan.rows for e in entries])
+                entries, tensors, rows = self._preprocessor.prepare(entries, execution, self.batcher.max_rows)
                 if not entries:
                     return execution
             gathered_ns = perf_counter_ns()
@@ -144,9 +141,8 @@ class LoadedVersion:
         if execution.refused:
             for index, refusal in execution.refused.items():
                 self.drop([entries[index]], refusal)
-            entries = [e for i, e in enumerate(entries) if i not in execution.refused]
-        if not entries:
-            return
+            if not (entries := [e for i, e in enumerate(entries) if i not in execution.refused]):
+                return
         if self.inspect is not None:
             self.inspect(entries, execution)
         if execution.error is not None or execution.outputs is None:
