@@ -1,21 +1,18 @@
-"""`hardcase deploy`: registry, promotion, and the wait until replicas answer with the version or say why not."""
+"""`hardcase deploy`: registry, promotion, and the wait until every replica answers with the version or says why not."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy import probes
 from deploy.cli.context import Invocation
+from deploy.convergence import Standing, TrafficStatus, find_replicas, wait
 from deploy.errors import CommandError, Refused, UsageError
 from deploy.local import addresses
 from deploy.packaging import admit_and_add
 from export.contracts.traffic import TrafficPlan
-
-TOKEN_VARIABLE = "HARDCASE_TOKEN"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +23,7 @@ class Deployed:
     version: str
     revision: int
     serving: str
+    replicas: int
     seconds: float
     text: str
 
@@ -34,24 +32,75 @@ def deploy_version(invocation: Invocation, what: str, *, author: str, reason: st
     """Make a version the champion and wait for serving.
 
     Raises:
-        Refused: replicas will not load it; the text has their reason.
+        Refused: a replica will not load it; the text has its reason.
         CommandError: nothing was decided in time.
     """
     started = time.monotonic()
     model, version = _find(invocation, what)
     registry = invocation.registry
     plan = registry.promote(model, registry.resolve(model, version), author=author, reason=reason)
-    champion = plan.champion or version
-    base = addresses(invocation.settings)["inference"]
-    serving = "not running"
-    if probes.answers(f"{base}/v2/health/live"):
-        _wait(base, plan, started + wait_s)
-        serving = "ready"
-    seconds = time.monotonic() - started
-    done = f"{model} {champion} answers after {seconds:.1f} s" if serving == "ready" else (
-        f"{model} {champion} is the champion; nothing serves at {base} now"
-    )  # fmt: skip
-    return Deployed(model=model, version=champion, revision=plan.revision, serving=serving, seconds=seconds, text=done)
+    replicas = await_champion(invocation, plan, wait_s)
+    seconds, champion = time.monotonic() - started, plan.champion or version
+    where = addresses(invocation.settings)["inference"]
+    done = f"{model} {champion} is the champion; nothing serves at {where} now"
+    if replicas:
+        done = f"{model} {champion} answers on {replicas} replica{'s' * (replicas > 1)} after {seconds:.1f} s"
+    return Deployed(
+        model=model,
+        version=champion,
+        revision=plan.revision,
+        serving="ready" if replicas else "not running",
+        replicas=replicas,
+        seconds=seconds,
+        text=done,
+    )
+
+
+def await_champion(invocation: Invocation, plan: TrafficPlan, wait_s: float) -> int:
+    """Wait until every replica answers with a plan's champion.
+
+    Returns:
+        How many replicas do; 0 when nothing serves.
+
+    Raises:
+        Refused: a replica will not load it; the text has its reason.
+        CommandError: nothing was decided in time.
+    """
+    if not find_replicas(invocation, (), None):
+        return 0
+    status = wait(lambda: plan, lambda: find_replicas(invocation, (), None), wait_s, _decided)
+    hosting = [r for r in status.replicas if r.standing is not Standing.ELSEWHERE]
+    refused = _refused(status)
+    if refused is not None:
+        raise Refused(
+            f"serving refuses {plan.model} {plan.champion}: {refused}; the last champion goes on answering",
+            f"`hardcase rollback {plan.model}` puts the plan back",
+        )
+    late = [r for r in hosting if r.answering != plan.champion or r.revision < plan.revision]
+    if late or not hosting:
+        told = "; ".join(f"{r.address} is {r.standing}" for r in late[:3]) or "no replica hosts the model"
+        raise CommandError(
+            f"{plan.model} {plan.champion} does not answer everywhere after {wait_s:g} s: {told}",
+            f"`hardcase traffic status {plan.model} --wait` goes on waiting",
+        )
+    return len(hosting)
+
+
+def _decided(status: TrafficStatus) -> bool:
+    hosting = [r for r in status.replicas if r.standing is not Standing.ELSEWHERE]
+    plan = status.plan
+    answered = all(r.answering == plan.champion and r.revision >= plan.revision for r in hosting)
+    return _refused(status) is not None or (bool(hosting) and answered)
+
+
+def _refused(status: TrafficStatus) -> str | None:
+    """Why a replica will not load the champion, None while none refuses it."""
+    for replica in status.replicas:
+        if replica.revision >= status.plan.revision:
+            for version in replica.versions:
+                if version.version == status.plan.champion and version.state == "UNAVAILABLE":
+                    return version.reason
+    return None
 
 
 def _find(invocation: Invocation, what: str) -> tuple[str, str]:
@@ -65,32 +114,3 @@ def _find(invocation: Invocation, what: str) -> tuple[str, str]:
     if not versions:
         raise UsageError(f"'{what}' is neither a package folder nor a model in the registry")
     return model, versions[-1]
-
-
-def _wait(base: str, plan: TrafficPlan, deadline: float) -> None:
-    token = os.environ.get(TOKEN_VARIABLE)
-    path = f"{base}/v2/models/{plan.model}/versions/{plan.champion}/ready"
-    while True:
-        code, _ = probes.get(path, token=token)
-        if code == 200:
-            return
-        if code in (401, 403):
-            raise CommandError("serving asks for a credential", f"put the token into the variable {TOKEN_VARIABLE}")
-        state, why = _state(base, plan, token)
-        if state == "UNAVAILABLE":
-            raise Refused(
-                f"serving refuses {plan.model} {plan.champion}: {why}; the last champion goes on answering",
-                f"`hardcase rollback {plan.model}` puts the plan back",
-            )
-        if time.monotonic() > deadline:
-            raise CommandError(f"{plan.model} {plan.champion} is {state.lower() or 'unknown'} after the wait")
-        time.sleep(0.2)
-
-
-def _state(base: str, plan: TrafficPlan, token: str | None) -> tuple[str, str]:
-    code, body = probes.post_json(f"{base}/v2/repository/index", {}, token=token)
-    if code == 200:
-        for entry in json.loads(body):
-            if (entry["name"], entry["version"]) == (plan.model, plan.champion):
-                return str(entry["state"]), str(entry.get("reason") or "")
-    return "", ""

@@ -13,10 +13,9 @@ from deploy.cli.registry_commands import (
     Model,
     Reason,
     registry_app,
-    registry_rollback,
     show_package,
-    show_plan,
 )
+from deploy.cli.traffic_commands import roll_back, traffic_app
 
 if TYPE_CHECKING:
     from export.package import Package
@@ -30,7 +29,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(registry_app, name="registry", rich_help_panel=panel)
     app.command("deploy", rich_help_panel=panel)(deploy_command)
     app.command("rollback", rich_help_panel=panel)(rollback)
-    app.command("traffic", rich_help_panel=panel)(traffic)
+    app.add_typer(traffic_app, name="traffic", rich_help_panel=panel)
 
 
 def export_command(
@@ -120,26 +119,21 @@ def deploy_command(
         console().print(done.text)
 
 
-def rollback(ctx: typer.Context, model: Model, by: Author = "", reason: Reason = "", as_json: JsonFlag = False) -> None:
-    """Return to the champion before the present one; the same as `hardcase registry rollback`.
+def rollback(
+    ctx: typer.Context,
+    model: Model,
+    by: Author = "",
+    reason: Reason = "",
+    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait until all replicas have gone back.")] = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Return to the champion before the present one, and wait until every replica answers with it.
+
+    Without a running serving it only changes the plan, as `hardcase registry rollback` does.
 
     Example: hardcase rollback digits -m "errors on 2"
     """
-    registry_rollback(ctx, model, by, reason, as_json)
-
-
-def traffic(ctx: typer.Context, model: Model, as_json: JsonFlag = False) -> None:
-    """Which version of a model answers, and which are kept loaded beside it.
-
-    Example: hardcase traffic digits
-    """
-    registry = invocation_of(ctx).registry
-    plan = registry.plan(model)
-    if plan is None:
-        from deploy.errors import Missing
-
-        raise Missing(f"model '{model}' has no traffic plan", f"`hardcase registry promote {model} VERSION` makes one")
-    show_plan(plan, as_json=as_json)
+    roll_back(ctx, model, by or author(), reason, wait_s, as_json=as_json)
 
 
 def _finish_package(ctx: typer.Context, package: Package, *, register_it: bool, as_json: bool) -> None:

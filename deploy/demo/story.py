@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from deploy.convergence import TOKEN_VARIABLE
 from deploy.demo import findings as f
 from deploy.demo.claims import judge
 from deploy.demo.digits import load_digits
@@ -22,7 +23,6 @@ from deploy.demo.shifts import Shift
 from deploy.demo.traffic import Phase, Sent, Traffic
 from deploy.monitor_client import TOKEN_VARIABLE as MONITOR_TOKEN
 from deploy.monitor_client import MonitorClient
-from deploy.rollout import TOKEN_VARIABLE
 
 MIN_HEALTHY_S = 5.0
 INGEST_TIMEOUT_S = 60.0

@@ -69,7 +69,7 @@ def test_help_comes_at_once():
         (["registry", "show", "nobody", "1"], 3, "no version or alias"),
         (["registry", "promote", "nobody", "1"], 3, "nobody"),
         (["rollback", "nobody"], 3, "nobody"),
-        (["traffic", "nobody"], 3, "no traffic plan"),
+        (["traffic", "status", "nobody"], 3, "no traffic plan"),
         (["deploy", "nobody"], 2, "neither a package folder nor a model"),
         (["export", "nothing"], 2, "module:function"),
         (["export", "no.such.module:f"], 3, "cannot import"),
@@ -128,7 +128,7 @@ def test_no_command_of_a_later_issue_is_there_as_a_stub():
 
 
 def test_nothing_is_made_by_looking(here: Path):
-    for arguments in (["registry", "list"], ["status"], ["records", "tail"], ["traffic", "x"]):
+    for arguments in (["registry", "list"], ["status"], ["records", "tail"], ["traffic", "status", "x"]):
         call(*arguments)
     assert list(here.iterdir()) == []
 
@@ -149,7 +149,7 @@ def test_the_registry_commands_tell_one_story(here: Path, capsys: pytest.Capture
     assert said("registry", "promote", name, "1", "-m", "first")["champion"] == "1"
     assert said("registry", "alias", name, "next", "2") == {"next": "2"}
     assert said("deploy", f"{name}@next", "--author", "ci")["version"] == "2"
-    assert said("traffic", name)["author"] == "ci"
+    assert said("traffic", "status", name)["plan"]["author"] == "ci"
     assert said("registry", "pin", name, "1")["pinned"] == ["1"]
     assert said("registry", "unpin", name, "1")["pinned"] == []
     assert said("rollback", name)["champion"] == "1"
