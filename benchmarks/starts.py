@@ -51,8 +51,8 @@ def python_of(environment: str | None) -> Path:
     return Path(sys.executable) if environment is None else ROOT / ".venvs" / environment / "bin" / "python"
 
 
-def ours_standalone(*, capture: bool, fast_lane: bool = True) -> Start:
-    """Our data plane under uvicorn, without Ray."""
+def ours_standalone(*, capture: bool, fast_lane: bool = True, grpc: bool = False) -> Start:
+    """Our data plane under uvicorn, without Ray; with gRPC when asked for."""
 
     @contextlib.contextmanager
     def start(place: Workplace) -> Iterator[Addresses]:
@@ -61,10 +61,11 @@ def ours_standalone(*, capture: bool, fast_lane: bool = True) -> Start:
         command += ["--records", str(place.folder / "records"), "--port", str(port), "--ready-file", str(ready_file)]
         command += [] if capture else ["--no-capture"]
         command += [] if fast_lane else ["--no-fast-lane"]
-        url = f"http://127.0.0.1:{port}"
+        url, grpc_port = f"http://127.0.0.1:{port}", free_port()
+        command += ["--grpc-port", str(grpc_port)] if grpc else []
         environment = {"PYTHONPATH": str(ROOT)}
         with _answering(place, command, environment, url + OIP_PATH, Wire.OIP_BINARY):
-            yield {"front": url, "direct": url}
+            yield {"front": url, "direct": url, "grpc": f"grpc://127.0.0.1:{grpc_port}"}
 
     return start
 
@@ -154,15 +155,15 @@ def litserve(wire: Wire) -> Start:
 @contextlib.contextmanager
 def pytriton(place: Workplace) -> Iterator[Addresses]:
     """The real Triton front end with PyTriton's Python backend."""
-    port, python = free_port(), python_of("pytriton")
-    command = [str(python), str(PEERS / "pytriton_server.py"), "--port", str(port), "--grpc-port", str(free_port())]
+    port, grpc_port, python = free_port(), free_port(), python_of("pytriton")
+    command = [str(python), str(PEERS / "pytriton_server.py"), "--port", str(port), "--grpc-port", str(grpc_port)]
     environment = {"PYTRITON_HOME": str(place.folder / "pytriton")}
     url = f"http://127.0.0.1:{port}"
     pid = None
     try:
         with _answering(place, command, environment, url + OIP_PATH, Wire.OIP_BINARY) as process:
             pid = process.pid
-            yield {"front": url}
+            yield {"front": url, "grpc": f"grpc://127.0.0.1:{grpc_port}"}
     finally:
         # Its shared memory outlives it; the name (misspelt by PyTriton) holds the pid.
         for leftover in Path("/dev/shm").glob(f"pytrtion{pid}-*"):
