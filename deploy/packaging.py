@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.errors import Missing, UsageError
 from export.contracts import codec
-from export.contracts.manifest import Task, TaskKind
+from export.contracts.manifest import Execution, Task, TaskKind
 from export.contracts.signature import OutputRole, Signature
 from export.package import Package
 from export.registry import Registry
@@ -177,6 +177,18 @@ def describe_model(registry: Registry, model: str) -> dict[str, object]:
     }
 
 
+def _execution(execution: Execution | None) -> str:
+    """What `hardcase tune` wrote, in words."""
+    if execution is None:
+        return "as the settings say"
+    parts = {
+        "batches of at most": execution.max_batch_rows,
+        "threads": execution.intra_op_threads,
+        "instances": execution.instances,
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+
+
 def describe_version(package: Package) -> dict[str, object]:
     """What `registry show MODEL VERSION` says."""
     manifest = package.manifest
@@ -196,6 +208,7 @@ def describe_version(package: Package) -> dict[str, object]:
         "parent": provenance.parent_version,
         "dataset": provenance.dataset_snapshot,
         "metrics": [f"{k}  {v:.4f}" for k, v in provenance.metrics.items()],
+        "execution": _execution(manifest.execution),
         "golden": "yes" if manifest.golden else "no",
         "parity": "checked" if manifest.parity else "not checked",
         "reference": "yes" if manifest.reference else "no",

@@ -169,8 +169,9 @@ class ServingSettings(Section):
     """Address that HAProxy listens on. Anything beyond loopback needs `serving.auth.keys`."""
     port: Port = 8000
     """HTTP port of the Open Inference Protocol."""
-    replicas: int = Field(default=1, ge=1, le=512)
-    """Identical replicas behind HAProxy; each hosts every model of the pool."""
+    replicas: int = Field(default=0, ge=0, le=512)
+    """Identical replicas behind HAProxy; each hosts every model of the pool. 0 takes the largest number that
+    `hardcase tune` wrote into a champion's package, or else 1."""
     standalone: bool = False
     """Serve from one process without Ray and HAProxy; `replicas` and `ray` do not matter then."""
     models: tuple[str, ...] = ()

@@ -35,8 +35,8 @@ class PoolSettings(Section):
 
     model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     """The model; requests to `/v2/models/MODEL` go to this pool, and the default pool does not load it."""
-    replicas: int = Field(default=1, ge=1, le=512)
-    """Identical replicas of this pool."""
+    replicas: int = Field(default=0, ge=0, le=512)
+    """Identical replicas of this pool; 0 takes what `hardcase tune` wrote into the champion's package, or else 1."""
     cpus: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Logical CPUs that Ray reserves for each replica."""
     gpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)

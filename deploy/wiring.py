@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -50,24 +51,41 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
 def pools(settings: Settings, paths: StatePaths) -> tuple[PoolSpec, ...]:
     """The default pool and the models' own."""
     options, serving = serving_options(settings, paths), settings.serving
+    registry = Registry(paths.registry)
+    elsewhere = {pool.model for pool in serving.pools}
+    own = [m for m in serving.models or registry.models() if m not in elsewhere]
     first = PoolSpec(
         options=replace(options, elsewhere=tuple(pool.model for pool in serving.pools)),
-        replicas=serving.replicas,
+        replicas=serving.replicas or tuned_replicas(registry, own),
         autoscaling=_autoscaling(serving.autoscaling),
         cpus=settings.ray.replica_cpus,
         gpus=settings.ray.replica_gpus,
     )
-    return (first, *(_pool(pool, options) for pool in serving.pools))
+    return (first, *(_pool(pool, options, registry) for pool in serving.pools))
 
 
-def _pool(pool: PoolSettings, options: ServingOptions) -> PoolSpec:
+def tuned_replicas(registry: Registry, models: Iterable[str]) -> int:
+    """The most instances that `hardcase tune` found best for one of the models' champions; 1 when none was tuned."""
+    found = [1]
+    for model in models:
+        try:
+            plan = registry.plan(model)
+            if plan is not None and plan.champion is not None:
+                execution = registry.package(model, plan.champion).manifest.execution
+                found.append((execution.instances if execution else None) or 1)
+        except HardcaseError:
+            continue  # a model that cannot be read decides nothing here; its replicas say why
+    return max(found)
+
+
+def _pool(pool: PoolSettings, options: ServingOptions, registry: Registry) -> PoolSpec:
     runtime = options.runtime
     if pool.cpu_threads:
         runtime = replace(runtime, intra_op_threads=pool.cpu_threads)
     return PoolSpec(
         options=replace(options, models=(pool.model,), runtime=runtime),
         model=pool.model,
-        replicas=pool.replicas,
+        replicas=pool.replicas or tuned_replicas(registry, (pool.model,)),
         autoscaling=_autoscaling(pool.autoscaling),
         cpus=pool.cpus,
         gpus=pool.gpus,

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.context import invocation_of
+from deploy.cli.context import JsonFlag, invocation_of
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands in the order in which the help shows them."""
     app.command("bench", rich_help_panel="Speed")(bench)
+    app.command("tune", rich_help_panel="Speed")(tune)
 
 
 def bench(
@@ -122,3 +123,61 @@ def bench(
         fail_over=parse_goal(fail_over, "--fail-over") if fail_over else None,
     )
     raise typer.Exit(run_bench(make_targets(servers or (), protocol, lambda: invocation_of(ctx).settings), plan, where))
+
+
+def tune(
+    ctx: typer.Context,
+    what: Annotated[str, typer.Argument(help="MODEL, MODEL@VERSION, or a package folder.")],
+    target: Annotated[str, typer.Option("--latency-target", metavar="p99:20ms", help="The latency to keep.")],
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Exactly so many callers; default: as many as fit.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", "-r", min=0.1, help="Open loop: the least latency at so many requests/s.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", "-b", min=1, help="Rows of a request.")] = 1,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="INPUT:DIMS", help="Sizes of variable dimensions, without the batch."),
+    ] = None,
+    input_data: Annotated[
+        Path | None, typer.Option("--input-data", help="Inputs from a file: .npz, or .json of requests or rows.")
+    ] = None,
+    budget_s: Annotated[float, typer.Option("--budget", min=1, max=86_400, help="Seconds for all trials.")] = 120.0,
+    version: Annotated[
+        str | None, typer.Option("--as", help="Version to write; default: VERSION-tuned.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look; write nothing.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find the batch size, threads and instances that do most within a latency, and write them into a new version.
+
+    Runs the package in servers of its own on this machine, one set of settings after the other. The new version has the
+    same weights; serving follows what is written in it unless the settings say otherwise. Exit code 4 when no settings
+    keep the target.
+
+    Example: hardcase tune digits --latency-target p99:20ms --budget 120
+    """
+    from deploy.loadtest.options import make_plan
+    from deploy.loadtest.parsing import parse_goal
+    from deploy.tune.command import run_tune
+
+    plan = make_plan(
+        model="package",
+        concurrency=str(concurrency) if concurrency else None,
+        rate=str(rate) if rate else None,
+        batch=batch,
+        shapes=shapes or (),
+        input_data=input_data,
+        target=target,
+    )
+    run_tune(
+        invocation_of(ctx),
+        what,
+        plan,
+        parse_goal(target, "--latency-target"),
+        budget_s=budget_s,
+        version=version,
+        dry_run=dry_run,
+        as_json=as_json,
+    )

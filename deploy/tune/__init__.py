@@ -1,0 +1,1 @@
+"""`hardcase tune`: finds the execution settings that meet a latency target, and writes them into a package."""
