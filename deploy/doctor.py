@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+
+import psutil
 
 from deploy import processes
 from deploy.cli.context import Invocation, console
 from deploy.doctor_data import Check, Verdict, record_log_checks, registry_checks
+from deploy.doctor_facts import Unanswered, collect, limit_checks
+from deploy.doctor_sockets import Purpose, socket_checks, sockets_of
+from deploy.doctor_versions import SETUP, version_checks
 from deploy.local import ports
 from deploy.paths import StatePaths
 from deploy.run_state import current_run, read_run
 from deploy.settings import Settings
 
 LOW_DISK_BYTES = 5 << 30
-LOW_FILES = 4096
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;#]+)")
 
 
@@ -37,11 +42,11 @@ def examine(invocation: Invocation) -> list[Check]:
         *_ports(settings, paths),
         *_exposure(settings),
         _run_state(paths),
-        *_listeners(paths),
+        *_listeners(settings, paths),
         _disk(paths),
-        _open_files(),
+        *limit_checks(),
         _socket_room(settings),
-        _providers(),
+        *_versions(),
         _ray_variables(),
         _haproxy(),
         *registry_checks(invocation),
@@ -164,29 +169,34 @@ def _run_state(paths: StatePaths) -> Check:
     return Check(name="run", verdict=Verdict.NOTE, detail="nothing runs on this state folder")
 
 
-def _listeners(paths: StatePaths) -> Iterator[Check]:
-    """Sockets that our processes listen on: everything beyond loopback is named."""
+def _listeners(settings: Settings, paths: StatePaths) -> Iterator[Check]:
+    """Every socket that a process of the run listens on."""
     run = current_run(paths)
     if run is None:
         return
-    import psutil
+    from deploy.serving_process import read_targets
 
-    ours = {p.pid: p for p in processes.members(run.run_id)}
-    local, beyond = 0, []
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.pid in ours:
-            if connection.laddr.ip.startswith("127.") or connection.laddr.ip == "::1":
-                local += 1
-            else:
-                beyond.append(f"{connection.laddr.ip}:{connection.laddr.port} {ours[connection.pid].name()}")
-    if beyond:
-        shown = ", ".join(sorted(beyond)[:6]) + (f" and {len(beyond) - 6} more" if len(beyond) > 6 else "")
-        yield Check(
-            name="listening", verdict=Verdict.WARN, detail=f"{len(beyond)} sockets beyond loopback: {shown}",
-            advice="Ray and HAProxy bind their inner ports on all interfaces: keep the machine behind a firewall",
-        )  # fmt: skip
-    else:
-        yield Check(name="listening", verdict=Verdict.OK, detail=f"{local} sockets, all on loopback")
+    members = processes.members(run.run_id)
+    names = {run.pid: "hardcase"}
+    for process in members:
+        with contextlib.suppress(psutil.Error):
+            title = (process.cmdline() or [""])[0]
+            names[process.pid] = title if title.startswith("ray::") else process.name()
+    keys = "serving.auth.keys" if settings.serving.auth.keys else ""
+    declared = {
+        settings.serving.port: Purpose(text="inference, HTTP", asks=keys),
+        settings.monitor.port: Purpose(text="console and API", asks="a token" if settings.monitor.token_sha256 else ""),
+    }
+    for target in read_targets(paths):
+        port = int(target.rpartition(":")[2])
+        declared.setdefault(port, Purpose(text="a replica's own HTTP server", asks=keys))
+    found = sockets_of(names)
+    if not settings.serving.standalone and settings.ray.address is None:
+        # our own connection to the cluster: what Ray reads of the environment was set after the process began
+        access = {"RAY_AUTH_MODE": "token" if settings.ray.token_auth else "disabled"}
+        driver = run.children.get("serving")
+        found = [replace(s, name="ray::driver", environment=access) if s.pid == driver else s for s in found]
+    yield from socket_checks(found, declared)
 
 
 def _disk(paths: StatePaths) -> Check:
@@ -196,17 +206,6 @@ def _disk(paths: StatePaths) -> Check:
     return Check(
         name="disk", verdict=Verdict.WARN if low else Verdict.OK, detail=f"{free / 2**30:.1f} GiB free for the state",
         advice="lower capture.quota_bytes and monitor.retention, or move state_dir" if low else "",
-    )  # fmt: skip
-
-
-def _open_files() -> Check:
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    low = soft < LOW_FILES
-    return Check(
-        name="open files", verdict=Verdict.WARN if low else Verdict.OK, detail=f"limit {soft} (at most {hard})",
-        advice=f"ulimit -n {min(hard, 65536)} before `hardcase up`: each client connection takes one" if low else "",
     )  # fmt: skip
 
 
@@ -220,21 +219,13 @@ def _socket_room(settings: Settings) -> Check:
     )  # fmt: skip
 
 
-def _providers() -> Check:
-    """Asked in a process of its own: the libraries are heavy and print what they like."""
-    code = (
-        "import onnxruntime as o, torch;"
-        "print('onnxruntime', o.__version__, *o.get_available_providers());"
-        "print('torch', torch.__version__, torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no GPU')"
-    )
+def _versions() -> Iterator[Check]:
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    except (subprocess.SubprocessError, OSError) as error:
-        return Check(
-            name="runtimes", verdict=Verdict.FAIL, detail=f"cannot be loaded: {type(error).__name__}",
-            advice="rm .venv/.stamp && make setup",
-        )  # fmt: skip
-    return Check(name="runtimes", verdict=Verdict.OK, detail="; ".join(done.stdout.strip().splitlines()))
+        facts = collect()
+    except Unanswered as error:
+        yield Check(name="runtimes", verdict=Verdict.FAIL, detail=str(error), advice=SETUP)
+    else:
+        yield from version_checks(facts)
 
 
 def _ray_variables() -> Check:

@@ -60,6 +60,18 @@ def test_prometheus_discovery_names_the_replicas_own_port(system: Running):
     assert b"hardcase_requests_total" in text
 
 
+def test_the_doctor_knows_every_socket_of_the_cluster(system: Running):
+    sockets = [c for c in system.place.json("doctor", timeout=120) if c["name"].startswith("socket ")]
+    purposes = " | ".join(c["detail"] for c in sockets)
+    for expected in ("inference, HTTP", "console and API", "a replica's own HTTP server", "HAProxy's statistics page",
+                     "control plane of the Ray cluster (gcs_server)"):  # fmt: skip
+        assert expected in purposes
+    assert [c["detail"] for c in sockets if "nothing that we know of" in c["detail"]] == []
+    open_to_anybody = [c["detail"] for c in sockets if c["verdict"] == "warn"]
+    assert all("HAProxy" in detail for detail in open_to_anybody), "Ray's own ask for the token"
+    assert len(open_to_anybody) == 2
+
+
 def test_the_story_holds_and_its_links_lead_somewhere(system: Running):
     done = system.place.run("demo", "--quick", "--json", timeout=200)
     report = json.loads(done.stdout)
