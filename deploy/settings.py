@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
 from deploy.settings_findings import CaseSettings, DriftSettings, RetentionSettings
+from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
 
 
@@ -46,6 +47,8 @@ class BatchSettings(Section):
     """Rows of a batch at most; 0 takes what `hardcase tune` wrote into the package, or else its `max_batch_rows`."""
     queue_rows: int = Field(default=4096, ge=1)
     """Rows that may wait per version; past it the answer is 503 with Retry-After."""
+    queue_bytes: Size = 1 << 30
+    """Bytes of input tensors that may wait per version; where a row's size is fixed, it lowers `queue_rows`."""
     inline_below_us: float = Field(default=1000.0, ge=0, allow_inf_nan=False)
     """A version whose warm batch is faster than this (microseconds) runs on the event loop; others on a thread."""
     decode_threads: int = Field(default=0, ge=0, le=256)
@@ -115,6 +118,8 @@ class KeySettings(Section):
     """Name that logs and records show for callers with this key."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the bearer token, 64 lower-case hexadecimal digits."""
+    weight: int = Field(default=1, ge=1, le=1000)
+    """Share of a busy model in comparison with other keys."""
 
 
 class AuthSettings(Section):
@@ -187,6 +192,9 @@ class ServingSettings(Section):
     limits: LimitSettings = LimitSettings()
     batch: BatchSettings = BatchSettings()
     challenger: ChallengerSettings = ChallengerSettings()
+    queue: QueueSettings = QueueSettings()
+    queues: tuple[ModelQueueSettings, ...] = ()
+    """Models whose queue differs."""
     runtime: RuntimeSettings = RuntimeSettings()
     auth: AuthSettings = AuthSettings()
     cache: ResponseCacheSettings = ResponseCacheSettings()

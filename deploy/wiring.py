@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from deploy.paths import StatePaths
 from deploy.settings import Settings
@@ -130,6 +131,10 @@ def _fill(options: type[T], section: Section, *, leave_out: tuple[str, ...] = ()
 
 
 def _convert(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(hint, UnionType):  # "... | None"
+        (hint,) = [part for part in get_args(hint) if part is not NoneType]
     if isinstance(value, Section):
         return _fill(hint, value)
     if isinstance(value, tuple):

@@ -9,6 +9,8 @@ from export.contracts.datatypes import Datatype
 from export.contracts.manifest import Manifest
 from export.contracts.signature import InputSpec, OutputSpec
 from serving.options import ServingOptions
+from serving.queueing.describe import dynamic_batching
+from serving.queueing.policy import bounded_rows
 from serving.response_cache import ResponseCache
 from serving.stats import VersionStats
 
@@ -52,7 +54,7 @@ def _tensor(spec: InputSpec | OutputSpec) -> dict[str, Any]:
 def model_config(manifest: Manifest, options: ServingOptions, max_rows: int) -> dict[str, Any]:
     """`GET /v2/models/{model}/config`, in the words of Triton's model configuration.
 
-    The queue delay is zero because batches are never held back for company; priorities are 1 (highest) and up.
+    Of the queue: `serving.queueing.describe`.
     """
     batched = manifest.signature.batched
     config: dict[str, Any] = {
@@ -66,21 +68,12 @@ def model_config(manifest: Manifest, options: ServingOptions, max_rows: int) -> 
         "instance_group": [{"name": manifest.name, "count": 1, "kind": "KIND_AUTO"}],
         "default_model_filename": manifest.runtimes[0].path,
         "parameters": {
-            "hardcase_max_queue_rows": {"string_value": str(options.batch.queue_rows)},
+            "hardcase_max_queue_rows": {"string_value": str(bounded_rows(options.batch, manifest.signature))},
             "hardcase_max_timeout_microseconds": {"string_value": str(int(options.limits.timeout_s * 1e6))},
         },
     }
     if batched:
-        config["dynamic_batching"] = {
-            "preferred_batch_size": [max_rows],
-            "max_queue_delay_microseconds": 0,
-            "default_queue_policy": {
-                "timeout_action": "REJECT",
-                "default_timeout_microseconds": int(options.limits.timeout_s * 1e6),
-                "allow_timeout_override": True,
-                "max_queue_size": options.batch.queue_rows,
-            },
-        }
+        config["dynamic_batching"] = dynamic_batching(manifest, options, max_rows)
     return config
 
 

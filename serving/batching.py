@@ -1,37 +1,30 @@
 """Zero-wait batching: what arrives while a batch runs forms the next batch. No timer delays a request.
 
-One batcher a loaded version. It counts rows, not requests. Requests share a batch when their queue keys are equal (same
-priority, same row shapes). Everything here happens on the event loop; only `execute` may run on the batcher's threads.
+One batcher a loaded version. It counts rows, not requests. Who goes first is decided in `serving.queueing.flows`, who
+is turned away in `serving.queueing.gate`; here, when a batch runs and where. Everything happens on the event loop; only
+`execute` may run on the batcher's threads.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter_ns
 from typing import Generic, TypeVar
 
-from export.contracts.errors import DeadlineExceeded, HardcaseError, Overloaded, Unavailable
+from export.contracts.errors import DeadlineExceeded, HardcaseError, Unavailable
 from serving.entry import Entry
-from serving.request_plan import QueueKey
+from serving.queueing.flows import RowQueue
+from serving.queueing.gate import Gate, ShedReason
+from serving.queueing.level import Batch, Passed
+from serving.queueing.policy import DEFAULT_POLICY, QueuePolicy
 from serving.stats import ReleaseReason
 
 E = TypeVar("E")
 
 SWEEP_S = 0.02  # how late after its deadline a waiting request may hear of it
-
-
-class Flight:
-    """A batch under way on one of the batcher's threads."""
-
-    __slots__ = ("batch", "begun_ns", "reason")
-
-    def __init__(self, batch: list[Entry], reason: ReleaseReason) -> None:
-        self.batch = batch
-        self.reason = reason
-        self.begun_ns = perf_counter_ns()
 
 
 class Batcher(Generic[E]):
@@ -41,11 +34,15 @@ class Batcher(Generic[E]):
         execute: Runs a batch; called on the loop (inline) or on one of the batcher's threads. Never raises.
         finish: Answers a batch that was executed; called on the loop.
         drop: Answers requests that leave the queue without being executed; called on the loop.
-        max_rows: Rows of a batch; a single request may exceed it, `execute` then splits it.
+        max_rows: Rows of a batch.
         queue_rows: Rows that may wait.
         inline: Run on the loop; right for batches well under a millisecond. One batch at a time, whatever `depth` says.
         depth: Batches that may be under way at once, each on a thread of its own. They start in the order of the
             queue, and may end in another one.
+        execute_part: Runs some rows of one request that has more than `max_rows`; like `execute`.
+        join: Makes one result of the parts that have run, given with their first rows; None while some are missing.
+        policy: Priorities, time limits, shedding.
+        batch_us: Time of one largest batch as measured before, microseconds; infinite when it is not known.
     """
 
     def __init__(
@@ -57,21 +54,29 @@ class Batcher(Generic[E]):
         max_rows: int,
         queue_rows: int,
         inline: bool,
+        execute_part: Callable[[Entry, int, int], E],
+        join: Callable[[Entry, Sequence[tuple[int, E]]], E | None],
         depth: int = 1,
+        policy: QueuePolicy = DEFAULT_POLICY,
+        batch_us: float = math.inf,
     ) -> None:
         self._execute = execute
+        self._execute_part = execute_part
+        self._join = join
         self._finish = finish
         self._drop = drop
         self.max_rows = max_rows
-        self.queue_rows = queue_rows
         self.inline = inline
         self.depth = 1 if inline else max(1, depth)
-        self.waiting_rows = 0
-        self._queues: dict[QueueKey, deque[Entry]] = {}
-        self._flights: list[Flight] = []  # in the order in which they began
+        self.queue = RowQueue(policy, max_rows)
+        self.gate = Gate(
+            self.queue, policy, max_rows=max_rows, queue_rows=queue_rows, batch_ns=batch_us * 1e3 / self.depth
+        )
+        self._flights: list[Batch] = []  # under way on threads, in the order in which they began
+        self._parts: dict[Entry, list[tuple[int, E]]] = {}  # results of the parts of large requests
         self._scheduled = False
         self._closed = False
-        self._row_ns = 0.0  # smoothed time a row takes, for Retry-After
+        self._freed_ns = 0  # when the last batch ended
         self._sweeper: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._executor: ThreadPoolExecutor | None = None
@@ -80,22 +85,22 @@ class Batcher(Generic[E]):
         """Queue a request.
 
         Raises:
-            Overloaded: no place for its rows; says when one is likely.
+            Overloaded: no place for its rows, or it would wait too long; says when to come back.
             Unavailable: the version is being unloaded.
         """
-        rows = entry.plan.rows
-        if self.waiting_rows + rows > self.queue_rows and self.waiting_rows:
-            raise Overloaded(f"the queue is full: {self.waiting_rows} rows wait", self._retry_after_s())
-        if self._closed:
-            raise Unavailable("the version is being unloaded")
-        key = entry.plan.queue
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = deque()
-        queue.append(entry)
-        self.waiting_rows += rows
+        if self.queue.rows + entry.plan.rows > self.gate.easy_rows:
+            self._admit(entry)
+        self.queue.put(entry)
         if not self._scheduled and len(self._flights) < self.depth:
             self._schedule(ReleaseReason.IDLE)
+
+    def _admit(self, entry: Entry) -> None:
+        """The long way in, for when more than a little waits."""
+        if self._closed:
+            raise Unavailable("the version is being unloaded")
+        pushed_out = self.gate.admit(entry)
+        if pushed_out:
+            self._drop(pushed_out, self.gate.overloaded(ShedReason.PUSHED_OUT, pushed_out[0], len(pushed_out)))
 
     def _schedule(self, reason: ReleaseReason) -> None:
         if self.loop is None:
@@ -107,109 +112,112 @@ class Batcher(Generic[E]):
         """Take the next batches and run them, as many as may be under way."""
         self._scheduled = False
         if self.inline:
-            batch, reason = self._take(reason)
-            if batch:
-                begun_ns = perf_counter_ns()
-                execution = self._execute(batch)
-                self._learn(batch, begun_ns)
-                if self._queues and not self._scheduled:
+            batch = self._take(reason)
+            if batch is not None:
+                execution = self._run(batch)
+                self._learn(batch)
+                if self.queue.rows and not self._scheduled:
                     self._schedule(ReleaseReason.FREE)
-                self._finish(batch, execution, reason)
+                self._end(batch, execution)
             return
         while len(self._flights) < self.depth:
-            batch, why = self._take(reason)
-            if not batch:
+            batch = self._take(reason)
+            if batch is None:
                 return
-            self._run_on_thread(Flight(batch, why))
+            self._run_on_thread(batch)
 
-    def _take(self, reason: ReleaseReason) -> tuple[list[Entry], ReleaseReason]:
-        """The next batch: highest priority, then longest waiting; deadlines passed and clients gone are left out."""
+    def _take(self, reason: ReleaseReason) -> Batch | None:
+        """The next batch; who is late, gone or has waited too long is answered instead."""
+        queue = self.queue
+        if not queue.rows:
+            return None
         now = perf_counter_ns()
-        while self._queues:
-            queues = self._queues
-            key = (
-                next(iter(queues)) if len(queues) == 1 else min(queues, key=lambda k: (k[0], queues[k][0].received_ns))
-            )
-            queue, limit = queues[key], self.max_rows
-            batch: list[Entry] = []
-            expired: list[Entry] = []
-            gone: list[Entry] = []
-            rows = 0
-            while queue:
-                entry = queue[0]
-                if entry.cancelled:
-                    gone.append(entry)
-                elif entry.deadline_ns <= now:
-                    expired.append(entry)
-                else:
-                    if rows + entry.plan.rows > limit and batch:
-                        reason = ReleaseReason.FULL
-                        break
-                    rows += entry.plan.rows
-                    batch.append(entry)
-                queue.popleft()
-                self.waiting_rows -= entry.plan.rows
-            if not queue:
-                del queues[key]
-            if expired:
-                self._drop(expired, _late())
-            if gone:
-                self._drop(gone, None)
-            if batch:
-                return batch, reason
-        return [], reason
+        crowded = queue.rows >= self.max_rows
+        batch = queue.take(now, self.gate.shed_before_ns(now))
+        if queue.passed.late or queue.passed.gone or queue.passed.shed:
+            self._drop_passed(queue.passed)
+        if batch is None:
+            return None
+        batch.crowded = crowded
+        batch.begun_ns = now
+        batch.since_ns = now if reason is ReleaseReason.IDLE else self._freed_ns
+        batch.reason = ReleaseReason.FULL if batch.full and queue.rows else reason
+        self.gate.taken(now, batch.entries[0].received_ns)
+        return batch
 
-    def _run_on_thread(self, flight: Flight) -> None:
+    def _drop_passed(self, passed: Passed) -> None:
+        late, gone, shed = passed.late, passed.gone, passed.shed
+        passed.late, passed.gone, passed.shed = [], [], []
+        if late:
+            self._drop(late, _late())
+        if gone:
+            self._drop(gone, None)
+        if shed:
+            self._drop(shed, self.gate.overloaded(ShedReason.STANDING, shed[0], len(shed)))
+
+    def _run(self, batch: Batch) -> E:
+        """Execute a batch, or a part of a request. On the loop or a thread; never raises."""
+        if batch.part is not None:
+            return self._execute_part(batch.entries[0], *batch.part)
+        return self._execute(batch.entries)
+
+    def _run_on_thread(self, batch: Batch) -> None:
         loop = self.loop
         assert loop is not None  # _schedule set it
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.depth, thread_name_prefix="hardcase-batch")
-        self._flights.append(flight)
+        self._flights.append(batch)
 
         def hand_over(future: Future[E]) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._landed, flight, future.result())
+                loop.call_soon_threadsafe(self._landed, batch, future.result())
 
-        self._executor.submit(self._execute, flight.batch).add_done_callback(hand_over)
+        self._executor.submit(self._run, batch).add_done_callback(hand_over)
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
-    def _landed(self, flight: Flight, execution: E) -> None:
+    def _landed(self, batch: Batch, execution: E) -> None:
         """A thread is free again: the next batch need not wait until this one's answers are written."""
-        self._flights.remove(flight)
-        self._learn(flight.batch, flight.begun_ns)
-        if self._queues and not self._closed:
+        self._flights.remove(batch)
+        self._learn(batch)
+        if self.queue.rows and not self._closed:
             self._release(ReleaseReason.FREE)
-        self._finish(flight.batch, execution, flight.reason)
+        self._end(batch, execution)
 
-    def _learn(self, batch: list[Entry], begun_ns: int) -> None:
-        rows = sum([entry.plan.rows for entry in batch])
-        self._row_ns += 0.1 * ((perf_counter_ns() - begun_ns) / rows - self._row_ns)
+    def _learn(self, batch: Batch) -> None:
+        self._freed_ns = now = perf_counter_ns()
+        if batch.crowded:
+            self.gate.learn(batch.rows, now - batch.since_ns)
+
+    def _end(self, batch: Batch, execution: E) -> None:
+        """Answer a batch; a large request when its last part has run, or its first has failed."""
+        if batch.part is None:
+            self._finish(batch.entries, execution, batch.reason)
+            return
+        entry = batch.entries[0]
+        if entry.answered or entry.cancelled:
+            self._parts.pop(entry, None)
+            self._drop([entry], None)  # does nothing when it was answered
+            return
+        parts = self._parts.setdefault(entry, [])
+        parts.append((batch.part[0], execution))
+        whole = self._join(entry, parts)
+        if whole is not None:
+            del self._parts[entry]
+            self._finish(batch.entries, whole, batch.reason)
 
     def _sweep(self) -> None:
         """While batches run on threads: answer what is past its deadline, waiting or running."""
         self._sweeper = None
         now = perf_counter_ns()
-        late = [e for flight in self._flights for e in flight.batch if e.deadline_ns <= now and not e.answered]
-        for key in list(self._queues):
-            queue = self._queues[key]
-            late_here = [e for e in queue if e.deadline_ns <= now]
-            if late_here:
-                self.waiting_rows -= sum(e.plan.rows for e in late_here)
-                left = deque(e for e in queue if e.deadline_ns > now)
-                if left:
-                    self._queues[key] = left
-                else:
-                    del self._queues[key]
-                late += late_here
+        late, gone = self.queue.purge(now)
+        late += [e for flight in self._flights for e in flight.entries if e.deadline_ns <= now and not e.answered]
         if late:
             self._drop(late, _late())
-        if (self._flights or self._queues) and self.loop is not None:
+        if gone:
+            self._drop(gone, None)
+        if (self._flights or self.queue.rows) and self.loop is not None:
             self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
-
-    def _retry_after_s(self) -> int:
-        """Seconds after which the rows that wait now will have run, at the present speed."""
-        return max(1, min(60, round(self.waiting_rows * self._row_ns / self.depth / 1e9)))
 
     def on_loop(self, call: Callable[[], None]) -> Callable[[], None]:
         """What another thread may call so that `call` runs on the batcher's loop."""
@@ -220,6 +228,11 @@ class Batcher(Generic[E]):
                 loop.call_soon_threadsafe(call)
 
         return pass_on
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait for a batch."""
+        return self.queue.rows
 
     @property
     def running(self) -> int:
@@ -234,14 +247,13 @@ class Batcher(Generic[E]):
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self._queues and not self._flights
+        return not self.queue.rows and not self._flights
 
     def close(self) -> None:
         """Take nothing more, and answer what still waits with Unavailable. Call when idle, or when patience is over."""
         self._closed = True
-        waiting = [entry for queue in self._queues.values() for entry in queue]
-        self._queues.clear()
-        self.waiting_rows = 0
+        self.gate.easy_rows = -1
+        waiting = self.queue.clear()
         if waiting:
             self._drop(waiting, Unavailable("the version was unloaded"))
         if self._sweeper is not None:

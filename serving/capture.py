@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
+from typing import TypeAlias
 
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import (
@@ -29,6 +31,8 @@ from monitoring.records.writer import RecordLogWriter
 from serving.answer import BatchOutputs
 from serving.entry import Entry
 from serving.tensors import Array, encode_bytes
+
+_Refusals: TypeAlias = tuple[str, str, Variant, Outcome, str]  # model, version, ..., public text
 
 
 class IdSource:
@@ -181,8 +185,15 @@ def elapsed_ns(entries: Sequence[Entry]) -> list[int]:
     return [now - e.received_ns for e in entries]
 
 
+_REFUSALS_IN_A_BATCH = 256
+_REFUSALS_HELD_S = 0.01
+
+
 class RefusalLog:
     """Records of requests that were refused before any version took them: error text, no payload.
+
+    Refusals come in floods, so equal ones that come within 10 ms are handed over as one batch of records. They are
+    counted at once: what is lost with the process is accounted for.
 
     Args:
         writer: The replica's log; None records nothing.
@@ -191,26 +202,49 @@ class RefusalLog:
     def __init__(self, writer: RecordLogWriter | None) -> None:
         self._writer = writer
         self._schemas: dict[tuple[str, str], RecordSchema] = {}
+        self._held: dict[_Refusals, tuple[list[bytes], list[int]]] = {}
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def record(
         self, model: str, version: str, request_id: bytes, time_ns: int, error: HardcaseError, variant: Variant
     ) -> None:
-        """Count and offer one refusal. `model` and `version` are names that exist, or empty: never request data."""
+        """Count and hold one refusal. `model` and `version` are names that exist, or empty: never request data."""
         if self._writer is None:
             return
-        schema = self._schemas.get((model, version))
-        if schema is None:
-            schema = self._schemas[model, version] = RecordSchema(model=model, version=version)
         self._writer.slot(model, version).received()
-        self._writer.offer(
-            RecordBatch(
-                schema=schema,
-                ids=[request_id],
-                time_ns=[time_ns],
-                variant=variant,
-                outcome=outcome_of(error),
-                queue_ns=[0],
-                total_ns=[0],
-                error=[error.message],
+        key = (model, version, variant, outcome_of(error), error.message)
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = ([], [])
+        held[0].append(request_id)
+        held[1].append(time_ns)
+        self._count += 1
+        if self._count >= _REFUSALS_IN_A_BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_REFUSALS_HELD_S, self.flush)
+
+    def flush(self) -> None:
+        """Hand over what is held. Call before the writer is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        held, self._held, self._count = self._held, {}, 0
+        for (model, version, variant, outcome, message), (ids, times) in held.items():
+            assert self._writer is not None  # nothing is held without one
+            schema = self._schemas.get((model, version))
+            if schema is None:
+                schema = self._schemas[model, version] = RecordSchema(model=model, version=version)
+            self._writer.offer(
+                RecordBatch(
+                    schema=schema,
+                    ids=ids,
+                    time_ns=times,
+                    variant=variant,
+                    outcome=outcome,
+                    queue_ns=[0] * len(ids),
+                    total_ns=[0] * len(ids),
+                    error=[message] * len(ids),
+                )
             )
-        )

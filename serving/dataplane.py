@@ -101,6 +101,9 @@ class DataPlane:
             if served is None:
                 raise NotFound("the model is unknown")
             loaded, variant = served.choose(call.version)
+            gate = loaded.batcher.gate
+            if gate.crowded and loaded.cache is None:
+                gate.refuse_unread(caller, body if isinstance(body, bytes) else body.body, call.header_length)
             timeout_ns = self._timeout_ns
             if isinstance(body, bytes):
                 parsed = loaded.parser.parse(body, call.header_length)
@@ -150,6 +153,10 @@ class DataPlane:
             failure = HardcaseError(INTERNAL_TEXT)
             self._refused(call, loaded, variant, request_id, failure, caller)
             raise failure from unexpected
+
+    def flush(self) -> None:
+        """Hand over what the record log has not been given yet. Call before its writer is closed."""
+        self._refusals.flush()
 
     def refuse(self, call: Call, error: HardcaseError, caller: str = ANONYMOUS) -> HttpAnswer:
         """Count and record a request that a transport had to refuse before it was whole; returns HTTP's answer."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, cast
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -15,6 +15,16 @@ from serving.answer import BatchOutputs
 from serving.entry import Entry
 from serving.runtime.base import Array, Runtime
 from serving.runtime.halves import run_or_halve
+from serving.stats import ReleaseReason, VersionStats
+
+
+@dataclass(slots=True)
+class PartCost:
+    """What one part of a large request cost."""
+
+    rows: int
+    input_ns: int
+    infer_ns: int
 
 
 @dataclass(slots=True)
@@ -24,6 +34,7 @@ class Execution:
     Attributes:
         inputs: As they came in, of the requests that were run.
         refused: Requests that left the batch before it ran, by position, with the error; None: nobody waits any more.
+        parts: What each part cost, when the batch is one request that ran in parts.
     """
 
     inputs: Sequence[Array] = ()
@@ -33,6 +44,74 @@ class Execution:
     begun_ns: int = 0
     input_ns: int = 0
     infer_ns: int = 0
+    parts: Sequence[PartCost] = ()
+
+
+def part_of(entry: Entry, start: int, stop: int) -> Entry:
+    """A request as if it had only some of its rows, as far as running it needs to know."""
+    part = Entry.__new__(Entry)
+    rows = entry.plan.rows
+    part.plan = replace(entry.plan, rows=stop - start)
+    part.cancelled, part.answered, part.deadline_ns = entry.cancelled, entry.answered, entry.deadline_ns
+    part.buffers = tuple(
+        buffer[start * (len(buffer) // rows) : stop * (len(buffer) // rows)]
+        if isinstance(buffer, memoryview)
+        else buffer[start:stop]
+        for buffer in entry.buffers
+    )
+    return part
+
+
+def joined(entry: Entry, ran: Sequence[tuple[int, Execution]], max_rows: int, signature: Signature) -> Execution | None:
+    """One execution of the parts of a large request.
+
+    Args:
+        entry: The request.
+        ran: First row of each part that has run, and what it left behind; in any order.
+        max_rows: Rows of every part but the last.
+        signature: The version's, batched.
+
+    Returns:
+        The whole; a failure as soon as one part has failed; None while parts are missing.
+    """
+    rows = entry.plan.rows
+    parts = [part for _, part in sorted(ran, key=lambda part: part[0])]
+    whole = Execution(
+        begun_ns=parts[0].begun_ns,
+        input_ns=sum(part.input_ns for part in parts),
+        infer_ns=sum(part.infer_ns for part in parts),
+        parts=[PartCost(len(part.inputs[0]), part.input_ns, part.infer_ns) for part in parts if part.inputs],
+    )
+    whole.refused = next((part.refused for part in parts if part.refused), {})
+    whole.error = next((part.error for part in parts if part.error is not None), None)
+    if not whole.refused and whole.error is None and len(parts) * max_rows < rows:
+        return None
+    whole.inputs = [
+        np.frombuffer(buffer, spec.datatype.numpy).reshape(entry.plan.shapes[index])
+        if isinstance(buffer, memoryview)
+        else buffer
+        for index, (spec, buffer) in enumerate(zip(signature.inputs, entry.buffers, strict=True))
+    ]
+    if whole.refused or whole.error is not None:
+        return whole
+    pieces = zip(*(part.outputs.arrays for part in parts if part.outputs is not None), strict=True)
+    arrays = [None if some[0] is None else np.concatenate([a for a in some if a is not None]) for some in pieces]
+    whole.outputs = BatchOutputs(signature.outputs, arrays, rows, signature.batched)
+    return whole
+
+
+def wanted(entries: Sequence[Entry], always: tuple[int, ...]) -> tuple[int, ...]:
+    """Indices of the outputs to compute: those that are computed for every batch, and what these requests ask for."""
+    extra = {index for e in entries for index in e.plan.answer.extra}
+    return tuple(sorted({*always, *extra})) if extra else always
+
+
+def count(stats: VersionStats, execution: Execution, rows: int, reason: ReleaseReason, output_ns: int = 0) -> None:
+    """Count a batch that ran; of a large request, each of its parts."""
+    for part in execution.parts:
+        stats.executed(part.rows, reason, part.input_ns, part.infer_ns)
+    if not execution.parts:
+        stats.executed(rows, reason, execution.input_ns, execution.infer_ns, output_ns)
 
 
 Watch: TypeAlias = Callable[[list[Entry], Execution], None]
@@ -76,29 +155,21 @@ def _gather(entries: Sequence[Entry], index: int, rows: int, signature: Signatur
     return np.frombuffer(b"".join(cast("list[memoryview]", parts)), dtype=spec.datatype.numpy).reshape(shape)
 
 
-class Rows(Protocol):
-    """Rows of one input that are made when a piece of them is asked for."""
-
-    def __getitem__(self, part: slice) -> Array:
-        """(rows of the part, ...)."""
-        ...
-
-
 def run(
     runtime: Runtime,
-    inputs: Sequence[Array | Rows],
+    inputs: Sequence[Array],
     rows: int,
-    wanted: tuple[int, ...],
+    indices: tuple[int, ...],
     limit: int,
     signature: Signature,
 ) -> list[Array | None]:
-    """Run in pieces of at most the largest batch: one request may carry more rows.
+    """Run in pieces of at most the largest batch.
 
     Args:
         runtime: Runs each piece.
-        inputs: In signature order, (rows, ...) each. `Rows` only where there are more than `limit` rows.
+        inputs: In signature order, (rows, ...) each.
         rows: Rows of the batch.
-        wanted: Indices of the outputs to compute.
+        indices: Outputs to compute.
         limit: Rows of the largest batch.
         signature: The version's.
 
@@ -109,19 +180,19 @@ def run(
         ModelFailed: another number of outputs came back than were wanted.
     """
     if not signature.batched:
-        arrays = runtime.run(cast("Sequence[Array]", inputs), wanted)
+        arrays = runtime.run(inputs, indices)
     elif rows <= limit:
-        arrays = run_or_halve(runtime, cast("Sequence[Array]", inputs), wanted)
+        arrays = run_or_halve(runtime, inputs, indices)
     else:
         pieces = [
-            run_or_halve(runtime, [np.ascontiguousarray(x[at : at + limit]) for x in inputs], wanted)
+            run_or_halve(runtime, [np.ascontiguousarray(x[at : at + limit]) for x in inputs], indices)
             for at in range(0, rows, limit)
         ]
         arrays = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
-    if len(arrays) != len(wanted):
-        raise ModelFailed(f"the model returned {len(arrays)} outputs for {len(wanted)} wanted ones")
+    if len(arrays) != len(indices):
+        raise ModelFailed(f"the model returned {len(arrays)} outputs for {len(indices)} wanted ones")
     result: list[Array | None] = [None] * len(signature.outputs)
-    for index, array in zip(wanted, arrays, strict=True):
+    for index, array in zip(indices, arrays, strict=True):
         result[index] = array
     return result
 

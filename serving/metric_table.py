@@ -69,6 +69,18 @@ METRICS: dict[str, MetricSpec] = {
             (*_VERSION, "reason"),
         ),
         MetricSpec("hardcase_queue_rows", Kind.GAUGE, "Rows that wait for a batch.", _VERSION),
+        MetricSpec(
+            "hardcase_queue_expected_wait_seconds",
+            Kind.GAUGE,
+            "Time until all rows that wait now will have begun to run, at the measured pace.",
+            _VERSION,
+        ),
+        MetricSpec(
+            "hardcase_shed_requests_total",
+            Kind.COUNTER,
+            "Requests turned away because too much waited, by the rule that did it.",
+            (*_VERSION, "reason"),
+        ),
         MetricSpec("hardcase_in_flight_requests", Kind.GAUGE, "Inference requests that wait for their answer."),
         MetricSpec("hardcase_connections", Kind.GAUGE, "Open HTTP connections."),
         MetricSpec(

@@ -47,13 +47,17 @@ class ReplicaCollector(Collector):
     def _requests(self, versions: Sequence[LoadedVersion]) -> Iterator[Family]:
         requests = _counter("hardcase_requests_total")
         rows = _counter("hardcase_rows_total")
-        queue = _gauge("hardcase_queue_rows")
+        queue, wait = _gauge("hardcase_queue_rows"), _gauge("hardcase_queue_expected_wait_seconds")
+        shed = _counter("hardcase_shed_requests_total")
         for v in versions:
             for (variant, outcome), count in list(v.stats.requests.items()):
                 requests.add_metric([v.model, v.version, variant, outcome], count)
             rows.add_metric([v.model, v.version], v.stats.inference_count)
             queue.add_metric([v.model, v.version], v.batcher.waiting_rows)
-        yield from (requests, rows, queue)
+            wait.add_metric([v.model, v.version], v.batcher.gate.expected_wait_s)
+            for reason, count in v.batcher.gate.shed.items():
+                shed.add_metric([v.model, v.version, reason], count)
+        yield from (requests, rows, queue, wait, shed)
         for part in ("queue", "compute", "total"):
             family = _histogram(f"hardcase_request_{part}_seconds")
             for v in versions:

@@ -30,12 +30,14 @@ class BatchOptions:
     Attributes:
         max_rows: Rows of a batch at most; 0 takes the package's tuned number, or else its `max_batch_rows`.
         queue_rows: Rows that may wait per version; past it the answer is 503.
+        queue_bytes: Bytes of input tensors that may wait per version.
         inline_below_us: A version whose warm batch is faster than this runs on the event loop; others on a thread.
         decode_threads: Threads of a version that decode its encoded images; 0 takes the processors, at most four.
     """
 
     max_rows: int = 0
     queue_rows: int = 4096
+    queue_bytes: int = 1 << 30
     inline_below_us: float = 1000.0
     decode_threads: int = 0
 
@@ -64,6 +66,77 @@ class ChallengerOptions:
     shadow_delay_ms: float = 50.0
     shadow_queue_rows: int = 1024
     shadow_queue_bytes: int = 64 << 20
+
+
+class TimeoutAction(StrEnum):
+    """What becomes of a request that has waited past its time limit."""
+
+    REJECT = "reject"  # 504 at once
+    DELAY = "delay"  # it goes behind the others of its priority, and runs when nothing else of it waits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelOptions:
+    """The queue policy of one priority level, where it differs from the model's; Triton's `priority_queue_policy`.
+
+    Attributes:
+        level: 1 is the highest.
+        timeout_action: As in `QueueOptions`.
+        default_timeout_us: As in `QueueOptions`.
+        allow_timeout_override: As in `QueueOptions`.
+        max_queue_rows: Rows of this level that may wait; 0 for no bound besides `batch.queue_rows`.
+    """
+
+    level: int
+    timeout_action: TimeoutAction = TimeoutAction.REJECT
+    default_timeout_us: int = 0
+    allow_timeout_override: bool = True
+    max_queue_rows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueOptions:
+    """Which request goes first, how long one may wait, and when one is turned away; in Triton's words.
+
+    Attributes:
+        priority_levels: Priorities that a request may name, 1 (highest) up to this.
+        default_priority_level: Priority of a request that names none, or one that does not exist.
+        timeout_action: What becomes of a request that waits past its time limit.
+        default_timeout_us: Time limit of a request that names none; 0 takes `limits.timeout_s`.
+        allow_timeout_override: A request may name a shorter limit (parameter `timeout`).
+        levels: Levels with a policy of their own.
+        target_queue_ms: A request that would wait longer than this, or than four largest batches, is answered with 503
+            at once; 0 lets it wait.
+        interval_ms: When requests have waited longer than that for this long, the oldest are shed.
+    """
+
+    priority_levels: int = 3
+    default_priority_level: int = 2
+    timeout_action: TimeoutAction = TimeoutAction.REJECT
+    default_timeout_us: int = 0
+    allow_timeout_override: bool = True
+    levels: tuple[LevelOptions, ...] = ()
+    target_queue_ms: float = 2000.0
+    interval_ms: float = 500.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelQueueOptions:
+    """What differs for one model; None is as in `ServingOptions.queue`.
+
+    Attributes:
+        model: Its name. The others: see `QueueOptions`.
+    """
+
+    model: str
+    priority_levels: int | None = None
+    default_priority_level: int | None = None
+    timeout_action: TimeoutAction | None = None
+    default_timeout_us: int | None = None
+    allow_timeout_override: bool | None = None
+    levels: tuple[LevelOptions, ...] | None = None
+    target_queue_ms: float | None = None
+    interval_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,10 +185,11 @@ class RuntimeOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiKey:
-    """A bearer token's SHA-256 (hex) and the name that logs and records show for it."""
+    """A bearer token's SHA-256 (hex), the name that logs and records show for it, and its share of a busy model."""
 
     name: str
     sha256: str
+    weight: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +260,8 @@ class ServingOptions:
         fast_lane: Answer inference requests in the HTTP protocol class, without ASGI.
         sticky_header: Request header (gRPC: metadata key); equal values stay on one variant of a canary. Empty: none.
         non_finite: What NaN and infinity become in a JSON answer: "error", "null" or "string".
+        queue: Priorities, time limits and overload.
+        queues: Models whose queue differs.
         capture: None records nothing.
         access_log: None writes none.
     """
@@ -201,6 +277,8 @@ class ServingOptions:
     limits: Limits = field(default_factory=Limits)
     batch: BatchOptions = field(default_factory=BatchOptions)
     challenger: ChallengerOptions = field(default_factory=ChallengerOptions)
+    queue: QueueOptions = field(default_factory=QueueOptions)
+    queues: tuple[ModelQueueOptions, ...] = ()
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
     auth: AuthOptions = field(default_factory=AuthOptions)
     capture: CaptureOptions | None = field(default_factory=CaptureOptions)

@@ -1,7 +1,7 @@
 """Encoded images on their way into a batch: decoded beside each other, and one that is damaged fails only its request.
 
 Runs on the batcher's thread, with a few threads of its own to help: Pillow decodes without the interpreter's lock. What
-is decoded is bounded by the largest batch; a single request with more rows is decoded piece by piece as it runs.
+is decoded is bounded by the largest batch; a single request with more rows runs, and is decoded, in parts.
 """
 
 from __future__ import annotations
@@ -20,43 +20,10 @@ from export.contracts.imagepixels import decode_image
 from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import Signature
 from serving.entry import Entry
-from serving.execution import Execution, Rows
+from serving.execution import Execution
 from serving.runtime.base import Array, Runtime
 
 MAX_THREADS = 4  # by default: more help only when little else runs
-
-
-class EncodedRows:
-    """One input of a request larger than a batch: a slice of it is decoded when it is asked for."""
-
-    def __init__(self, rows: Array, decode: ImageDecode, entry: Entry, index: int, name: str, team: Team) -> None:
-        self._rows = rows
-        self._decode = decode
-        self._entry = entry
-        self._field = f"inputs[{entry.plan.order[index]}] '{name}'"
-        self._team = team
-
-    def __getitem__(self, part: slice) -> Array:
-        """Decoded rows.
-
-        Raises:
-            InvalidRequest: an image is refused; the text names the row.
-            DeadlineExceeded: nobody waits for the answer any more.
-        """
-        files, first = self._rows[part].reshape(-1), part.start
-        out = np.empty((len(files), *self._decode.tensor_shape), dtype=self._decode.datatype.numpy)
-        errors: list[tuple[int, HardcaseError]] = []
-
-        def one(row: int) -> None:
-            if not errors:
-                error = _decode_row(self._entry, files[row], self._decode, out[row], self._field, first + row)
-                if error is not None:
-                    errors.append((row, error))
-
-        self._team.run(one, len(files))
-        if errors:
-            raise min(errors, key=lambda found: found[0])[1]
-        return out
 
 
 class Team:
@@ -112,14 +79,14 @@ class Preprocessor:
         self._team = Team(threads)
 
     def prepare(
-        self, entries: list[Entry], execution: Execution, max_rows: int
-    ) -> tuple[list[Entry], Sequence[Array | Rows], int]:
+        self, entries: list[Entry], execution: Execution, first_row: int = 0
+    ) -> tuple[list[Entry], Sequence[Array], int]:
         """The model's tensors of a batch.
 
         Args:
             entries: The batch.
             execution: Has the inputs as they came, (rows, ...) each. Who is refused leaves them, and is noted.
-            max_rows: Rows of a batch; larger ones (one request) are decoded later, piece by piece.
+            first_row: Of a part of a request: the row at which it begins, for the texts of errors.
 
         Returns:
             The requests that are left, their tensors in signature order, and the number of their rows.
@@ -127,11 +94,9 @@ class Preprocessor:
         inputs = execution.inputs
         spans = np.cumsum([0] + [e.plan.rows for e in entries])
         rows = int(spans[-1])
-        if self._batched and rows > max_rows:
-            return entries, self._later(entries[0], inputs), rows
         owners = np.repeat(np.arange(len(entries)), np.diff(spans))
         failures: list[tuple[int, HardcaseError | None]] = []  # by row of the batch
-        tensors: list[Array | Rows] = list(inputs)
+        tensors: list[Array] = list(inputs)
         for index, spec, decode in self._encoded:
             lead = (rows,) if self._batched else spec.shape[:-1]
             shape = (*lead, *decode.tensor_shape)
@@ -153,7 +118,9 @@ class Preprocessor:
                 if entry.answered or entry.cancelled:
                     failures.append((row, None))
                     return
-                error = _decode_row(entry, files[row], decode, out[row], fields[owner], row - int(spans[owner]))
+                error = _decode_row(
+                    entry, files[row], decode, out[row], fields[owner], first_row + row - int(spans[owner])
+                )
                 if error is not None:
                     failures.append((row, error))
 
@@ -164,7 +131,7 @@ class Preprocessor:
             refused.setdefault(int(owners[row]), error)
         if refused:
             keep = ~np.isin(owners, list(refused))
-            tensors = [np.ascontiguousarray(t[keep]) for t in tensors if isinstance(t, np.ndarray)]
+            tensors = [np.ascontiguousarray(t[keep]) for t in tensors]
             entries = [e for i, e in enumerate(entries) if i not in refused]
             execution.inputs, execution.refused = [array[keep] for array in inputs], refused
             rows = int(keep.sum())
@@ -189,15 +156,14 @@ class Preprocessor:
             tensors[index] = out.reshape(*lead, *decode.tensor_shape)
         return tensors
 
-    def _later(self, entry: Entry, inputs: Sequence[Array]) -> list[Array | Rows]:
-        tensors: list[Array | Rows] = list(inputs)
-        for index, spec, decode in self._encoded:
-            tensors[index] = EncodedRows(inputs[index], decode, entry, index, spec.name, self._team)
-        return tensors
-
     def close(self) -> None:
         """Let the threads go."""
         self._team.close()
+
+
+def preprocessor_for(signature: Signature, runtime: Runtime, threads: int) -> Preprocessor | None:
+    """The preprocessor of a version; None when its signature declares none."""
+    return Preprocessor(signature, runtime, threads) if signature.preprocesses else None
 
 
 def _decode_row(

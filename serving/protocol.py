@@ -20,7 +20,8 @@ from export.contracts.errors import HardcaseError, InvalidRequest, PayloadTooLar
 from export.contracts.signature import InputSpec, Signature
 from serving.answer import AnswerPlans
 from serving.options import Limits
-from serving.request_plan import DEFAULT_PRIORITY, InputHead, PlanMaker, RequestHead, RequestPlan
+from serving.queueing.policy import DEFAULT_POLICY, QueuePolicy
+from serving.request_plan import InputHead, PlanMaker, RequestHead, RequestPlan
 from serving.tensors import Array, decode_bytes, decode_json, from_base64
 
 _PLANS_KEPT = 512
@@ -52,13 +53,16 @@ class RequestParser:
         signature: What the tensors must look like.
         limits: Rows, elements and header bytes.
         answers: Answer plans of the version, shared with whoever renders.
+        policy: What priorities and time limits mean.
     """
 
-    def __init__(self, signature: Signature, limits: Limits, answers: AnswerPlans) -> None:
+    def __init__(
+        self, signature: Signature, limits: Limits, answers: AnswerPlans, policy: QueuePolicy = DEFAULT_POLICY
+    ) -> None:
         self._signature = signature
         self._limits = limits
         self._answers = answers
-        self._maker = PlanMaker(signature, limits, answers)
+        self._maker = PlanMaker(signature, limits, answers, policy)
         self._plans: dict[bytes, RequestPlan] = {}
         self._lengths: dict[bytes, int] = {}
 
@@ -195,15 +199,16 @@ class RequestParser:
             buffer = memoryview(body)
         shape = (1, *dims) if batched else tuple(dims)
         self._maker.check_elements(spec.name, shape)
+        policy = self._maker.policy
         plan = RequestPlan(
             id=b"",
             rows=1,
-            queue=(DEFAULT_PRIORITY, (tuple(dims),) if self._maker.variable else None),
+            queue=(policy.default_level, (tuple(dims),) if self._maker.variable else None),
             shapes=(shape,),
             sizes=(len(body),),
             order=(0,),
             answer=self._answers.default(binary=True),
-            timeout_ns=0,
+            timeout_ns=policy.timeout_ns(policy.default_level, 0),
             params=None,
         )
         return ParsedRequest(plan, checked_bools(self._signature.inputs, (buffer,)))

@@ -85,6 +85,7 @@ class Replica:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self.pool.stop()
+        self.plane.flush()
         self._event("replica_stopped", {"pid": os.getpid()})
         for closing in (self.writer, self.access_log, self.tracer):
             if closing is not None:

@@ -18,12 +18,13 @@ from export.contracts.signature import InputSpec, Signature
 from serving.answer import AnswerPlan, AnswerPlans, WantedOutput
 from serving.options import Limits
 from serving.postprocess import check_softmax
+from serving.queueing.policy import DEFAULT_POLICY, QueuePolicy
 
 MAX_ID_BYTES = 128
 MAX_OUTPUTS = 256
-DEFAULT_PRIORITY = 2  # priority 0 or none; 1 goes before it, 3 and more after it
 
-QueueKey: TypeAlias = tuple[int, tuple[tuple[int, ...], ...] | None]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+QueueKey: TypeAlias = tuple[int, Shapes | None]
 Scalar: TypeAlias = str | int | float | bool
 
 
@@ -66,7 +67,7 @@ class RequestPlan:
         sizes: Bytes of each binary input, in signature order; -1 for JSON inputs.
         order: For each signature input, its position in the request.
         answer: What goes back, and how.
-        timeout_ns: The client's time limit, 0 for none.
+        timeout_ns: The client's time limit as far as the queue policy allows it, or the policy's; 0 for none.
         params: The request's parameters as JSON, for the record.
     """
 
@@ -88,9 +89,13 @@ class PlanMaker:
         signature: What the tensors must look like.
         limits: Rows and elements.
         answers: Answer plans of the version, shared with whoever renders.
+        policy: What priorities and time limits mean.
     """
 
-    def __init__(self, signature: Signature, limits: Limits, answers: AnswerPlans) -> None:
+    def __init__(
+        self, signature: Signature, limits: Limits, answers: AnswerPlans, policy: QueuePolicy = DEFAULT_POLICY
+    ) -> None:
+        self.policy = policy
         self._signature = signature
         self._limits = limits
         self._answers = answers
@@ -120,18 +125,19 @@ class PlanMaker:
             sizes.append(size)
         rows = self._check_rows(shapes)
         parameters = head.parameters or {}
+        level = self.policy.level(_whole(parameters, "priority"))
         return RequestPlan(
             id=_request_id(head.id),
             rows=rows,
             queue=(
-                _whole(parameters, "priority") or DEFAULT_PRIORITY,
+                level,
                 tuple(s[self._signature.batched :] for s in shapes) if self.variable else None,
             ),
             shapes=tuple(shapes),
             sizes=tuple(sizes),
             order=tuple(positions[i] for i in range(len(shapes))),
             answer=self._answer(head, parameters),
-            timeout_ns=_whole(parameters, "timeout") * 1000,
+            timeout_ns=self.policy.timeout_ns(level, _whole(parameters, "timeout") * 1000),
             params=msgspec.json.encode(parameters) if parameters else None,
         )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from time import perf_counter_ns, time_ns
 
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
-from export.contracts.manifest import Manifest
 from export.package import Package
 from monitoring.records.record import Durability, Outcome
 from monitoring.records.writer import RecordLogWriter
@@ -17,12 +17,13 @@ from serving.answer import AnswerPlans, BatchOutputs
 from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
-from serving.execution import ALONE, Execution, Rows, Watch, gather, parts, run
+from serving.execution import ALONE, Execution, Watch, count, gather, joined, part_of, parts, run, wanted
 from serving.grpc.late import LateMessageParser
 from serving.observers import Ended, Observer, tell
 from serving.options import ServingOptions
-from serving.preprocess import Preprocessor
+from serving.preprocess import preprocessor_for
 from serving.protocol import RequestParser
+from serving.queueing.policy import bounded_rows, resolve
 from serving.response_cache import cache_for, remember
 from serving.runtime.base import Array, Runtime
 from serving.stats import ReleaseReason, VersionStats
@@ -56,7 +57,7 @@ class LoadedVersion:
     ) -> None:
         manifest = package.manifest
         self.package = package
-        self.manifest: Manifest = manifest
+        self.manifest = manifest
         self.model = manifest.name
         self.version = manifest.version
         self.signature = manifest.signature
@@ -75,44 +76,49 @@ class LoadedVersion:
         self._gated = writer is not None and durability is not Durability.ASYNC
         defaults = [i for i, s in enumerate(self.signature.outputs) if s.role.answered_by_default]
         self._always = self.capture.recorded if writer is not None else tuple(defaults)
-        answers = AnswerPlans(
-            self.model,
-            self.version,
-            self.signature,
-            manifest.task.class_names,
-            options.non_finite,
-            self._always,
-        )
-        self._preprocessor = (
-            Preprocessor(self.signature, runtime, options.batch.decode_threads) if self.signature.preprocesses else None
-        )
-        self.parser = RequestParser(self.signature, options.limits, answers)
-        self.message_parser = LateMessageParser(manifest, options.limits, self._always)
+        classes = manifest.task.class_names
+        answers = AnswerPlans(self.model, self.version, self.signature, classes, options.non_finite, self._always)
+        policy = resolve(options, self.model)
+        self._preprocessor = preprocessor_for(self.signature, runtime, options.batch.decode_threads)
+        self.parser = RequestParser(self.signature, options.limits, answers, policy)
+        self.message_parser = LateMessageParser(manifest, options.limits, self._always, policy)
+        max_rows = effective.max_rows(options.batch, manifest) if self.signature.batched else 1
         self.batcher: Batcher[Execution] = Batcher(
             execute=self.execute,
+            execute_part=self.execute_part,
+            join=partial(joined, max_rows=max_rows, signature=self.signature),
             finish=self.finish,
             drop=self.drop,
-            max_rows=effective.max_rows(options.batch, manifest) if self.signature.batched else 1,
-            queue_rows=options.batch.queue_rows,
+            max_rows=max_rows,
+            queue_rows=bounded_rows(options.batch, self.signature),
             inline=inline,
             depth=runtime.concurrency,
+            policy=policy,
+            batch_us=batch_us,
         )
 
     def execute(self, entries: list[Entry]) -> Execution:
         """Gather a batch's inputs, run it, check what comes out. On the batcher's thread or the loop; never raises."""
+        return self._executed(entries, sum([e.plan.rows for e in entries]))
+
+    def execute_part(self, entry: Entry, start: int, stop: int) -> Execution:
+        """`execute` for some rows of a request that has more of them than the largest batch."""
+        return self._executed([part_of(entry, start, stop)], stop - start, start)
+
+    def _executed(self, entries: list[Entry], rows: int, first_row: int = 0) -> Execution:
         execution = Execution(begun_ns=perf_counter_ns())
         try:
-            rows = sum([e.plan.rows for e in entries])
             execution.inputs = gather(entries, rows, self.signature, self.runtime)
-            tensors: Sequence[Array | Rows] = execution.inputs
+            tensors = execution.inputs
             if self._preprocessor is not None:
-                entries, tensors, rows = self._preprocessor.prepare(entries, execution, self.batcher.max_rows)
+                entries, tensors, rows = self._preprocessor.prepare(entries, execution, first_row)
                 if not entries:
                     return execution
             gathered_ns = perf_counter_ns()
             execution.input_ns = gathered_ns - execution.begun_ns
             with self.turns:
-                outputs = run(self.runtime, tensors, rows, self._wanted(entries), self.batcher.max_rows, self.signature)
+                indices = wanted(entries, self._always)
+                outputs = run(self.runtime, tensors, rows, indices, self.batcher.max_rows, self.signature)
             execution.infer_ns = perf_counter_ns() - gathered_ns
             execution.outputs = BatchOutputs(self.signature.outputs, outputs, rows, self.signature.batched)
         except HardcaseError as error:
@@ -123,10 +129,6 @@ class LoadedVersion:
             _log.exception("batch of %s/%s failed", self.model, self.version)
             execution.error = ModelFailed("the model failed on this batch")
         return execution
-
-    def _wanted(self, entries: list[Entry]) -> tuple[int, ...]:
-        extra = {index for e in entries for index in e.plan.answer.extra}
-        return tuple(sorted({*self._always, *extra})) if extra else self._always
 
     def run_beside(self, inputs: Sequence[Array], rows: int) -> BatchOutputs:
         """Run on inputs that were gathered for another version, for nobody's answer. On any thread; may raise."""
@@ -146,7 +148,7 @@ class LoadedVersion:
         if self.inspect is not None:
             self.inspect(entries, execution)
         if execution.error is not None or execution.outputs is None:
-            self.stats.executed(sum([e.plan.rows for e in entries]), reason)
+            count(self.stats, execution, sum([e.plan.rows for e in entries]), reason)
             self.drop(entries, execution.error, inputs=execution.inputs)
             return
         begun_ns, outputs = perf_counter_ns(), execution.outputs
@@ -161,7 +163,7 @@ class LoadedVersion:
             start += entry.plan.rows
         split = spoiled or any(e.answered for e in entries) or any(e.variant is not entries[0].variant for e in entries)
         now = perf_counter_ns()
-        self.stats.executed(start, reason, execution.input_ns, execution.infer_ns, now - begun_ns)
+        count(self.stats, execution, start, reason, now - begun_ns)
         if split:
             self._finish_split(entries, answers, spoiled, execution)
         else:
@@ -258,10 +260,9 @@ class LoadedVersion:
             inputs, outputs = (), None
         outcome = outcome_of(error)
         self.capture.received(len(live))
-        for entry in live:
-            entry.answered = True
         total_ns = elapsed_ns(live)
         for entry, spent in zip(live, total_ns, strict=True):
+            entry.answered = True
             self.stats.refused(entry.variant, outcome, spent)
 
         def send() -> None:

@@ -8,6 +8,7 @@ from export.contracts.manifest import Manifest
 from serving.grpc.scan import InferMessage
 from serving.options import Limits
 from serving.protocol import ParsedRequest
+from serving.queueing.policy import QueuePolicy
 
 
 class LateMessageParser:
@@ -17,14 +18,16 @@ class LateMessageParser:
         manifest: The version's.
         limits: Rows and elements.
         always: Indices of the outputs that every batch runs anyway.
+        policy: What priorities and time limits mean.
 
     Attributes:
         parse: `MessageParser.parse`.
     """
 
-    __slots__ = ("_always", "_limits", "_manifest", "parse")
+    __slots__ = ("_always", "_limits", "_manifest", "_policy", "parse")
 
-    def __init__(self, manifest: Manifest, limits: Limits, always: Sequence[int]) -> None:
+    def __init__(self, manifest: Manifest, limits: Limits, always: Sequence[int], policy: QueuePolicy) -> None:
+        self._policy = policy
         self._manifest = manifest
         self._limits = limits
         self._always = tuple(always)
@@ -36,5 +39,5 @@ class LateMessageParser:
 
         known = self._manifest
         answers = MessageAnswers(known.name, known.version, known.signature, known.task.class_names, self._always)
-        self.parse = MessageParser(known.signature, self._limits, answers).parse
+        self.parse = MessageParser(known.signature, self._limits, answers, self._policy).parse
         return self.parse(given)

@@ -21,6 +21,7 @@ from serving.grpc.messages import messages
 from serving.grpc.scan import InferMessage
 from serving.options import Limits
 from serving.protocol import Buffer, ParsedRequest, checked_bools
+from serving.queueing.policy import DEFAULT_POLICY, QueuePolicy
 from serving.request_plan import (
     InputHead,
     OutputHead,
@@ -77,11 +78,14 @@ class MessageParser:
         signature: What the tensors must look like.
         limits: Rows and elements.
         answers: Answer plans of the version for gRPC.
+        policy: What priorities and time limits mean.
     """
 
-    def __init__(self, signature: Signature, limits: Limits, answers: MessageAnswers) -> None:
+    def __init__(
+        self, signature: Signature, limits: Limits, answers: MessageAnswers, policy: QueuePolicy = DEFAULT_POLICY
+    ) -> None:
         self._inputs = signature.inputs
-        self._maker = PlanMaker(signature, limits, answers)
+        self._maker = PlanMaker(signature, limits, answers, policy)
         self._plans: dict[bytes, RequestPlan] = {}
         self._plain = all(spec.datatype not in (Datatype.BYTES, Datatype.BOOL) for spec in signature.inputs)
 

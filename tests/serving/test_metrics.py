@@ -14,6 +14,7 @@ from export.contracts.traffic import Variant
 from export.registry import Registry
 from monitoring.records.record import DropReason, Outcome
 from serving.metric_table import METRICS, Kind
+from serving.queueing.gate import ShedReason
 from serving.served import VersionState
 from serving.stats import LATENCY_BOUNDS_NS, ReleaseReason
 from tests.support import packages as p
@@ -156,7 +157,7 @@ def test_the_table_is_what_is_exposed_with_closed_label_sets(server: Server) -> 
         "variant": set(Variant),
         "outcome": set(Outcome),
         "state": set(VersionState),
-        "reason": set(ReleaseReason),
+        "reason": {*ReleaseReason, *ShedReason},
         "lane": {"fast", "asgi", "none"},
         "version": None,
     }

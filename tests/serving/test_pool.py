@@ -21,13 +21,12 @@ from export.contracts.traffic import Variant
 from export.package import Package
 from export.registry import Registry
 from monitoring.records.record import Event
-from serving.batching import Flight
 from serving.loading import Ready, load_in_background
 from serving.options import BatchOptions, RuntimeOptions, ServingOptions
 from serving.pool import Pool
+from serving.queueing.level import Batch
 from serving.runtime.trial import LoadTimedOut
 from serving.served import VersionState
-from serving.stats import ReleaseReason
 from tests.support import packages as p
 
 
@@ -406,7 +405,7 @@ async def test_a_batch_that_never_ends_and_a_dead_device_are_reported(registry: 
         loaded = pool.models["digits"].choose(None)[0]
         assert pool.healthy()
         assert pool.stuck(1.0) is None
-        flight = Flight([], ReleaseReason.IDLE)
+        flight = Batch()
         flight.begun_ns = time.perf_counter_ns() - 2_000_000_000
         loaded.batcher._flights.append(flight)
         assert pool.stuck(1.0) == "digits/1"

@@ -24,7 +24,7 @@ from export.contracts.signature import InputSpec, OutputRole, OutputSpec, Signat
 from serving.answer import AnswerPlans
 from serving.options import Limits
 from serving.protocol import ParsedRequest, RequestParser
-from serving.request_plan import DEFAULT_PRIORITY
+from serving.queueing.policy import DEFAULT_POLICY
 from tests.support.parser_oracle import Expected, Refused, expect
 
 LIMITS = Limits(rows=8, elements=4096, json_header_bytes=4096)
@@ -315,7 +315,7 @@ def _holds_other_than_utf8(body: bytes, header_length: bytes | None) -> bool:
 def _compare(subject: Subject, parsed: ParsedRequest, expected: Expected) -> None:
     plan = parsed.plan
     assert (plan.id.decode(), plan.rows, plan.shapes) == (expected.id, expected.rows, expected.shapes)
-    assert (plan.timeout_ns, plan.queue[0]) == (expected.timeout_us * 1000, expected.priority or DEFAULT_PRIORITY)
+    assert (plan.timeout_ns, plan.queue[0]) == (expected.timeout_us * 1000, DEFAULT_POLICY.level(expected.priority))
     names = [spec.name for spec in subject.signature.outputs]
     wanted = tuple((names[w.index], w.binary, w.classification, w.softmax) for w in plan.answer.wanted)
     defaults = tuple((n, expected.binary_output, 0, False) for n in ("logits", "words"))

@@ -106,6 +106,7 @@ class Plane:
     def close(self) -> None:
         for version in self.versions.values():
             version.close()
+        self.data.flush()
         if self.writer is not None:
             self.writer.close()
 
