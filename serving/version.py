@@ -108,8 +108,8 @@ class LoadedVersion:
     def _executed(self, entries: list[Entry], rows: int, first_row: int = 0) -> Execution:
         execution = Execution(begun_ns=perf_counter_ns())
         try:
-            execution.inputs = gather(entries, rows, self.signature, self.runtime)
-            tensors = execution.inputs
+            tensors: Sequence[Array] = gather(entries, rows, self.signature, self.runtime)
+            execution.inputs = tensors
             if self._preprocessor is not None:
                 entries, tensors, rows = self._preprocessor.prepare(entries, execution, first_row)
                 if not entries:
