@@ -4,8 +4,8 @@ Each audited record gives z = y - eta (f - m): y is the label (1 wrong), f the p
 records that the sample was drawn from. The mean of z is the error rate whatever the proxy is worth; its variance is
 smaller the better the proxy follows the truth (PPI++, Angelopoulos, Duchi & Zrnic 2023, with the power-tuned eta).
 
-The interval is Wilson's with the sample size n p (1 - p) / var(z): the normal one covers 63 % instead of 95 % when one
-in fifty is wrong and fifty are audited (simulated; `tests/monitoring/accuracy`), because rare errors have no bell curve.
+The interval is Wilson's with the sample size n p (1 - p) / var(z). The normal one covers 63 % instead of 95 % when one
+in fifty is wrong and fifty are audited (simulated; `tests/monitoring/accuracy`): rare errors have no bell curve.
 """
 
 from __future__ import annotations
