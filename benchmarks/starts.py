@@ -76,6 +76,7 @@ def ours_ray(*, capture: bool) -> Start:
     @contextlib.contextmanager
     def start(place: Workplace) -> Iterator[Addresses]:
         ports = {"--port": free_port(), "--haproxy-stats-port": free_port(), "--haproxy-metrics-port": free_port()}
+        ports["--grpc-port"] = free_port()
         ports["--first-replica-port"] = _first_replica_port()
         ready_file = place.folder / "ready.json"
         command = [str(python_of(None)), "-m", "serving.ray_server", "--registry", str(place.registry)]
@@ -93,7 +94,7 @@ def ours_ray(*, capture: bool) -> Start:
             )
 
         with server(command, environment={"PYTHONPATH": str(ROOT)}, folder=place.folder, ready=ready):
-            yield addresses()
+            yield addresses() | {"grpc": f"grpc://127.0.0.1:{ports['--grpc-port']}"}
 
     return start
 

@@ -36,7 +36,13 @@ def make_grpc_server(plane: DataPlane, host: str, port: int) -> GrpcServer:
     Raises:
         OSError: the port is taken.
     """
-    from serving.grpc.aio import AioServer
     from serving.grpc.service import GrpcService
 
-    return AioServer(GrpcService(plane), host, port)
+    service = GrpcService(plane)
+    if plane.options.fast_lane:
+        from serving.grpc.lane import GrpcLane
+
+        return GrpcLane(service, host, port)
+    from serving.grpc.aio import AioServer
+
+    return AioServer(service, host, port)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from export.contracts.errors import (
+    HardcaseError,
     InvalidRequest,
     NotSupported,
     PayloadTooLarge,
@@ -64,6 +65,8 @@ class GrpcService:
 
     def __init__(self, plane: DataPlane) -> None:
         self.plane = plane
+        # Metadata that means something here; the rest is the client library's.
+        self.wanted_keys = frozenset({b"authorization", b"traceparent", b"tracestate", plane.sticky_header})
         self._body_bytes = plane.options.limits.body_bytes
         self._calls: dict[bytes, Call] = {}
         self._messages = messages()
@@ -90,7 +93,7 @@ class GrpcService:
                 self.plane.stats.unauthenticated += 1
                 raise
         if len(given) == 0:
-            return _PLAIN if caller == ANONYMOUS else Metadata(caller)
+            return PLAIN if caller == ANONYMOUS else Metadata(caller)
         return Metadata(
             caller, given.get(self.plane.sticky_header), given.get(b"traceparent"), given.get(b"tracestate")
         )
@@ -130,6 +133,10 @@ class GrpcService:
                 tracestate=metadata.tracestate,
             )
         return self.plane.accept(call, message, reply, metadata.caller)
+
+    def refuse(self, metadata: Metadata, error: HardcaseError) -> None:
+        """Count and record a request that will never be whole; which model it was for is not known."""
+        self.plane.refuse(Call(model="", transport=Transport.GRPC), error, metadata.caller)
 
     def _refuse_large(self, message: InferMessage) -> None:
         """For servers whose own limit is another one.
@@ -188,4 +195,4 @@ class GrpcService:
         return watch(self.plane.pool, request.service)
 
 
-_PLAIN = Metadata()
+PLAIN = Metadata()

@@ -27,6 +27,7 @@ FENCES: dict[str, tuple[str, ...]] = {
              "serving/runtime/onnx_precision.py"),
     "ray": ("serving/deployment.py", "serving/ray_cluster.py"),
     "grpc": ("serving/grpc/aio.py", "serving/grpc/ingress.py", "deploy/loadtest/grpc_"),
+    "hpack": ("serving/grpc/heads.py",),
     "grpc_tools": ("serving/grpc/compile.py",),
     "google": ("serving/grpc/",),
     "evidently": ("monitoring/report_worker.py",),

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tests.conformance.conftest import Models
 from tests.support.server import Server
 
-TRANSPORTS = ("asgi", "haproxy")
+TRANSPORTS = ("fast", "asgi", "haproxy")
 
 
 @pytest.fixture
