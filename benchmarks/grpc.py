@@ -53,9 +53,12 @@ class Target:
 
 
 TARGETS = {
-    "standalone": Target(label="Hardcase stand-alone, every request captured", start=ours_standalone(capture=True, grpc=True)),
+    "standalone": Target(
+        label="Hardcase stand-alone, every request captured", start=ours_standalone(capture=True, grpc=True)
+    ),
     "standalone_grpcio": Target(
-        label="Hardcase stand-alone on grpcio's asyncio server", start=ours_standalone(capture=True, fast_lane=False, grpc=True)
+        label="Hardcase stand-alone on grpcio's asyncio server",
+        start=ours_standalone(capture=True, fast_lane=False, grpc=True),
     ),
     "ray": Target(label="Hardcase through Ray Serve's gRPC ingress (HAProxy)", start=ours_ray(capture=True)),
     "pytriton": Target(label="Triton's front end with PyTriton", start=pytriton, environment="pytriton"),
