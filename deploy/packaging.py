@@ -12,16 +12,20 @@ from typing import Any
 from deploy.errors import Missing, UsageError
 from export.contracts import codec
 from export.contracts.manifest import Execution, Task, TaskKind
-from export.contracts.signature import OutputRole, Signature
+from export.contracts.preprocess import ImageDecode
+from export.contracts.signature import InputSpec, OutputRole, Signature
 from export.package import Package
 from export.registry import Registry
 
+MAX_SAMPLES = 1000  # image files of a folder that are used: golden cases and parity need no more
 
-def export_target(target: str, out: Path, version: str | None) -> Package:
+
+def export_target(target: str, out: Path, version: str | None, preprocess: Path | None = None) -> Package:
     """Call the target's function and export what it returns.
 
     Raises:
-        UsageError: the target has not the form `module:function`, or its function returns something else than a dict.
+        UsageError: the target has not the form `module:function`, or its function returns something else than a dict,
+            or `preprocess` is no preprocessing file.
         Missing: no such module, file or function.
         ParityFailed, PackageError: the export was refused.
     """
@@ -36,6 +40,8 @@ def export_target(target: str, out: Path, version: str | None) -> Package:
     given = dict(arguments)
     if version is not None:
         given["version"] = version
+    if preprocess is not None:
+        given["preprocess"] = _preprocessing(preprocess)
     for needed in ("module", "example_inputs", "name", "version", "task"):
         if needed not in given:
             raise UsageError(f"{target} returned no '{needed}'", "see export.from_torch.export_module")
@@ -82,8 +88,21 @@ def import_file(
     roles: list[str],
     class_names: tuple[str, ...],
     signature: Path | None,
+    preprocess: Path | None = None,
+    images: Path | None = None,
 ) -> Package:
     """Make a package of an existing ONNX or TorchScript file.
+
+    Args:
+        file: The model.
+        out: Folder in which the package's folder is made.
+        name: Of the model.
+        version: Of the package.
+        roles: "OUTPUT=ROLE" each.
+        class_names: In the order of the class scores.
+        signature: Of a TorchScript file.
+        preprocess: File that declares encoded inputs, see `deploy.preprocess_file`.
+        images: Folder of real image files for the one encoded input: golden cases and parity.
 
     Raises:
         UsageError: the options do not fit together or the file.
@@ -92,13 +111,22 @@ def import_file(
     given_roles = dict(_role(text) for text in roles)
     task = Task(kind=TaskKind.CLASSIFICATION, class_names=class_names) if class_names else None
     dest = out / f"{name}-{version}"
+    declared = None if preprocess is None else _preprocessing(preprocess)
+    samples = None if images is None else _samples(images, declared or {})
     if file.suffix.lower() == ".onnx":
         from export.from_onnx import import_onnx
 
         if signature is not None:
             raise UsageError("--signature is for TorchScript: an ONNX file carries its own")
         return import_onnx(
-            file, name=name, version=version, out_dir=dest, output_roles=given_roles, task=_task(task, given_roles)
+            file,
+            name=name,
+            version=version,
+            out_dir=dest,
+            output_roles=given_roles,
+            task=_task(task, given_roles),
+            preprocess=declared,
+            samples=samples,
         )
     if file.suffix.lower() not in (".pt", ".pth", ".torchscript", ".ts"):
         raise UsageError(f"'{file.name}' is neither .onnx nor TorchScript (.pt, .pth, .ts)")
@@ -118,8 +146,28 @@ def import_file(
         version=version,
         out_dir=dest,
         signature=parsed,
+        output_roles=given_roles,
         task=_task(task, given_roles),
+        preprocess=declared,
+        samples=samples,
     )
+
+
+def _preprocessing(path: Path) -> dict[str, ImageDecode]:
+    from deploy.preprocess_file import read_preprocess  # Pillow comes with it
+
+    return read_preprocess(path)
+
+
+def _samples(folder: Path, declared: Mapping[str, ImageDecode]) -> dict[str, list[Path]]:
+    if len(declared) != 1:
+        raise UsageError("--images is for a model with one encoded input: declare it with --preprocess")
+    if not folder.is_dir():
+        raise UsageError(f"--images: '{folder.name}' is no folder")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise UsageError(f"--images: '{folder.name}' holds no files")
+    return {next(iter(declared)): files[:MAX_SAMPLES]}
 
 
 def _role(text: str) -> tuple[str, OutputRole]:
@@ -199,7 +247,7 @@ def describe_version(package: Package) -> dict[str, object]:
         "digest": package.digest,
         "task": manifest.task.kind.value,
         "classes": ", ".join(manifest.task.class_names) or "-",
-        "inputs": [f"{i.name}  {i.datatype}  {list(i.shape)}  {i.display.kind}" for i in manifest.signature.inputs],
+        "inputs": [_describe_input(i) for i in manifest.signature.inputs],
         "outputs": [f"{o.name}  {o.datatype}  {list(o.shape)}  {o.role}" for o in manifest.signature.outputs],
         "runtimes": [f"{r.kind}  {r.path}" for r in manifest.runtimes],
         "files": [f"{f.path}  {f.role}  {f.size_bytes} bytes  sha256:{f.sha256[:16]}…" for f in manifest.files],
@@ -214,3 +262,11 @@ def describe_version(package: Package) -> dict[str, object]:
         "reference": "yes" if manifest.reference else "no",
         "path": str(package.dir),
     }
+
+
+def _describe_input(spec: InputSpec) -> str:
+    line = f"{spec.name}  {spec.datatype}  {list(spec.shape)}  {spec.display.kind}"
+    if spec.preprocess is None:
+        return line
+    decoded = spec.behind()
+    return f"{line}, JPEG, PNG or WebP → {decoded.datatype} {list(decoded.shape)}"

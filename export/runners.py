@@ -87,6 +87,8 @@ def trial_outputs(
                 arrays[spec.name] = np.zeros(full, dtype=spec.datatype.numpy)
     try:
         return runner(arrays)
+    except PackageError:
+        raise
     except Exception as error:  # whatever the framework raises: the model does not run on input of its signature
         raise PackageError(f"the model does not run on input of its signature ({type(error).__name__})") from error
 

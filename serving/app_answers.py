@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from export.contracts import codec
 from export.contracts.datatypes import Datatype
 from export.contracts.manifest import Manifest
 from export.contracts.signature import InputSpec, OutputSpec
@@ -72,6 +74,9 @@ def model_config(manifest: Manifest, options: ServingOptions, max_rows: int) -> 
             "hardcase_max_timeout_microseconds": {"string_value": str(int(options.limits.timeout_s * 1e6))},
         },
     }
+    encoded = {spec.name: spec.preprocess for spec in manifest.signature.inputs if spec.preprocess is not None}
+    if encoded:
+        config["parameters"]["hardcase_preprocess"] = {"string_value": json.dumps(codec.to_plain(encoded))}
     if batched:
         config["dynamic_batching"] = dynamic_batching(manifest, options, max_rows)
     return config

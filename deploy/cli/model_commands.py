@@ -20,6 +20,11 @@ from deploy.cli.traffic_commands import roll_back, traffic_app
 if TYPE_CHECKING:
     from export.package import Package
 
+Preprocess = Annotated[
+    Path | None,
+    typer.Option("--preprocess", help="YAML or JSON: inputs that clients send as image files (docs/guides/images.md)."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands in the order in which the help shows them."""
@@ -41,6 +46,7 @@ def export_command(
     version: Annotated[
         str | None, typer.Option("--version", help="Use this version instead of the function's.")
     ] = None,
+    preprocess: Preprocess = None,
     register_it: Annotated[bool, typer.Option("--register", help="Add the package to the registry as well.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -53,7 +59,7 @@ def export_command(
     """
     from deploy.packaging import export_target
 
-    package = export_target(target, out, version)
+    package = export_target(target, out, version, preprocess)
     _finish_package(ctx, package, register_it=register_it, as_json=as_json)
 
 
@@ -73,12 +79,19 @@ def import_command(
     signature: Annotated[
         Path | None, typer.Option("--signature", help="Signature as JSON; TorchScript files do not carry one.")
     ] = None,
+    preprocess: Preprocess = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Folder of real image files: golden cases and parity of the encoded input."),
+    ] = None,
     register_it: Annotated[bool, typer.Option("--register", help="Add the package to the registry as well.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring an existing ONNX or TorchScript file in as a package.
 
     Example: hardcase import model.onnx --name digits --version 2 --role y=logits --register
+
+    Example: hardcase import model.onnx --name cats --version 1 --preprocess preprocess.yaml --images photos/
     """
     from deploy.packaging import import_file
 
@@ -90,6 +103,8 @@ def import_command(
         roles=roles or [],
         class_names=tuple(c.strip() for c in class_names.split(",")) if class_names else (),
         signature=signature,
+        preprocess=preprocess,
+        images=images,
     )
     _finish_package(ctx, package, register_it=register_it, as_json=as_json)
 
