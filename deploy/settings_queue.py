@@ -42,7 +42,7 @@ class QueueSettings(Section):
     target_queue_ms: float = Field(default=2000.0, ge=0, allow_inf_nan=False)
     """A request that would wait longer than this, or than four largest batches, gets 503 at once; 0 lets it wait."""
     interval_ms: float = Field(default=500.0, ge=0, allow_inf_nan=False)
-    """When requests have waited longer than that for this long, the oldest are shed."""
+    """When requests have waited half as long again for this long, the oldest are shed."""
 
     @model_validator(mode="after")
     def _levels_exist(self) -> QueueSettings:

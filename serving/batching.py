@@ -100,7 +100,7 @@ class Batcher(Generic[E]):
             raise Unavailable("the version is being unloaded")
         pushed_out = self.gate.admit(entry)
         if pushed_out:
-            self._drop(pushed_out, self.gate.overloaded(ShedReason.PUSHED_OUT, pushed_out[0], len(pushed_out)))
+            self._drop(pushed_out, self.gate.overloaded(ShedReason.PUSHED_OUT, pushed_out, entry.received_ns))
 
     def _schedule(self, reason: ReleaseReason) -> None:
         if self.loop is None:
@@ -135,7 +135,7 @@ class Batcher(Generic[E]):
         crowded = queue.rows >= self.max_rows
         batch = queue.take(now, self.gate.shed_before_ns(now))
         if queue.passed.late or queue.passed.gone or queue.passed.shed:
-            self._drop_passed(queue.passed)
+            self._drop_passed(queue.passed, now)
         if batch is None:
             return None
         batch.crowded = crowded
@@ -145,7 +145,7 @@ class Batcher(Generic[E]):
         self.gate.taken(now, batch.entries[0].received_ns)
         return batch
 
-    def _drop_passed(self, passed: Passed) -> None:
+    def _drop_passed(self, passed: Passed, now: int) -> None:
         late, gone, shed = passed.late, passed.gone, passed.shed
         passed.late, passed.gone, passed.shed = [], [], []
         if late:
@@ -153,7 +153,7 @@ class Batcher(Generic[E]):
         if gone:
             self._drop(gone, None)
         if shed:
-            self._drop(shed, self.gate.overloaded(ShedReason.STANDING, shed[0], len(shed)))
+            self._drop(shed, self.gate.overloaded(ShedReason.STANDING, shed, now))
 
     def _run(self, batch: Batch) -> E:
         """Execute a batch, or a part of a request. On the loop or a thread; never raises."""

@@ -103,7 +103,8 @@ class DataPlane:
             loaded, variant = served.choose(call.version)
             gate = loaded.batcher.gate
             if gate.crowded and loaded.cache is None:
-                gate.refuse_unread(caller, body if isinstance(body, bytes) else body.body, call.header_length)
+                raw = body if isinstance(body, bytes) else body.body
+                gate.refuse_unread(caller, raw, call.header_length, received_ns)
             timeout_ns = self._timeout_ns
             if isinstance(body, bytes):
                 parsed = loaded.parser.parse(body, call.header_length)

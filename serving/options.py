@@ -107,7 +107,7 @@ class QueueOptions:
         levels: Levels with a policy of their own.
         target_queue_ms: A request that would wait longer than this, or than four largest batches, is answered with 503
             at once; 0 lets it wait.
-        interval_ms: When requests have waited longer than that for this long, the oldest are shed.
+        interval_ms: When requests have waited half as long again for this long, the oldest are shed.
     """
 
     priority_levels: int = 3

@@ -7,8 +7,8 @@ Three rules, in this order:
    as many of other callers as their turns let pass: a caller with little waiting is let in while one with much is not.
 2. **Room.** At most `queue_rows` rows wait. When they do, a request of somebody with less than a fair share pushes out
    the newest requests of a lower priority, or of the caller with the most.
-3. **Standing queue** (the idea of CoDel). When requests that begin to run have waited longer than the target for
-   `interval_ms`, the expectation was wrong: what has waited longer than the target is shed until it holds again.
+3. **Standing queue** (the idea of CoDel). When requests that begin to run have waited longer than one and a half
+   targets for `interval_ms`, the expectation was wrong: what has waited for so long is shed until it holds again.
 
 Waiting as long as `Retry-After` says is enough to be let in (`serving.queueing.pace.ComeBack`).
 
@@ -18,8 +18,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from time import perf_counter_ns
 
 from export.contracts.errors import Overloaded
 from serving.entry import Entry
@@ -29,7 +29,9 @@ from serving.queueing.policy import QueuePolicy
 
 _NEVER = 1 << 62
 _TARGET_BATCHES = 4  # the target is never below so many largest batches: a queue must be able to fill them
+_TOLERANCE = 1.5  # what has been let in may wait so many targets: callers that come later take their turns, too
 _EASY_SHARE = 0.25  # of the target: up to so much may wait without a closer look
+_SLACK = 1.1  # who is told when to come back finds the queue a little emptier than it must be
 _PRIORITY = b"priority"
 
 
@@ -40,7 +42,7 @@ class ShedReason(StrEnum):
     DEADLINE = "deadline"  # it would have waited longer than its own time limit
     FULL = "full"  # there was no room
     PUSHED_OUT = "pushed_out"  # it had to make room for a higher priority, or for a caller with less waiting
-    STANDING = "standing"  # it had waited longer than the target, and so had others for a while
+    STANDING = "standing"  # it had waited much longer than the target, and so had others for a while
 
 
 _TEXTS = {
@@ -115,7 +117,8 @@ class Gate:
         excess_ns = self._too_long(priority, entry.caller, entry.received_ns, entry.deadline_ns)
         if excess_ns is not None:
             late = entry.deadline_ns - entry.received_ns < self._target_ns
-            raise self._refusal(ShedReason.DEADLINE if late else ShedReason.WAIT, entry.caller, rows, excess_ns)
+            reason = ShedReason.DEADLINE if late else ShedReason.WAIT
+            raise self._refusal(reason, entry.caller, rows, excess_ns, entry.received_ns)
         missing = self._missing(priority, rows)
         if missing <= 0:
             return []
@@ -123,10 +126,11 @@ class Gate:
             self._queue.make_room(priority, entry.caller, rows, missing) if self._level_has_room(priority, rows) else []
         )
         if not pushed_out:
-            raise self._refusal(ShedReason.FULL, entry.caller, rows, missing * self.pace.row_ns)
+            excess_ns = missing * self.pace.row_ns
+            raise self._refusal(ShedReason.FULL, entry.caller, rows, excess_ns, entry.received_ns)
         return pushed_out
 
-    def refuse_unread(self, caller: str, body: bytes, header_length: bytes | None) -> None:
+    def refuse_unread(self, caller: str, body: bytes, header_length: bytes | None, now: int) -> None:
         """Turn a request away before its body is parsed, when whatever is in it would be turned away.
 
         Worth asking only when `crowded`. It must not name a priority, because that could let it in.
@@ -137,9 +141,9 @@ class Gate:
         length = int(header_length) if header_length is not None and header_length.isdigit() else len(body)
         if body.find(_PRIORITY, 0, length) >= 0:
             return
-        excess_ns = self._too_long(self._policy.default_level, caller, perf_counter_ns(), _NEVER)
+        excess_ns = self._too_long(self._policy.default_level, caller, now, _NEVER)
         if excess_ns is not None:
-            raise self._refusal(ShedReason.WAIT, caller, 1, excess_ns)
+            raise self._refusal(ShedReason.WAIT, caller, 1, excess_ns, now)
 
     def _too_long(self, priority: int, caller: str, now: int, deadline_ns: int) -> float | None:
         """By how many nanoseconds the expected wait is too long; None when it is not."""
@@ -159,19 +163,21 @@ class Gate:
         bound = self._policy.levels[priority - 1].max_rows
         return not bound or self._queue.level_rows(priority) + rows <= bound
 
-    def _refusal(self, reason: ShedReason, caller: str, rows: int, excess_ns: float) -> Overloaded:
+    def _refusal(self, reason: ShedReason, caller: str, rows: int, excess_ns: float, now: int) -> Overloaded:
         self.crowded = True
         self.shed[reason] += 1
         row_ns = self.pace.row_ns
         # as many may come back in one second as are let in at once
         at_once = min(self.queue_rows, self._target_ns / row_ns) if row_ns else self.queue_rows
-        slot_ns = max(row_ns * self._queue.share(caller), 1e9 / at_once)
-        return Overloaded(_TEXTS[reason], self._back.after_s(caller, perf_counter_ns(), excess_ns, rows, slot_ns))
+        slot_ns = max(row_ns * self._queue.share(caller), 1e9 / at_once) * _SLACK
+        excess_ns += self._max_rows * row_ns
+        return Overloaded(_TEXTS[reason], self._back.after_s(caller, now, excess_ns, rows, slot_ns))
 
-    def overloaded(self, reason: ShedReason, entry: Entry, count: int) -> Overloaded:
+    def overloaded(self, reason: ShedReason, entries: Sequence[Entry], now: int) -> Overloaded:
         """The error for requests that had been let in, and are turned away after all."""
-        self.shed[reason] += count - 1
-        return self._refusal(reason, entry.caller, entry.plan.rows, 0.0)
+        self.shed[reason] += len(entries) - 1
+        rows = sum([entry.plan.rows for entry in entries])
+        return self._refusal(reason, entries[0].caller, rows, 0.0, now)
 
     # ---- what is learnt from batches
 
@@ -183,7 +189,7 @@ class Gate:
     def taken(self, now: int, received_ns: int) -> None:
         """A batch was taken whose first request came at `received_ns`."""
         self.crowded = False
-        if now - received_ns <= self._target_ns:
+        if now - received_ns <= self._target_ns * _TOLERANCE:
             self._above_since_ns = 0
             self._standing = False
         elif not self._above_since_ns:
@@ -193,7 +199,7 @@ class Gate:
 
     def shed_before_ns(self, now: int) -> int:
         """Requests that came before this are shed instead of run; 0 for none."""
-        return now - self._target_ns if self._standing else 0
+        return now - int(self._target_ns * _TOLERANCE) if self._standing else 0
 
     @property
     def expected_wait_s(self) -> float:
