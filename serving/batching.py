@@ -37,8 +37,8 @@ class Batcher(Generic[E]):
         max_rows: Rows of a batch.
         queue_rows: Rows that may wait.
         inline: Run on the loop; right for batches well under a millisecond. One batch at a time, whatever `depth` says.
-        depth: Batches that may be under way at once, each on a thread of its own. They start in the order of the
-            queue, and may end in another one.
+        depth: Batches that may be under way at once, each on a thread of its own; all but the first begin only when
+            they are full. They start in the order of the queue, and may end in another one.
         execute_part: Runs some rows of one request that has more than `max_rows`; like `execute`.
         join: Makes one result of the parts that have run, given with their first rows; None while some are missing.
         policy: Priorities, time limits, shedding.
@@ -91,7 +91,7 @@ class Batcher(Generic[E]):
         if self.queue.rows + entry.plan.rows > self.gate.easy_rows:
             self._admit(entry)
         self.queue.put(entry)
-        if not self._scheduled and len(self._flights) < self.depth:
+        if not self._scheduled and (not self._flights or self._room_beside()):
             self._schedule(ReleaseReason.IDLE)
 
     def _admit(self, entry: Entry) -> None:
@@ -120,11 +120,19 @@ class Batcher(Generic[E]):
                     self._schedule(ReleaseReason.FREE)
                 self._end(batch, execution)
             return
-        while len(self._flights) < self.depth:
+        while not self._flights or self._room_beside():
             batch = self._take(reason)
             if batch is None:
                 return
             self._run_on_thread(batch)
+
+    def _room_beside(self) -> bool:
+        """Whether a batch may begin beside those under way: a full one only.
+
+        A device computes one batch after the other. A partial batch that began early would wait for its turn as it is,
+        while what arrives in that time could have joined it: smaller batches, and nothing sooner.
+        """
+        return len(self._flights) < self.depth and self.queue.rows >= self.max_rows
 
     def _take(self, reason: ReleaseReason) -> Batch | None:
         """The next batch; who is late, gone or has waited too long is answered instead."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,7 @@ async def test_without_the_guard_records_are_overwritten(tmp_path: Path, monkeyp
 
 
 async def test_f09_a_large_batch_that_runs_out_of_memory_is_answered_in_two_halves(tmp_path: Path) -> None:
-    plane = plane_on(tmp_path, "double:1ms,oom_above=4", max_rows=4)
-    plane.versions["digits"].batcher.max_rows = 8  # larger than what was proved at the load
+    plane = plane_on(tmp_path, "double:1ms,oom_above=4", max_rows=8)
     reply = Collected()
     entries = [accept(plane, reply, images(2, seed=n)) for n in range(4)]
     await reply.wait(4)
@@ -95,8 +95,7 @@ async def test_f09_a_large_batch_that_runs_out_of_memory_is_answered_in_two_halv
 
 
 async def test_f09_what_does_not_fit_in_halves_is_503_for_that_batch_only(tmp_path: Path) -> None:
-    plane = plane_on(tmp_path, "double:1ms,oom_above=4", max_rows=4, capture=True)
-    plane.versions["digits"].batcher.max_rows = 16
+    plane = plane_on(tmp_path, "double:1ms,oom_above=4", max_rows=16, capture=True)
     reply = Collected()
     accept(plane, reply, images(10, seed=1))
     await reply.wait(1)
@@ -112,8 +111,7 @@ async def test_f09_what_does_not_fit_in_halves_is_503_for_that_batch_only(tmp_pa
 
 
 async def test_f10_a_broken_device_fails_one_batch_and_the_pool_knows(tmp_path: Path) -> None:
-    plane = plane_on(tmp_path, "double:1ms,lost_at=13", max_rows=8, graphs=False)
-    plane.versions["digits"].batcher.max_rows = 16
+    plane = plane_on(tmp_path, "double:1ms,lost_at=13", max_rows=16, graphs=False)
     runtime, reply = plane.runtimes["digits"].inner, Collected()
     accept(plane, reply, images(3))
     await reply.wait(1)
@@ -124,4 +122,25 @@ async def test_f10_a_broken_device_fails_one_batch_and_the_pool_knows(tmp_path: 
     await reply.wait(7)
     assert [status for _, status, *_ in reply.answers] == [200, 500, *[503] * 5]
     assert not runtime.healthy
+    plane.close()
+
+
+async def test_a_second_batch_begins_beside_a_running_one_only_when_it_is_full(tmp_path: Path) -> None:
+    """Computations of one device are in a row: a partial batch that starts early only makes batches smaller."""
+    plane = plane_on(tmp_path, "double:20ms", max_rows=8)
+    runtime, reply = plane.runtimes["digits"], Collected()
+    runtime.batches.clear()
+    accept(plane, reply, images(1))
+    await asyncio.sleep(0.005)
+    for n in range(5):
+        accept(plane, reply, images(1, seed=n))
+        await asyncio.sleep(0.001)
+    assert runtime.batches == [1]
+    await reply.wait(6)
+    assert runtime.batches == [1, 5]
+    for n in range(24):
+        accept(plane, reply, images(1, seed=n))
+    await asyncio.sleep(0.01)
+    assert runtime.batches == [1, 5, 8, 8], "full batches overlap"
+    await reply.wait(30)
     plane.close()
