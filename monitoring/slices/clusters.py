@@ -2,8 +2,8 @@
 
 The embeddings' leading principal components are cut by k-means at several resolutions, without a look at the failures,
 so that "fails more than a random group of its size" stays a valid test of every piece. Of all pieces, coarse and fine,
-those with the strongest evidence are taken that do not share records: so the failures choose how large a slice is. Domino
-(Eyuboglu et al., ICLR 2022) lets them shape the clusters; that made slices out of failures at random
+those with the strongest evidence are taken that do not share records: so the failures choose how large a slice is.
+Domino (Eyuboglu et al., ICLR 2022) lets them shape the clusters; that made slices out of failures at random
 (`docs/decisions/0094-slices-by-embedding.md`).
 
 Slices keep their identity: the next run recognises a slice by its centre (`Known`), so that trend, owner and state stay

@@ -39,7 +39,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/truth.py"),
     "PIL": ("export/contracts/imagepixels.py", "monitoring/images.py"),
     "alembic": ("monitoring/database.py", "monitoring/migrations/"),
-    "sklearn": ("deploy/demo/digits.py", "export/reference_"),
+    "sklearn": ("deploy/demo/digits.py", "export/reference_", "monitoring/slices/"),
     "typer": ("deploy/cli/",),
     "pydantic": ("deploy/settings", "monitoring/api/"),
 }  # fmt: skip
