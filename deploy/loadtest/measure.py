@@ -81,8 +81,11 @@ async def measure(
             stable = len(seen.windows) >= stability.least and is_stable(seen.windows, seen.seconds, stability)
     except asyncio.CancelledError:
         interrupted = True
-    by_start = await workers.stop()
-    return conclude(load, seen.windows, seen.seconds, by_start, seen.readings, stability, rows, stable, interrupted)
+    ended = await workers.stop()
+    level = conclude(
+        load, seen.windows, seen.seconds, ended.windows, seen.readings, stability, rows, stable, interrupted
+    )
+    return replace(level, answered_in_all=ended.answered, failed_in_all=ended.failed)
 
 
 def is_stable(windows: Sequence[Window], seconds: Sequence[float], stability: Stability) -> bool:

@@ -90,23 +90,32 @@ def _card(report: Report, number: int) -> str:
     if subject.best is None:
         within = "over the target" if goal else "with failures"
     return (
-        f'<div class="card">{name}<b>{level.throughput:,.0f}<small> requests/s</small></b>'
+        f'<div class="card">{name}<b>{level.throughput:,.0f}<small> requests/s</small></b>{_bar(report, number, level)}'
         f"<span>{escape(within)}, at {escape(level.label)}</span><span>p50 {duration(level.latency.p50_us)} · "
         f"p{percentile:g} {at}</span>{_ratio(report, number, level)}</div>"
     )
 
 
 def _ratio(report: Report, number: int, level: Level) -> str:
-    """How the subject compares with the first of the others, in throughput."""
-    others = [(s, lv) for n, s in enumerate(report.subjects) if n != number and (lv := plots.headline(s))]
-    if not others or number != 0:
+    """How the first subject compares with the others that keep the target as well, in throughput."""
+    if number != 0 or report.subjects[0].best is None:
         return ""
+    others = [(s, s.levels[s.best]) for s in report.subjects[1:] if s.best is not None]
     texts = [
         f"<b>{level.throughput / other.throughput:.2g} times</b> {escape(subject.name)}"
         for subject, other in others[:3]
         if other.throughput
     ]
-    return f'<span class="ratio">{", ".join(texts)}</span>'
+    return f'<span class="ratio">{" · ".join(texts)}</span>' if texts else ""
+
+
+def _bar(report: Report, number: int, level: Level) -> str:
+    """The figure's share of the largest one."""
+    most = max((lv.throughput for s in report.subjects if (lv := plots.headline(s))), default=0.0)
+    if len(report.subjects) < 2 or not most:
+        return ""
+    width = 100 * level.throughput / most
+    return f'<div class="bar"><i class="c{number % plots.COLOURS}" style="width:{width:.1f}%"></i></div>'
 
 
 def _figure(title: str, caption: str, drawing: str, report: Report) -> str:

@@ -177,7 +177,7 @@ def _goal(goal: Goal | None, y: Axis) -> list[str]:
     text = f"p{goal.percentile:g} target {duration(goal.limit_us)}"
     return [
         f'<line class="goal" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        f'<text class="tag goal" x="{LEFT + 8}" y="{at - 6:.1f}">{escape(text)}</text>'
+        f'<text class="tag goal" x="{WIDTH - RIGHT - 4}" y="{at - 6:.1f}">{escape(text)}</text>'
     ]
 
 

@@ -75,6 +75,9 @@ class Level:
         throughput: Requests answered a second.
         rows_per_s: The same in batch rows.
         errors: Requests that failed, by reason.
+        answered_in_all: Requests that were answered, those of the warm-up and after the last window included: what the
+            server should have counted.
+        failed_in_all: Requests that failed, likewise.
         lag_p99_us: How late the generator itself sent; open loop only.
         generator_cpu: Largest share of a core that a generator process used.
         generator_starved: Largest share of the time that one was ready to run and had no core.
@@ -90,6 +93,8 @@ class Level:
     throughput: float
     rows_per_s: float
     errors: dict[str, int] = field(default_factory=dict)
+    answered_in_all: int = 0
+    failed_in_all: int = 0
     latency: Latency
     lag_p99_us: float | None = None
     generator_cpu: float = 0.0

@@ -96,7 +96,18 @@ class Recorder:
         window_ns: Length of a window.
     """
 
-    __slots__ = ("_begin_ns", "_by_start", "_ends", "_errors", "_lags", "_starts", "_window_ns", "received_bytes")
+    __slots__ = (
+        "_begin_ns",
+        "_by_start",
+        "_ends",
+        "_errors",
+        "_lags",
+        "_starts",
+        "_window_ns",
+        "answered_in_all",
+        "failed_in_all",
+        "received_bytes",
+    )
 
     def __init__(self, begin_ns: int, window_ns: int) -> None:
         self._begin_ns = begin_ns
@@ -107,6 +118,8 @@ class Recorder:
         self._errors: list[tuple[int, int, str]] = []
         self._by_start: dict[int, Window] = {}
         self.received_bytes = 0
+        self.answered_in_all = 0  # warm-up included, as of the last `close`
+        self.failed_in_all = 0
 
     def answered(self, start_ns: int, end_ns: int) -> None:
         """A request was answered with success."""
@@ -124,6 +137,8 @@ class Recorder:
     def close(self, number: int) -> Window:
         """What ended since the last call, as window `number`; also filed by intended start."""
         starts, ends = np.asarray(self._starts, np.int64), np.asarray(self._ends, np.int64)
+        self.answered_in_all += len(starts)
+        self.failed_in_all += len(self._errors)
         window = Window(answered=0, received_bytes=self.received_bytes)
         counted = ends >= self._begin_ns
         window.answered = int(counted.sum())

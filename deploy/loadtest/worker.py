@@ -104,7 +104,9 @@ async def _carry_out(order: Order, road: Road, requests: int, lines: asyncio.Str
     await loop.stop(min(_DRAIN_S, order.timeout_ns / _NS) if stopped else 0.0)
     recorder.close(number)
     if stopped:
-        _tell("done", [recorder.by_start(n).to_plain() for n in range(number)])
+        windows = [recorder.by_start(n).to_plain() for n in range(number)]
+        in_all = {"answered": recorder.answered_in_all, "failed": recorder.failed_in_all}
+        _tell("done", {"windows": windows, **in_all})
 
 
 def _make_loop(order: Order, road: Road, requests: int, recorder: Recorder) -> Loop:

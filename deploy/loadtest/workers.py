@@ -43,6 +43,21 @@ class Load:
     seed: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What a level was, seen from its end.
+
+    Attributes:
+        windows: Its windows by intended start, with what ended after them.
+        answered: Requests with a success, warm-up and the time after the last window included.
+        failed: Requests without one, likewise.
+    """
+
+    windows: list[Window]
+    answered: int
+    failed: int
+
+
 class Workers:
     """Generator processes that live as long as the block; they end by themselves should this process die.
 
@@ -105,13 +120,18 @@ class Workers:
         seconds = sum(t["elapsed_ns"] for t in told) / len(told) / _NS
         return together(Window.from_plain(t) for t in told), seconds
 
-    async def stop(self) -> list[Window]:
-        """End the level; its windows by intended start, with what ended after them."""
+    async def stop(self) -> Ended:
+        """End the level."""
         for process in self._working:
             await self._write(process, STOP + b"\n")
         told = await asyncio.gather(*(self._read(p, "done", skip="window") for p in self._working))
-        shortest = min(len(t) for t in told)
-        return [together(Window.from_plain(t[number]) for t in told) for number in range(shortest)]
+        shortest = min(len(t["windows"]) for t in told)
+        windows = [together(Window.from_plain(t["windows"][n]) for t in told) for n in range(shortest)]
+        return Ended(
+            windows=windows,
+            answered=sum(t["answered"] for t in told),
+            failed=sum(t["failed"] for t in told),
+        )
 
     async def _start(self) -> asyncio.subprocess.Process:
         root = str(Path(__file__).resolve().parents[2])

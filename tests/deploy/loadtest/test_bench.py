@@ -76,7 +76,9 @@ def test_the_server_has_seen_every_request_that_was_counted(server: Server, mode
     (level,) = subject.levels
     seen = successes(server, "digits") - before
     assert level.errors == {}
-    assert level.latency.count <= seen
+    assert level.failed_in_all == 0
+    assert seen == level.answered_in_all + 1, "and the first request of all"
+    assert level.latency.count < level.answered_in_all
     assert level.server is not None
     # The statistics are read just after each window's end, so they may hold a little more or less than the windows do.
     assert level.server.requests == pytest.approx(level.latency.count, rel=0.3)
@@ -112,7 +114,7 @@ def test_every_kind_of_model_can_be_loaded(
     (subject,) = json.loads(capsys.readouterr().out)["subjects"]
     (level,) = subject["levels"]
     assert level["errors"] == {}
-    assert level["latency"]["count"] > 5
+    assert level["answered_in_all"] > 1
     assert subject["encoding"] == encoding
 
 

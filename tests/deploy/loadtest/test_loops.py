@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +17,14 @@ from deploy.loadtest.orders import Mode
 from deploy.loadtest.parsing import parse_target
 from deploy.loadtest.results import Level
 from deploy.loadtest.session import Plan, run
+from export.registry import Registry
+from tests.support import packages
+from tests.support.server import standalone
 from tests.support.stalling_server import Stalling, chunked, framed, stalling_server
 
 FOUR = Stability(most=4, least=4, share=0.000001)  # always four windows, all of them counted
 PLAN = Plan(model="m", window_s=0.5, warm_up_s=0.2, stability=FOUR, workers=1)
+SHORT = replace(PLAN, window_s=0.25, stability=replace(FOUR, most=2, least=2))
 
 
 def measured(server: Stalling, plan: Plan) -> Level:
@@ -44,14 +52,14 @@ def test_an_open_loop_shows_a_stall_to_every_request_that_was_meant_to_leave_dur
 def test_a_closed_loop_hides_the_same_stall():
     """The negative control: two callers cannot have more than two slow requests, and p99 does not see them."""
     plan = replace(PLAN, levels=(2.0,))
-    with stalling_server(Stalling(stall_after=1000, stall_s=1.0)) as server:
+    with stalling_server(Stalling(stall_after=400, stall_s=1.0)) as server:
         level = measured(server, plan)
         assert server.stalled_at is not None
     assert level.latency.max_us is not None
     assert level.latency.p99_us is not None
     assert level.latency.max_us > 0.9e6
-    assert level.latency.count > 500
-    assert level.latency.p99_us < 0.1e6
+    assert level.latency.count > 300
+    assert level.latency.p99_us < 0.3e6
 
 
 def test_a_rate_that_the_server_cannot_keep_up_with_is_said_to_be_one():
@@ -68,7 +76,7 @@ def test_a_rate_that_the_server_cannot_keep_up_with_is_said_to_be_one():
 
 
 def test_requests_that_are_never_answered_time_out_and_count():
-    plan = replace(PLAN, levels=(3.0,), timeout_s=0.3)
+    plan = replace(SHORT, window_s=0.5, levels=(3.0,), timeout_s=0.3)
     with stalling_server(Stalling()) as server:
 
         def go_silent(status: int, body: bytes) -> bytes:
@@ -78,12 +86,12 @@ def test_requests_that_are_never_answered_time_out_and_count():
         server.frame = go_silent
         level = measured(server, plan)
     assert level.errors.keys() == {"timeout"}
-    assert level.errors["timeout"] >= 9
+    assert level.errors["timeout"] >= 3
     assert level.latency.max_us is not None
     assert level.latency.max_us >= 0.3e6
 
 
-@pytest.mark.parametrize("status", [503, 500, 404])
+@pytest.mark.parametrize("status", [503, 404])
 def test_refusals_are_counted_by_status_and_are_no_throughput(status: int):
     with stalling_server(Stalling()) as server:
 
@@ -91,7 +99,7 @@ def test_refusals_are_counted_by_status_and_are_no_throughput(status: int):
             return framed(200 if server.inferred < 5 else status, body)
 
         server.frame = refuse_later
-        level = measured(server, replace(PLAN, levels=(2.0,)))
+        level = measured(server, replace(SHORT, levels=(2.0,)))
     assert level.errors.keys() == {f"http {status}"}
     assert level.throughput == 0
     assert any(f"http {status}" in note for note in level.notes)
@@ -110,10 +118,11 @@ def test_answers_in_every_framing_are_understood(framing: str):
 
     frame = {"chunked": chunked, "closing": closing, "until_end": until_end, "dripping": dripping}[framing]
     with stalling_server(Stalling(frame=frame)) as server:
-        level = measured(server, replace(PLAN, levels=(2.0,)))
+        level = measured(server, replace(SHORT, levels=(2.0,)))
         counted = server.inferred
     assert level.errors == {}
-    assert 20 < level.latency.count <= counted
+    assert level.latency.count > 20
+    assert level.answered_in_all + 1 == counted
 
 
 def test_an_answer_that_is_no_http_is_an_error_of_its_own():
@@ -123,14 +132,34 @@ def test_an_answer_that_is_no_http_is_an_error_of_its_own():
             return framed(status, body) if server.inferred < 5 else b"SSH-2.0-nonsense\r\n\r\n"
 
         server.frame = nonsense
-        level = measured(server, replace(PLAN, levels=(1.0,)))
+        level = measured(server, replace(SHORT, levels=(1.0,)))
     assert level.errors.keys() == {"not HTTP"}
 
 
 def test_poisson_load_of_several_processes_has_the_rate_that_was_asked_for():
-    plan = replace(PLAN, mode=Mode.RATE, levels=(400.0,), workers=2, window_s=1.0)
+    plan = replace(PLAN, mode=Mode.RATE, levels=(800.0,), workers=2)
     with stalling_server(Stalling()) as server:
         level = measured(server, plan)
     assert level.latency.count == pytest.approx(1600, rel=0.12)
     assert level.errors == {}
     assert level.lag_p99_us is not None
+
+
+def test_a_server_that_dies_under_load_ends_no_measurement(tmp_path: Path):
+    """Its place stays empty: requests fail, at first because connections break, then because none can be made."""
+    package = packages.digits_like_package(tmp_path / "made")
+    registry = Registry(tmp_path / "registry")
+    registry.add(package.dir)
+    registry.promote("digits", "1", author="test")
+    with standalone(tmp_path / "server", registry.root) as server:
+        killer = threading.Timer(0.8, os.kill, (server.pid, signal.SIGKILL))
+        killer.start()
+        plan = replace(PLAN, model="digits", levels=(4.0,))
+        ((subject,), _) = asyncio.run(run([parse_target(server.url, None)], plan))
+        killer.join()
+    (level,) = subject.levels
+    assert level.latency.count > 10
+    assert level.errors.keys() == {"connection lost", "cannot connect"}
+    assert level.errors["connection lost"] < level.errors["cannot connect"]
+    assert not level.stable
+    assert level.windows[-1].throughput == 0
