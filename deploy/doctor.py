@@ -185,6 +185,7 @@ def _listeners(settings: Settings, paths: StatePaths) -> Iterator[Check]:
     keys = "serving.auth.keys" if settings.serving.auth.keys else ""
     declared = {
         settings.serving.port: Purpose(text="inference, HTTP", asks=keys),
+        settings.serving.grpc_port: Purpose(text="inference, gRPC", asks=keys),
         settings.monitor.port: Purpose(text="console and API", asks="a token" if settings.monitor.token_sha256 else ""),
     }
     for target in read_targets(paths):

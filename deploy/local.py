@@ -18,7 +18,7 @@ from deploy.errors import CommandError, NotRunning
 from deploy.paths import StatePaths
 from deploy.probes import answers
 from deploy.run_state import current_run, is_held, write_atomically
-from deploy.serving_process import read_targets
+from deploy.serving_process import read_targets, serving_ports
 from deploy.settings import Settings
 from deploy.settings_file import ENV_PREFIX
 from deploy.supervisor import ChildSpec, PortNeed, StopRequested, Supervisor, child_argv
@@ -94,18 +94,21 @@ def trainer(paths: StatePaths) -> ChildSpec:
 
 def addresses(settings: Settings) -> dict[str, str]:
     """What answers where."""
+    host, grpc_port = _reachable(settings.serving.host), settings.serving.grpc_port
     return {
-        "inference": f"http://{_reachable(settings.serving.host)}:{settings.serving.port}",
+        "inference": f"http://{host}:{settings.serving.port}",
+        **({"grpc": f"{host}:{grpc_port}"} if grpc_port else {}),
         "console": f"http://{_reachable(settings.monitor.host)}:{settings.monitor.port}",
     }
 
 
 def ports(settings: Settings) -> list[PortNeed]:
     """The ports that must be free."""
-    serving = PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port")
     monitor = PortNeed(host=settings.monitor.host, port=settings.monitor.port, setting="monitor.port")
     attached = settings.ray.address is not None and not settings.serving.standalone
-    return [monitor] if attached else [serving, monitor]  # a cluster that is not ours has its own way with ports
+    return (
+        [monitor] if attached else [*serving_ports(settings), monitor]
+    )  # a cluster that is not ours has its own way with ports
 
 
 def stop_run(paths: StatePaths, *, keep_serving: bool = False) -> int:

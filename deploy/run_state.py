@@ -19,7 +19,7 @@ class RunInfo:
         run_id: Marks every process of this run: each inherits it in the environment variable `HARDCASE_RUN_ID`.
         started_at: RFC 3339, UTC.
         ready: Everything answered at least once.
-        addresses: What listens where: "inference", "console".
+        addresses: What listens where: "inference", "grpc", "console".
         temporary: Folders outside the state folder that go when the run ends.
         children: Role to process id.
     """

@@ -36,13 +36,25 @@ def run_standalone(invocation: Invocation, *, supervised: bool) -> None:
 
     _begin(invocation, supervised=supervised)
     settings, paths = invocation.settings.serving, invocation.paths.make()
-    check_port(PortNeed(host=settings.host, port=settings.port, setting="serving.port"))
+    for need in serving_ports(invocation.settings):
+        check_port(need)
 
     def ready(listening: Listening) -> None:
         write_targets(paths, [(listening.host, listening.port)])
-        console().print(f"serving without Ray on {listening.url}/v2")
+        grpc = f", gRPC on {listening.host}:{listening.grpc_port}" if listening.grpc_port else ""
+        console().print(f"serving without Ray on {listening.url}/v2{grpc}")
 
-    serve(serving_options(invocation.settings, paths), settings.host, settings.port, on_ready=ready)
+    options, grpc_port = serving_options(invocation.settings, paths), settings.grpc_port or None
+    serve(options, settings.host, settings.port, grpc_port=grpc_port, on_ready=ready)
+
+
+def serving_ports(settings: Settings) -> list[PortNeed]:
+    """The ports that clients reach the service on."""
+    serving = settings.serving
+    needs = [PortNeed(host=serving.host, port=serving.port, setting="serving.port")]
+    if serving.grpc_port:
+        needs.append(PortNeed(host=serving.host, port=serving.grpc_port, setting="serving.grpc_port"))
+    return needs
 
 
 def run_ray(invocation: Invocation, *, supervised: bool) -> None:
@@ -57,7 +69,8 @@ def run_ray(invocation: Invocation, *, supervised: bool) -> None:
     _begin(invocation, supervised=supervised)
     settings, paths = invocation.settings, invocation.paths.make()
     if settings.ray.address is None:  # in somebody else's cluster, our own HAProxy may have it already
-        check_port(PortNeed(host=settings.serving.host, port=settings.serving.port, setting="serving.port"))
+        for need in serving_ports(settings):
+            check_port(need)
     temporary = _temporary(Path(settings.ray.temp_root))
     run_id = os.environ.setdefault(processes.RUN_ID, secrets.token_hex(8))
     stop = threading.Event()

@@ -174,6 +174,8 @@ class ServingSettings(Section):
     """Address that HAProxy listens on. Anything beyond loopback needs `serving.auth.keys`."""
     port: Port = 8000
     """HTTP port of the Open Inference Protocol."""
+    grpc_port: Port | Literal[0] = 9000
+    """gRPC port of the Open Inference Protocol; 0 serves HTTP only. `limits.body_bytes` holds for messages too."""
     replicas: int = Field(default=0, ge=0, le=512)
     """Identical replicas behind HAProxy; each hosts every model of the pool. 0 takes the largest number that
     `hardcase tune` wrote into a champion's package, or else 1."""
@@ -284,4 +286,8 @@ class Settings(Section):
     def _ports_differ(self) -> Settings:
         if self.serving.port == self.monitor.port and self.serving.host == self.monitor.host:
             raise ValueError(f"serving.port and monitor.port are both {self.serving.port}")
+        if self.serving.grpc_port == self.serving.port:
+            raise ValueError(f"serving.port and serving.grpc_port are both {self.serving.port}")
+        if self.serving.grpc_port == self.monitor.port and self.serving.host == self.monitor.host:
+            raise ValueError(f"serving.grpc_port and monitor.port are both {self.monitor.port}")
         return self

@@ -38,7 +38,7 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
     options = _fill(
         ServingOptions,
         settings.serving,
-        leave_out=("host", "port", "replicas", "standalone", "autoscaling", "pools"),
+        leave_out=("host", "port", "grpc_port", "replicas", "standalone", "autoscaling", "pools"),
         registry=str(paths.registry),
         records=str(paths.records),
         capture=capture,
@@ -103,6 +103,7 @@ def cluster_options(settings: Settings, folder: Path) -> ClusterOptions:
     return ClusterOptions(
         host=settings.serving.host,
         port=settings.serving.port,
+        grpc_port=settings.serving.grpc_port or None,
         drain_s=settings.ray.drain_s,
         health_timeout_s=settings.ray.health_timeout_s,
         address=settings.ray.address,

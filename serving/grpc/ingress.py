@@ -8,6 +8,7 @@ the server as such a service. Ray's own health method stays Ray's. `tests/ray` h
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import grpc
@@ -19,6 +20,8 @@ from serving.grpc.messages import HEALTH, SERVICE, method_path, pool
 from serving.grpc.service import GrpcService
 from serving.grpc.status import status_of
 
+_log = logging.getLogger("hardcase.ray")
+
 
 class _Offered:
     """What this process offers; None in Ray's own proxies, which have no data plane."""
@@ -28,6 +31,10 @@ class _Offered:
 
 def offer(plane: DataPlane) -> None:
     """Make the gRPC server that Ray starts later in this process answer from `plane`."""
+    from serving.grpc import ray_lane
+
+    if plane.options.fast_lane and not ray_lane.hook(plane):
+        _log.warning("this version of Ray is not known: gRPC goes through grpcio, which is slower")
     # Ray binds that server to all addresses, whatever host HTTP is bound to.
     _Offered.handlers = Handlers(GrpcService(plane), loopback_only=not plane.auth.enabled)
 

@@ -5,7 +5,7 @@ Two servers offer it, `serving.grpc.lane` and, on grpcio's, `serving.grpc.aio`; 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -35,6 +35,9 @@ _CALLS_KEPT = 1024
 _CALL_KEY_BYTES = 4096
 
 
+BytesHandler = Callable[[bytes], Awaitable[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """What a call's metadata says; equal metadata may share one.
@@ -61,9 +64,12 @@ class GrpcService:
 
     Args:
         plane: Answers the inference requests.
+        extra: More methods by path, from message bytes to message bytes; open to all.
     """
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, extra: Mapping[str, BytesHandler] | None = None) -> None:
+        self._extra = dict(extra or {})
+        self._open = OPEN_METHODS | self._extra.keys()
         self.plane = plane
         # Metadata that means something here; the rest is the client library's.
         self.wanted_keys = frozenset({b"authorization", b"traceparent", b"tracestate", plane.sticky_header})
@@ -86,7 +92,7 @@ class GrpcService:
         """
         auth = self.plane.auth
         caller = ANONYMOUS
-        if auth.enabled and path not in OPEN_METHODS:
+        if auth.enabled and path not in self._open:
             try:
                 caller = auth.check(given.get(b"authorization"))
             except Unauthenticated:
@@ -97,10 +103,6 @@ class GrpcService:
         return Metadata(
             caller, given.get(self.plane.sticky_header), given.get(b"traceparent"), given.get(b"tracestate")
         )
-
-    def is_unary(self, path: str) -> bool:
-        """Whether `unary` answers this method."""
-        return path in self._unary
 
     # inference
 
@@ -171,6 +173,8 @@ class GrpcService:
             HardcaseError: what the method itself refuses.
         """
         found = self._unary.get(path)
+        if found is None and path in self._extra:
+            return await self._extra[path](body)
         if found is None:
             raise NotSupported("this server has no such method")
         kind, handler = found

@@ -25,7 +25,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx"),
     "onnx": ("export/admission_", "export/from_onnx.py", "export/torch_write.py",
              "serving/runtime/onnx_precision.py"),
-    "ray": ("serving/deployment.py", "serving/ray_cluster.py"),
+    "ray": ("serving/deployment.py", "serving/ray_cluster.py", "serving/grpc/ray_lane.py"),
     "grpc": ("serving/grpc/aio.py", "serving/grpc/ingress.py", "deploy/loadtest/grpc_"),
     "hpack": ("serving/grpc/heads.py",),
     "grpc_tools": ("serving/grpc/compile.py",),

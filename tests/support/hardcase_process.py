@@ -54,8 +54,8 @@ class Place:
     def make(cls, folder: Path, **sections: dict[str, Any]) -> Place:
         """Write hardcase.yaml with free ports; `sections` adds or overrides keys."""
         folder.mkdir(parents=True, exist_ok=True)
-        serving, monitor = free_ports(2)
-        settings: dict[str, Any] = {"serving": {"port": serving}, "monitor": {"port": monitor}}
+        serving, monitor, grpc = free_ports(3)
+        settings: dict[str, Any] = {"serving": {"port": serving, "grpc_port": grpc}, "monitor": {"port": monitor}}
         for name, section in sections.items():
             settings.setdefault(name, {}).update(section)
         (folder / "hardcase.yaml").write_text(yaml.safe_dump(settings))
