@@ -1,0 +1,193 @@
+"""Every rule is read by Prometheus' own checker, every alert fires on its fault and is quiet without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from deploy.cli.main import app
+from deploy.observability.prometheus import rule_groups, write_prometheus
+from deploy.observability.rules import WINDOWS, Objectives, Severity, alerts
+from monitoring.metrics import FAMILIES
+from serving.metric_table import METRICS
+
+ROOT = Path(__file__).resolve().parents[3]
+OBJECTIVES = Objectives()
+ALERTS = list(alerts(OBJECTIVES))
+M, MV = 'model="m"', 'model="m",version="2"'
+REQUESTS = 'hardcase_requests_total{model="m",version="1",variant="champion",outcome="%s"}'
+SLOW = "hardcase_request_total_seconds"
+
+# What makes each alert fire, and what is near and must not: series to values, one every two minutes for eight hours.
+LONG = "x240"
+FAULTS: dict[tuple[str, str], tuple[dict[str, str], dict[str, str]]] = {
+    ("HardcaseErrorBudgetBurns", "page"): (
+        {REQUESTS % "ok": f"0+980{LONG}", REQUESTS % "failed": f"0+20{LONG}"},
+        {REQUESTS % "ok": f"0+980{LONG}", REQUESTS % "invalid": f"0+500{LONG}", REQUESTS % "cancelled": f"0+90{LONG}"},
+    ),
+    ("HardcaseErrorBudgetBurns", "ticket"): (
+        {REQUESTS % "ok": f"0+9960{LONG}", REQUESTS % "deadline": f"0+40{LONG}"},
+        {REQUESTS % "ok": f"0+99995{LONG}", REQUESTS % "deadline": f"0+5{LONG}"},
+    ),
+    ("HardcaseLatencyBudgetBurns", "page"): (
+        {f'{SLOW}_bucket{{{M},le="0.1"}}': f"0+700{LONG}", f"{SLOW}_count{{{M}}}": f"0+1000{LONG}"},
+        {f'{SLOW}_bucket{{{M},le="0.1"}}': f"0+995{LONG}", f"{SLOW}_count{{{M}}}": f"0+1000{LONG}"},
+    ),
+    ("HardcaseLatencyBudgetBurns", "ticket"): (
+        {f'{SLOW}_bucket{{{M},le="0.1"}}': f"0+960{LONG}", f"{SLOW}_count{{{M}}}": f"0+1000{LONG}"},
+        {f'{SLOW}_bucket{{{M},le="0.1"}}': f"0+995{LONG}", f"{SLOW}_count{{{M}}}": f"0+1000{LONG}"},
+    ),
+    ("HardcaseNotReady", "page"): (
+        {'hardcase_ready{instance="a"}': f"0{LONG}"},
+        {'hardcase_ready{instance="a"}': f"1{LONG}"},
+    ),
+    ("HardcaseChampionBehind", "ticket"): (
+        {f"hardcase_champion_behind{{{M}}}": f"1{LONG}"},
+        {f"hardcase_champion_behind{{{M}}}": f"0{LONG}"},
+    ),
+    ("HardcaseVersionUnavailable", "ticket"): (
+        {f'hardcase_version_state{{{MV},state="UNAVAILABLE"}}': f"1{LONG}"},
+        {f'hardcase_version_state{{{MV},state="READY"}}': f"1{LONG}"},
+    ),
+    ("HardcaseRequestsShed", "ticket"): (
+        {f'hardcase_shed_requests_total{{{MV},reason="wait"}}': f"0+600{LONG}"},
+        {f'hardcase_shed_requests_total{{{MV},reason="wait"}}': f"0+6{LONG}"},
+    ),
+    ("HardcaseSlowLane", "ticket"): (
+        {'hardcase_lane{instance="a",lane="asgi"}': f"1{LONG}"},
+        {'hardcase_lane{instance="a",lane="fast"}': f"1{LONG}"},
+    ),
+    ("HardcaseCpuFallback", "ticket"): (
+        {'hardcase_cpu_fallbacks_total{instance="a"}': "0x220 1x20"},
+        {'hardcase_cpu_fallbacks_total{instance="a"}': f"1{LONG}"},
+    ),
+    ("HardcaseCaptureLoss", "ticket"): (
+        {f'hardcase_capture_records_total{{{MV},result="dropped_quota"}}': f"0+1{LONG}"},
+        {f'hardcase_capture_records_total{{{MV},result="sampled_out"}}': f"0+100{LONG}"},
+    ),
+    ("HardcaseMonitorLag", "ticket"): (
+        {"hardcase_monitor_lag_seconds": f"900{LONG}", "hardcase_monitor_heartbeat_age_seconds": f"1{LONG}"},
+        {"hardcase_monitor_lag_seconds": f"20{LONG}", "hardcase_monitor_heartbeat_age_seconds": f"1{LONG}"},
+    ),
+    ("HardcaseMonitorStuck", "ticket"): (
+        {"hardcase_ready": f"1{LONG}"},  # absent: the monitor is not there at all
+        {"hardcase_monitor_heartbeat_age_seconds": f"3{LONG}"},
+    ),
+    ("HardcaseLogDamaged", "ticket"): (
+        {"hardcase_monitor_log_damages": f"2{LONG}"},
+        {"hardcase_monitor_log_damages": f"0{LONG}"},
+    ),
+    ("HardcaseChallengerTripped", "ticket"): (
+        {f"hardcase_challenger_tripped{{{MV}}}": f"1{LONG}"},
+        {f"hardcase_challenger_tripped{{{MV}}}": f"0{LONG}"},
+    ),
+}
+
+
+def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("promtool") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("promtool is not installed (Debian package prometheus)")
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_prometheus(tmp_path, monitor="127.0.0.1:8080", alertmanager="127.0.0.1:9093", objectives=OBJECTIVES)
+    return tmp_path
+
+
+def test_prometheus_reads_the_configuration_and_every_rule(written: Path) -> None:
+    done = promtool("check", "config", str(written / "prometheus.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(ALERTS) + 2 * len(WINDOWS)} rules found" in done.stdout
+
+
+def test_alertmanager_reads_its_configuration(written: Path) -> None:
+    if shutil.which("amtool") is None:
+        pytest.skip("amtool is not installed (Debian package prometheus-alertmanager)")
+    done = subprocess.run(
+        ["amtool", "check-config", str(written / "alertmanager.yml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_its_fault_here() -> None:
+    assert {(a.name, a.severity.value) for a in ALERTS} == set(FAULTS)
+
+
+def expected(name: str, severity: str, series: dict[str, str], firing: bool) -> dict[str, Any]:
+    count = f'count(ALERTS{{alertname="{name}",severity="{severity}",alertstate="firing"}})'
+    samples = [{"labels": "{}", "value": 1}] if firing else []
+    return {
+        "name": f"{name} {severity} {'fires' if firing else 'is quiet'}",
+        "interval": "2m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": count, "eval_time": "7h58m", "exp_samples": samples}],
+    }
+
+
+def test_each_alert_fires_on_its_fault_and_is_quiet_without_it(written: Path) -> None:
+    tests = [
+        expected(name, severity, series, firing)
+        for (name, severity), (fault, healthy) in FAULTS.items()
+        for series, firing in ((fault, True), (healthy, False))
+    ]
+    file = written / "test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": ["rules/hardcase.yml"], "evaluation_interval": "4m", "tests": tests}))
+    done = promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    tests[0]["promql_expr_test"][0]["exp_samples"] = []  # the negative control: the checker does notice
+    file.write_text(
+        yaml.safe_dump({"rule_files": ["rules/hardcase.yml"], "evaluation_interval": "4m", "tests": tests[:1]})
+    )
+    assert promtool("test", "rules", str(file)).returncode != 0
+
+
+def test_rules_use_only_metrics_that_exist() -> None:
+    known = set(METRICS) | {f.name for f in FAMILIES}
+    known |= {f"{f.name}_total" for f in FAMILIES if f.kind == "counter"}
+    text = json.dumps(rule_groups(OBJECTIVES))
+    for name in set(re.findall(r"(?<!model:)\bhardcase_[a-z_]+", text)):
+        base = re.sub(r"_(bucket|count|sum)$", "", name)
+        recorded = name.startswith(("hardcase_request_errors", "hardcase_requests_slow"))
+        assert name in known or base in known or recorded, name
+
+
+def test_every_alert_leads_to_a_heading_of_the_runbook() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings}
+    for alert in ALERTS:
+        assert alert.anchor in anchors, f"{alert.name}: the runbook has no heading for #{alert.anchor}"
+        assert alert.action
+    assert {a.severity for a in ALERTS} == set(Severity)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [({"availability": 1.0}, "availability"), ({"latency_s": 0.123}, "histogram"), ({"fast": 0.2}, "fast")],
+)
+def test_objectives_that_cannot_be_followed_are_refused(wrong: dict[str, float], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        Objectives(**wrong)
+
+
+def test_the_command_writes_once_and_says_how_to_start(tmp_path: Path) -> None:
+    out = tmp_path / "observability"
+    run = CliRunner().invoke
+    first = run(app, ["render", "prometheus", "-o", str(out), "--json"], env={"NO_COLOR": "1"})
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["files"] == ["prometheus.yml", "rules/hardcase.yml", "alertmanager.yml"]
+    assert run(app, ["render", "prometheus", "-o", str(out)]).exit_code != 0
+    assert run(app, ["render", "prometheus", "-o", str(out), "--force"]).exit_code == 0
+    assert run(app, ["render", "prometheus", "-o", str(tmp_path / "x"), "--latency-s", "0.3"]).exit_code != 0
