@@ -52,6 +52,8 @@ class GraphedOnnxRuntime(BoundOnnxRuntime):
     ) -> None:
         super().__init__(session, signature, device, memory, lanes=1)
         self._where = (device.kind, device.index)
+        for options in (self._options, self._shrinking):  # of runs at other sizes than the recorded ones
+            options.add_run_config_entry("gpu_graph_id", str(_NO_GRAPH))
         self._graphs = graphs
         self._sizes: dict[int, _Bound] = {}
         self._one = threading.Lock()
@@ -66,7 +68,8 @@ class GraphedOnnxRuntime(BoundOnnxRuntime):
         return {**super().facts, "graphs": ",".join(map(str, sorted(self._sizes))), "graph_note": note}
 
     def prepare(self) -> None:
-        """Record every size. Raises what ONNX Runtime raises: a model that cannot be recorded fails its load."""
+        """Record every size. A model that cannot be recorded fails its load."""
+        super().prepare()
         if not self._recordable:
             return
         for rows in reversed(buckets(self._graphs.max_rows) if self._signature.batched else [1]):

@@ -8,6 +8,7 @@ blocking event: it neither holds the interpreter nor spins.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from serving.runtime.base import Array
 from serving.runtime.streams import Fault
 from serving.runtime.torch_module import TorchProgram, to_numpy
 
+_log = logging.getLogger("hardcase.runtime.torch")
 _CAPTURING = threading.Lock()  # torch allows one capture at a time in a process
 _RUNS_BEFORE_CAPTURE = 3  # the first ones profile, compile and make handles, which a capture cannot
 # TorchScript turns what an operator raises into a RuntimeError: these texts are what is left of its kind.
@@ -55,8 +57,11 @@ class CudaAccelerator:
         return int(self.torch.cuda.memory_reserved(self.device))
 
     def relieve(self) -> None:
-        """See `Accelerator.relieve`."""
-        self.torch.cuda.empty_cache()
+        """See `Accelerator.relieve`. A lost device has nothing to give back, and says so."""
+        try:
+            self.torch.cuda.empty_cache()
+        except RuntimeError as error:
+            _log.warning("the device's cached memory was not given back: %s", error)
 
     def fault(self, error: BaseException) -> Fault:
         """See `Accelerator.fault`."""

@@ -147,6 +147,15 @@ def test_f10_a_sticky_error_is_one_failing_batch(made: Made) -> None:
         made.runtime.run([x(1)], (0,))
 
 
+def test_a_lost_device_can_be_closed(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    def lost() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    made.torch.cuda.empty_cache = lost  # type: ignore[method-assign]
+    made.runtime.close()
+    assert "not given back" in caplog.text
+
+
 def test_what_is_called_exists_in_torch_with_these_arguments() -> None:
     """The pretended CUDA proves nothing about names; torch itself does, also where it was built without CUDA."""
     inspect.signature(torch.cuda.Event.__new__).bind(torch.cuda.Event, blocking=True)
