@@ -197,7 +197,10 @@ def _normalised(pixels: Array, decode: ImageDecode, out: Array | None) -> Array:
             to = out[channel]
         else:
             to = out[..., channel] if decode.layout is PixelLayout.HWC else out
-        to[...] = plane if table is None else table[plane]
+        if table is None:
+            to[...] = plane
+        else:
+            np.take(table, plane, out=to, mode="clip")  # half the time of table[plane]
     return out
 
 
