@@ -83,7 +83,7 @@ def test_the_declaration_in_yaml_is_that_in_python(
     (folder / "preprocess.yaml").write_text(blocks("yaml")[0])
     shutil.copyfile(folder / "packages/cats-1/model.onnx", folder / "cats.onnx")
     (block,) = [b for b in blocks("sh") if "hardcase import" in b]
-    arguments = block.replace("\\\n", " ").split()
+    arguments = block.split()
     assert main(arguments[1:]) == 0, capsys.readouterr().err
     one, two = (read_package(folder / f"packages/cats-{version}").manifest for version in (1, 2))
     assert one.signature.inputs == two.signature.inputs
