@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import hpack
 
@@ -25,6 +26,11 @@ async def lane_over(plane: Plane) -> AsyncIterator[GrpcLane]:
     try:
         yield lane
     finally:
+        for client in RawClient.opened:
+            client.close()
+            with contextlib.suppress(OSError):
+                await client.writer.wait_closed()
+        RawClient.opened.clear()
         await lane.stop(2.0)
 
 
@@ -48,7 +54,10 @@ class RawClient:
     Attributes:
         frames: Every frame received, as (kind, flags, stream, payload).
         goaway: Error code of the server's GOAWAY, None before one.
+        opened: Those that `lane_over` closes at its end.
     """
+
+    opened: ClassVar[list[RawClient]] = []
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -60,6 +69,7 @@ class RawClient:
     async def open(cls, port: int, *, settings: bytes = http2.settings({}), greet: bool = True) -> RawClient:
         """Connect, and send the preface."""
         made = cls(*await asyncio.open_connection("127.0.0.1", port))
+        cls.opened.append(made)
         if greet:
             made.send(http2.PREFACE + settings)
         return made
