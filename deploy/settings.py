@@ -105,6 +105,9 @@ class ChallengerSettings(Section):
     explains, the replica takes it out at once, and the champion answers everybody."""
     shadow_delay_ms: float = Field(default=50.0, ge=0, le=10_000, allow_inf_nan=False)
     """How long requests wait for the shadow's next pass. Longer means fewer and larger passes, which disturb less."""
+    shadow_time_share: float = Field(default=0.005, gt=0, le=1)
+    """Share of the interpreter's time that the shadow may take for gathering, comparing and recording; the model's own
+    computing is not in it. What would take more is not compared, and counted. Below 0.01 the champion's p99 stays."""
     shadow_queue_rows: int = Field(default=1024, ge=1)
     """Rows that may wait for the shadow; what comes on top is not compared, and counted."""
     shadow_queue_bytes: Size = 64 << 20

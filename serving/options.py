@@ -58,12 +58,16 @@ class ChallengerOptions:
         failure_rate: Share of its requests that a canary may fail (errors, NaN, missed time limits). When more fail
             than chance explains, it is taken out on this replica at once, and the champion answers everybody.
         shadow_delay_ms: How long requests wait for the shadow's next pass. Longer: fewer, larger passes.
+        shadow_time_share: Share of the interpreter's time that the shadow may take: gathering, comparing, recording.
+            The model's own computing runs beside and is not in it. What would take more is not compared. Below 1 %
+            the champion's p99 stays what it is.
         shadow_queue_rows: Rows that may wait for the shadow; what comes on top is not compared.
         shadow_queue_bytes: Bytes that may.
     """
 
     failure_rate: float = 0.02
     shadow_delay_ms: float = 50.0
+    shadow_time_share: float = 0.005
     shadow_queue_rows: int = 1024
     shadow_queue_bytes: int = 64 << 20
 

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from time import monotonic_ns, thread_time_ns
+from time import monotonic_ns, perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +70,7 @@ class Shadow:
         self._executor: ThreadPoolExecutor | None = None
         self._looked = (monotonic_ns(), thread_time_ns())
         self._closed = False
+        self._rest_until_ns = 0  # what the last pass spent is earned back by then
         # the challenger may answer requests that name it at the same time: its runtime says how many may
         challenger.turns = threading.Semaphore(max(1, challenger.runtime.concurrency))
         self._mirror = self.offer
@@ -103,6 +104,9 @@ class Shadow:
         """Take a batch that the champion has just answered. Never blocks, never raises."""
         outputs = execution.outputs
         if outputs is None:
+            return
+        if self._queued_rows >= self._options.shadow_queue_rows:  # the common way to give way, and the cheapest
+            self._count(ShadowResult.DROPPED_FULL, len([e for e in entries if e.variant is Variant.CHAMPION]))
             return
         mirrored: list[Entry] = entries
         rows: Array | None = None
@@ -171,7 +175,8 @@ class Shadow:
     # ---- run
 
     def _later(self, delay_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._release)
+        rest_s = (self._rest_until_ns - perf_counter_ns()) / 1e9
+        self._timer = asyncio.get_running_loop().call_later(max(delay_s, rest_s), self._release)
 
     def _release(self) -> None:
         """Start a pass over what waits, unless the loop has no time to spare."""
@@ -220,6 +225,7 @@ class Shadow:
 
     def _done(self, batch: list[Waiting], passed: Passed) -> None:
         """Count and record a pass, then go on with what has gathered meanwhile."""
+        begun_ns = perf_counter_ns()
         self._running = []
         entries = [entry for waiting in batch for entry in waiting.entries]
         evidence = self.evidence
@@ -236,8 +242,10 @@ class Shadow:
                 evidence.different[kind] += rows
         self._count(ShadowResult.COMPARED if comparison else ShadowResult.FAILED, len(entries), queued=True)
         record_pass(self.challenger, entries, passed)
+        spent_ns = passed.spent_ns + perf_counter_ns() - begun_ns
+        self._rest_until_ns = perf_counter_ns() + int(spent_ns / self._options.shadow_time_share)
         if self._closed:
             self.challenger.turns = ALONE
         elif self._queue:
             full = self._queued_rows >= self.challenger.batcher.max_rows
-            self._later(0 if full else self._options.shadow_delay_ms / 1000)
+            self._later(0.0 if full else self._options.shadow_delay_ms / 1000)

@@ -50,10 +50,14 @@ class Waiting:
 
 @dataclass(slots=True)
 class Passed:
-    """What a pass left behind: exactly one of `outputs` and `error` is set."""
+    """What a pass left behind: exactly one of `outputs` and `error` is set.
+
+    `spent_ns` is what it took beside the model's own computing: the interpreter's time.
+    """
 
     begun_ns: int = 0
     infer_ns: int = 0
+    spent_ns: int = 0
     outputs: BatchOutputs | None = None
     comparison: Comparison | None = None
     error: HardcaseError | None = None
@@ -81,6 +85,7 @@ def run_pass(challenger: LoadedVersion, comparator: Comparator, batch: Sequence[
     except Exception:
         _log.exception("a pass of %s/%s in the shadow failed", challenger.model, challenger.version)
         passed.error = ModelFailed("the model failed on this batch")
+    passed.spent_ns = perf_counter_ns() - passed.begun_ns - passed.infer_ns
     return passed
 
 

@@ -28,7 +28,7 @@ from tests.support.planes import Collected
 from tests.support.trials import Trial, images, version_of
 
 SHADOW = ChallengerMode.SHADOW
-QUICK = ChallengerOptions(shadow_delay_ms=1.0)
+QUICK = ChallengerOptions(shadow_delay_ms=1.0, shadow_time_share=1.0)
 
 
 def pair(folder: Path, *, seed: int = 7, **how: Any) -> Trial:
@@ -101,7 +101,7 @@ async def test_equal_weights_agree_on_every_row(tmp_path: Path) -> None:
 async def test_a_shadow_that_takes_long_never_delays_an_answer_and_gives_way_when_its_queue_is_full(
     tmp_path: Path,
 ) -> None:
-    few = ChallengerOptions(shadow_delay_ms=1.0, shadow_queue_rows=8)
+    few = ChallengerOptions(shadow_delay_ms=1.0, shadow_queue_rows=8, shadow_time_share=1.0)
     trial, reply = pair(tmp_path, challenger=few), Collected()
     trial.challenger_runtime.sleep_s = 0.5
     trial.plan(SHADOW)
@@ -120,6 +120,24 @@ async def test_a_shadow_that_takes_long_never_delays_an_answer_and_gives_way_whe
     assert evidence.shadow[ShadowResult.COMPARED] + evidence.shadow[ShadowResult.DROPPED_FULL] == 40
     assert evidence.slower_passes > 0
     await trial.close()
+
+
+async def test_the_shadow_rests_until_it_has_earned_back_what_it_spent(tmp_path: Path) -> None:
+    thrifty = ChallengerOptions(shadow_delay_ms=1.0, shadow_queue_rows=16, shadow_time_share=0.001)
+    trial, reply = pair(tmp_path, challenger=thrifty), Collected()
+    trial.plan(SHADOW)
+    begun = asyncio.get_running_loop().time()
+    for i in range(200):
+        trial.ask(reply, images(1))
+        await reply.wait(i + 1)
+        await asyncio.sleep(0.001)
+    elapsed = asyncio.get_running_loop().time() - begun
+    evidence = evidence_of(trial)
+    assert sum(evidence.shadow.values()) + evidence.waiting == 200
+    assert 1 <= evidence.passes <= 3 + elapsed * 1000 / 100, "a pass spends at least 0.1 ms, and a thousand times that"
+    assert evidence.shadow[ShadowResult.DROPPED_FULL] > 100
+    await trial.close()
+    assert evidence.waiting == 0
 
 
 async def test_a_champion_with_a_backlog_is_not_burdened(tmp_path: Path) -> None:
