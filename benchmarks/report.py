@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import tables
 from benchmarks.figures import TIMES, Reached, Results, evaluate, rates, ratios
+from benchmarks.tables import markdown_table
 
 SCHEMA_VERSION = 1
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +76,7 @@ def machine_table(results: Results) -> str:
             f"{engine['rows_per_s_batch_1']:,} rows/s one by one, {engine['rows_per_s_batch_64']:,} in batches of 64",
         ),
     ]
-    return _table(("fact", "value"), rows)
+    return markdown_table(("fact", "value"), rows)
 
 
 def cells_table(results: Results) -> str:
@@ -101,12 +103,12 @@ def cells_table(results: Results) -> str:
             reason = results["failures"][key].splitlines()[0]
             rows.append((target["label"], f"not measured: {reason}", "", "", "", "", ""))
     heads = ("server", "how", "requests/s", "over the rounds", "p50", "p99", "÷ our replica")
-    return _table(heads, rows, right=(2, 4, 5, 6))
+    return markdown_table(heads, rows, right=(2, 4, 5, 6))
 
 
 def figures_table(results: Results) -> str:
     """The promised figures, what was measured, and whether the promise was kept."""
-    return _table(
+    return markdown_table(
         ("figure", "promised", "measured", "over the rounds", "reached"),
         [_figure_row(reached) for reached in evaluate(results)],
         right=(1, 2),
@@ -125,7 +127,7 @@ def peers_table(results: Results) -> str:
         share = ratios(base, found)
         if found:
             rows.append((label, _number(statistics.median(found.values())), _times(share)))
-    return _table(("server", "requests/s", "our replica is"), rows, right=(1, 2))
+    return markdown_table(("server", "requests/s", "our replica is"), rows, right=(1, 2))
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
@@ -150,9 +152,17 @@ def fill_page(text: str, results: Results) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match[1]
-        if name not in TABLES:
-            raise ReportError(f"marker 'bench:{name}' names no table; there are {', '.join(TABLES)}")
-        return f"<!-- bench:{name} begin -->\n{TABLES[name](results)}\n<!-- bench:{name} end -->"
+        if name in tables.TABLES:
+            try:
+                content = tables.table_of(name)
+            except OSError:
+                raise ReportError(f"there are no results in {name}.json: run `python -m benchmarks.{name}`") from None
+        elif name in TABLES:
+            content = TABLES[name](results)
+        else:
+            known = ", ".join((*TABLES, *tables.TABLES))
+            raise ReportError(f"marker 'bench:{name}' names no table; there are {known}")
+        return f"<!-- bench:{name} begin -->\n{content}\n<!-- bench:{name} end -->"
 
     filled, count = re.subn(r"<!-- bench:(\w+) begin -->\n.*?<!-- bench:\1 end -->", table, text, flags=re.DOTALL)
     if count != len(re.findall(r"<!-- bench:\w+ begin -->", text)):
@@ -196,11 +206,6 @@ def _cell_text(cell: str) -> str:
     return f"{where}{wire.replace('oip-', '')}, {connections} connection{'s' if connections != '1' else ''}" + (
         ", without @serve.batch" if rest else ""
     )
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    rule = ["--:" if i in right else "---" for i in range(len(heads))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, rule, *rows))
 
 
 def _number(value: float) -> str:
