@@ -108,7 +108,7 @@ def load_version(
         seconds["load"] = time.monotonic() - started
         started = time.monotonic()
         try:
-            proof = prove(runtime, package, max_rows)
+            proof = prove(runtime, package, max_rows, precision=options.runtime.precision)
             took = budget.keep(claim, runtime)
         except BaseException:
             runtime.close()

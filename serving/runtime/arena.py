@@ -56,10 +56,10 @@ class Arena:
     Args:
         allocate: Makes a block's memory.
         blocks: How many blocks a slot may have.
-        largest_bytes: No block is larger; more than that is the caller's business.
+        total_bytes: All blocks together; what would pass it is the caller's business.
 
     Example:
-        >>> arena = Arena(lambda size: np.empty(size, np.uint8), blocks=1, largest_bytes=1 << 20)
+        >>> arena = Arena(lambda size: np.empty(size, np.uint8), blocks=1, total_bytes=1 << 20)
         >>> first = arena.array(0, (2, 3), np.dtype("f4"))
         >>> first.shape, arena.array(0, (2, 3), np.dtype("f4")) is None
         ((2, 3), True)
@@ -68,10 +68,10 @@ class Arena:
         (4, 3)
     """
 
-    def __init__(self, allocate: Allocate, *, blocks: int, largest_bytes: int) -> None:
+    def __init__(self, allocate: Allocate, *, blocks: int, total_bytes: int) -> None:
         self._allocate = allocate
         self._blocks = blocks
-        self._largest = largest_bytes
+        self._total = total_bytes
         self._slots: dict[int, list[_Block]] = {}
         self._addresses: list[tuple[int, int]] = []  # start and end of every block, in order
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class Arena:
         size = dtype.itemsize
         for n in shape:
             size *= n
-        if not 0 < size <= self._largest:
+        if not 0 < size <= self._total:
             return None
         with self._lock:
             block = self._find(slot, size)
@@ -105,7 +105,7 @@ class Arena:
     @property
     def bytes(self) -> int:
         """Memory of all blocks."""
-        return sum(end - start for start, end in self._addresses)
+        return sum(block.memory.nbytes for kept in self._slots.values() for block in kept)
 
     def close(self) -> None:
         """Forget the blocks; what is still lent lives on until its holder drops it."""
@@ -120,14 +120,22 @@ class Arena:
         fitting = [b for b in free if b.memory.nbytes >= size]
         if fitting:
             return min(fitting, key=lambda b: b.memory.nbytes)
-        if len(blocks) >= self._blocks:
-            if not free:
-                self.refused += 1
-                return None
-            blocks.remove(free[0])
         # Powers of two, so that a growing load replaces its blocks a few times and not with every batch.
-        made = _Block(self._allocate(min(self._largest, max(_GRAIN_BYTES, 1 << (size - 1).bit_length()))))
+        wanted = min(self._total, max(_GRAIN_BYTES, 1 << (size - 1).bit_length()))
+        while free and not self._room(blocks, wanted):
+            blocks.remove(free.pop())  # too small, and in the way
+        if not self._room(blocks, wanted):
+            self.refused += 1
+            self._index()
+            return None
+        made = _Block(self._allocate(wanted))
         blocks.append(made)
+        self._index()
+        return made
+
+    def _room(self, blocks: list[_Block], wanted: int) -> bool:
+        return len(blocks) < self._blocks and self.bytes + wanted <= self._total
+
+    def _index(self) -> None:
         every = [b for kept in self._slots.values() for b in kept]
         self._addresses = sorted((b.address, b.address + b.memory.nbytes) for b in every)
-        return made

@@ -42,7 +42,7 @@ CODES = {
     Datatype.BF16: 16,
 }
 _log = logging.getLogger("hardcase.runtime.onnx")
-_LARGEST_BLOCK_BYTES = 1 << 30
+_STAGING_BYTES = 1 << 30  # page-locked memory is taken from everybody
 _BLOCKS_BESIDE_LANES = 6  # see `serving.runtime.staged`
 
 
@@ -74,8 +74,8 @@ class BoundOnnxRuntime:
         self._signature = signature
         self._dtypes = [spec.datatype.numpy for spec in signature.inputs]
         blocks = 2 * lanes + _BLOCKS_BESIDE_LANES
-        self._arena = Arena(memory, blocks=blocks, largest_bytes=_LARGEST_BLOCK_BYTES)
-        self._answers = Arena(memory, blocks=blocks, largest_bytes=_LARGEST_BLOCK_BYTES)
+        self._arena = Arena(memory, blocks=blocks, total_bytes=_STAGING_BYTES)
+        self._answers = Arena(memory, blocks=blocks, total_bytes=_STAGING_BYTES)
         self._options = ort.RunOptions()
         # What is given back after a batch that did not fit: the allocator otherwise keeps all it ever had.
         self._shrinking = ort.RunOptions()

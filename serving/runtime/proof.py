@@ -15,6 +15,7 @@ from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputSpec, OutputSpec, Signature
 from export.images import decoded_rows
 from export.package import Golden, Package
+from serving.options import Precision
 from serving.runtime.base import Array, LoadFailed, Runtime, as_contiguous, as_float64
 
 _TIMED_RUNS = 10
@@ -39,7 +40,14 @@ class Proof:
     batch_rows: int
 
 
-def prove(runtime: Runtime, package: Package, max_rows: int, *, timed: bool = True) -> Proof:
+def prove(
+    runtime: Runtime,
+    package: Package,
+    max_rows: int,
+    *,
+    timed: bool = True,
+    precision: Precision = Precision.AS_EXPORTED,
+) -> Proof:
     """Run a fresh runtime before it may answer anybody.
 
     Args:
@@ -47,6 +55,7 @@ def prove(runtime: Runtime, package: Package, max_rows: int, *, timed: bool = Tr
         package: Its package.
         max_rows: Rows of the largest batch that will be sent to it.
         timed: Repeat runs for a stable time; without it each size runs once.
+        precision: What the runtime computes in, for the reason of a refusal.
 
     Raises:
         LoadFailed: the model raises, an output does not fit the signature, or the golden cases are not reproduced.
@@ -57,7 +66,12 @@ def prove(runtime: Runtime, package: Package, max_rows: int, *, timed: bool = Tr
     signature = package.manifest.signature.model
     rows = max_rows if signature.batched else 1
     if golden is not None:
-        _check_golden(runtime, signature, golden, package.manifest.golden_tolerance, rows)
+        try:
+            _check_golden(runtime, signature, golden, package.manifest.golden_tolerance, rows)
+        except LoadFailed as error:
+            if precision is Precision.AS_EXPORTED:
+                raise
+            raise LoadFailed(f"{error.message} (runtime.precision is {precision})") from None
     try:
         row_us = _time(runtime, signature, _inputs(signature, golden, 1), 1, timed)
         batch_us = _time(runtime, signature, _inputs(signature, golden, rows), rows, timed) if rows > 1 else row_us

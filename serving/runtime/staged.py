@@ -23,7 +23,7 @@ from serving.runtime.streams import Accelerator, Fault, Graph, Lane
 _log = logging.getLogger("hardcase.runtime.staged")
 # Every lane holds a batch's inputs, the next one is gathered, and the record log holds some until they are written.
 _BLOCKS_BESIDE_LANES = 6
-_LARGEST_BLOCK_BYTES = 1 << 30
+_STAGING_BYTES = 1 << 30  # page-locked memory is taken from everybody
 _GRAPH_TOLERANCE = 1e-2  # of the largest value: a replay that computes something else is off by far more
 
 
@@ -79,9 +79,7 @@ class StagedRuntime:
         self._accelerator = accelerator
         self._signature = signature
         self._dtypes = [spec.datatype.numpy for spec in signature.inputs]
-        self._arena = Arena(
-            accelerator.host, blocks=2 * lanes + _BLOCKS_BESIDE_LANES, largest_bytes=_LARGEST_BLOCK_BYTES
-        )
+        self._arena = Arena(accelerator.host, blocks=2 * lanes + _BLOCKS_BESIDE_LANES, total_bytes=_STAGING_BYTES)
         self._graph_options = graphs
         self._graph_note = "off"
         self._idle = [_Track(accelerator.lane()) for _ in range(lanes)]

@@ -118,7 +118,7 @@ def main() -> int:
     try:
         package = read_package(Path(told.directory))
         runtime = load_runtime(package.dir, package.manifest, told.runtime, told.max_rows)
-        prove(runtime, package, told.max_rows, timed=False)
+        prove(runtime, package, told.max_rows, timed=False, precision=told.runtime.precision)
     except HardcaseError as error:
         json.dump({"reason": error.message}, verdict)
         verdict.close()

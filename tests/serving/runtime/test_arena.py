@@ -17,8 +17,8 @@ from serving.runtime.arena import Arena
 F4 = np.dtype("<f4")
 
 
-def arena(blocks: int = 2, largest: int = 1 << 20) -> Arena:
-    return Arena(lambda size: np.full(size, 0xA5, np.uint8), blocks=blocks, largest_bytes=largest)
+def arena(blocks: int = 2, total: int = 1 << 20) -> Arena:
+    return Arena(lambda size: np.full(size, 0xA5, np.uint8), blocks=blocks, total_bytes=total)
 
 
 def start(array: np.ndarray[Any, Any]) -> int:
@@ -86,12 +86,40 @@ def test_a_larger_batch_replaces_a_free_smaller_block() -> None:
 
 
 def test_what_is_too_large_or_empty_is_the_callers_business() -> None:
-    lender = arena(largest=100)
+    lender = arena(total=100)
     assert lender.array(0, (26,), F4) is None
     assert lender.array(0, (0, 3), F4) is None
     exact = lender.array(0, (25,), F4)
     assert exact is not None
     assert exact.size == 25
+
+
+def test_all_blocks_together_stay_within_their_bound() -> None:
+    lender = arena(blocks=100, total=64 << 10)
+    kept = [lender.array(slot, (3000,), F4) for slot in range(8)]  # 16 KiB each
+    assert [a is not None for a in kept] == [True] * 4 + [False] * 4
+    assert lender.bytes == 64 << 10
+    assert lender.refused == 4
+    kept.clear()
+    assert lender.array(0, (3000,), F4) is not None
+    assert lender.array(7, (3000,), F4) is None, "another slot's free blocks stay its own"
+
+
+def test_small_free_blocks_make_room_for_a_large_one_and_are_forgotten() -> None:
+    lender = arena(blocks=8, total=64 << 10)
+    small = [lender.array(0, (1000,), F4) for _ in range(8)]
+    held = small[0]
+    assert held is not None
+    ranges = [(start(a), start(a) + a.nbytes) for a in small[1:] if a is not None]
+    small.clear()
+    large = lender.array(0, (12_000,), F4)
+    assert large is None, "one small block is held: 4 KiB and 64 KiB pass the bound"
+    assert lender.holds(held)
+    assert not any(low <= address < high for low, high in ranges for address, _ in lender._addresses)
+    del held
+    large = lender.array(0, (12_000,), F4)
+    assert large is not None
+    assert lender.bytes == 64 << 10
 
 
 def test_an_array_outlives_the_arena() -> None:

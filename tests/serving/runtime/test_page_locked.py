@@ -59,7 +59,7 @@ def test_memory_is_freed_when_the_last_array_is_gone() -> None:
 
 def test_an_arena_of_it_gives_it_all_back() -> None:
     driver = Driver()
-    arena = Arena(page_locked(0, driver), blocks=2, largest_bytes=1 << 20)
+    arena = Arena(page_locked(0, driver), blocks=2, total_bytes=1 << 20)
     kept = [arena.array(0, (100,), np.dtype("f4")) for _ in range(2)]
     assert len(driver.memory) == 2
     arena.close()
