@@ -70,6 +70,11 @@ def patience_s(batch_us: float, timeout_s: float) -> float:
     return min(timeout_s, max(PATIENCE_S, PATIENCE_FACTOR * batch_us / 1e6))
 
 
+def broken_device(versions: Iterable[Examined]) -> str | None:
+    """A version whose device failed in a way that only a new process can repair; None when there is none."""
+    return next((f"{v.model}/{v.version}" for v in versions if not v.runtime.healthy), None)
+
+
 def trouble(versions: Iterable[Examined], timeout_s: float, now_ns: int) -> str | None:
     """Why only a new process can help; None when nothing is wrong.
 

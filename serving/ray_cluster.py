@@ -84,6 +84,7 @@ def start(pools: Sequence[PoolSpec], cluster: ClusterOptions) -> None:
         enable_reflection=False,  # it would answer without a credential
     )
     serve.start(http_options=http, grpc_options=grpc, logging_config=LoggingConfig(log_level="WARNING"))
+    _check_front(cluster)
     deadline = time.monotonic() + cluster.start_timeout_s
     serve.run_many(
         [serve.RunTarget(build(pool, cluster), name=pool.application, route_prefix=pool.route) for pool in pools],
@@ -185,6 +186,24 @@ def _attach(address: str) -> None:
         raise ClusterUnfit(
             f"the Ray cluster was started without {', '.join(lacking)} in its nodes' environment: set what "
             "`python -m serving.ray_environment` prints on every node before `ray start`"
+        )
+
+
+def _check_front(cluster: ClusterOptions) -> None:
+    """Whoever starts Serve in a cluster decides where HAProxy listens, for good.
+
+    Raises:
+        ClusterUnfit: somebody did, and not where the settings say.
+    """
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    found = client.http_config if client is not None else None
+    if found is not None and (found.host, found.port) != (cluster.host, cluster.port):
+        _disconnect()
+        raise ClusterUnfit(
+            f"Ray Serve runs in this cluster already, on {found.host} port {found.port}: set serving.host and "
+            "serving.port to that, or shut it down first"
         )
 
 

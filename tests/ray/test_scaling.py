@@ -4,22 +4,50 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 
 from export.contracts import codec
 from tests.ray.conftest import OPTIONS
 from tests.support import ray_faults as faults
+from tests.support import wire
 from tests.support.ray_cluster import RayServing
 from tests.support.traffic import digits, driving
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
+LOST_AT = 255  # rows of a batch at which the device double breaks for good; the largest batch has 256
+
+
+def lose_a_device(cluster: RayServing) -> None:
+    """A sticky device error costs its own batch and the replica, which says so itself; nobody else notices."""
+    before, port = set(cluster.replica_pids()), cluster.replica_ports()[0]
+    headers, body = wire.request(digits(rows=LOST_AT))
+    with faults.clients(cluster) as traffic:
+        traffic[0].wait_for(50)
+        faults.wait_until(lambda: not is_answered(port, headers, body), 20)  # others' rows may join it in a batch
+        gone_s = faults.wait_until(lambda: len(set(cluster.replica_pids()) & before) == 1)
+        faults.wait_until(lambda: faults.in_rotation(cluster) == 2)
+    assert gone_s < 5
+    assert [s for t in traffic for s in t.failed()] == []
+
+
+def is_answered(port: int, headers: dict[str, str], body: bytes) -> bool:
+    """Whether a replica answers a request with success; with an error or with nothing otherwise."""
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{port}/v2/models/digits/infer", content=body, headers=headers)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200
+
+
 def test_settings_roll_and_load_scales_without_a_lost_request(cluster: RayServing) -> None:
     """One test, because each step begins where the one before it ended: two fixed replicas → 1 → 2 → 1."""
     plain = json.loads(codec.dumps(OPTIONS))
     plain["batch"]["queue_rows"] = 4095
-    scaling = {"min_replicas": 1, "max_replicas": 2, "target_utilisation": 0.2, "target_queue_ms": 5.0}
+    plain["runtime"]["device"] = f"double:0ms+100us,lost_at={LOST_AT}"
+    scaling = {"min_replicas": 1, "max_replicas": 2, "target_utilisation": 0.5, "target_queue_ms": 50.0}
     cluster.options_file.write_text(json.dumps(plain))
     cluster.scale_file.write_text(json.dumps({"autoscaling": {**scaling, "upscale_s": 1.0, "downscale_s": 1.0}}))
 
@@ -32,6 +60,7 @@ def test_settings_roll_and_load_scales_without_a_lost_request(cluster: RayServin
         assert rolled.sent > 200
         with driving(cluster.port, "digits", digits(rows=512), threads=6) as load:
             faults.wait_until(lambda: replicas(2))
+        lose_a_device(cluster)
         with faults.clients(cluster, pause_s=0.1) as few:
             faults.wait_until(lambda: replicas(1))
         assert [s for t in (load, *few) for s in t.failed()] == []

@@ -49,6 +49,7 @@ class Place:
     folder: Path
     serving_port: int
     monitor_port: int
+    prefix: tuple[str, ...] = ()  # of every command: another network namespace
 
     @classmethod
     def make(cls, folder: Path, **sections: dict[str, Any]) -> Place:
@@ -76,7 +77,7 @@ class Place:
     def run(self, *arguments: str, timeout: float = 60.0, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [*COMMAND, *arguments],
+            [*self.prefix, *COMMAND, *arguments],
             cwd=self.folder,
             env=clean_environment(**environ),
             capture_output=True,
@@ -95,7 +96,7 @@ class Place:
         """`hardcase up`, ready."""
         out = (self.folder / "up.log").open("ab")
         process = subprocess.Popen(
-            [*COMMAND, "up", *arguments],
+            [*self.prefix, *COMMAND, "up", *arguments],
             cwd=self.folder,
             env=clean_environment(),
             stdout=out,

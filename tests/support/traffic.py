@@ -68,20 +68,32 @@ class Traffic:
 
 @contextmanager
 def driving(
-    port: int, model: str, tensors: list[Tensor], *, threads: int = 4, keep_alive: bool = True, pause_s: float = 0.0
+    port: int,
+    model: str,
+    tensors: list[Tensor],
+    *,
+    threads: int = 4,
+    keep_alive: bool = True,
+    pause_s: float = 0.0,
+    host: str = "127.0.0.1",
+    token: str | None = None,
 ) -> Iterator[Traffic]:
     """Send requests to `model` from `threads` threads until the block ends.
 
     Args:
-        port: Of a server on loopback.
+        port: Of a server.
         model: The model; the plan chooses the version.
         tensors: The request's inputs.
         threads: How many requests at a time.
         keep_alive: False opens a connection for each request.
         pause_s: Between the requests of a thread.
+        host: Where the server is.
+        token: Bearer token.
     """
     traffic = Traffic()
     headers, body = wire.request(tensors)
+    if token is not None:
+        headers = {**headers, "Authorization": f"Bearer {token}"}
 
     def drive() -> None:
         connection: http.client.HTTPConnection | None = None
@@ -91,7 +103,7 @@ def driving(
             used = connection is not None
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                    connection = http.client.HTTPConnection(host, port, timeout=30)
                 connection.request("POST", f"/v2/models/{model}/infer", body=body, headers=headers)
                 response = connection.getresponse()
                 data = response.read()
