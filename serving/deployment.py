@@ -7,11 +7,8 @@ Starting, attaching to and stopping a cluster is `serving.ray_cluster`'s busines
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import logging
-import os
 import warnings
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -24,7 +21,7 @@ from export.contracts import codec
 from serving import autoscaling
 from serving.autoscaling import LoadMeter
 from serving.grpc import ingress
-from serving.health import broken_device, trouble
+from serving.health import trouble
 from serving.options import ServingOptions
 from serving.pools import APPLICATION, ClusterOptions, PoolSpec
 from serving.replica import Replica
@@ -34,9 +31,6 @@ if TYPE_CHECKING:
 
 POOL = "pool"
 _STOP_MARGIN_S = 10.0
-_DEVICE_LOOK_S = 0.02
-_LAST_WORDS_S = 2.0  # for the record log, when a device was lost
-_DEVICE_LOST = 70  # exit status
 _LOOK_BACK_S = 5.0  # Ray averages what replicas report over this time
 _REPORT_S = 1.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -66,7 +60,6 @@ class PoolReplica:
 
         await self._replica.open()
         await self._replica.settled()
-        self._watching = asyncio.get_running_loop().create_task(self._watch_devices())
         app = build_app(self._replica.plane)
         if not self._own_route:
             return app
@@ -93,25 +86,8 @@ class PoolReplica:
         load = self._meter.read(spent)
         return {autoscaling.UTILISATION: load.utilisation, autoscaling.QUEUE_MS: load.queue_ms}
 
-    async def _watch_devices(self) -> None:
-        """End the process as soon as a device has failed for good: Ray starts another one.
-
-        Connections are cut first. What has no byte of an answer yet, HAProxy asks of another replica; waiting for the
-        next health check would cost every request until then.
-        """
-        while (lost := broken_device(self._versions())) is None:
-            await asyncio.sleep(_DEVICE_LOOK_S)
-        for connection in list(self._replica.protocol.open):
-            connection.transport.abort()
-        _log.error("the device of %s failed for good: this replica ends, another one takes its place", lost)
-        writer = self._replica.writer
-        if writer is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.to_thread(writer.close), _LAST_WORDS_S)
-        os._exit(_DEVICE_LOST)
-
     def _versions(self) -> list[LoadedVersion]:
-        return [version for model in self._replica.pool.models.values() for version in model.loaded()]
+        return self._replica.versions()
 
     async def __del__(self) -> None:
         """Called by Ray when the replica has been drained."""

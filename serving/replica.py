@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import logging
 import os
 import platform
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export.registry import Registry
 from monitoring.records.record import Event
@@ -17,11 +20,19 @@ from serving.access_log import AccessLog
 from serving.auth import Authenticator
 from serving.dataplane import DataPlane
 from serving.fastlane import FastLaneProtocol, bind, install, sweep_forever
+from serving.health import broken_device
 from serving.options import ServingOptions
 from serving.pool import Pool
 from serving.stats import ServerStats
 from serving.tracing import Tracer
 
+if TYPE_CHECKING:
+    from serving.version import LoadedVersion
+
+DEVICE_LOST_STATUS = 70
+_DEVICE_LOOK_S = 0.02
+_LAST_WORDS_S = 2.0  # for the record log, when a device was lost
+_log = logging.getLogger("hardcase.replica")
 _SETTLE_MARGIN_S = 15.0  # admission and proof, around what the load itself may take
 
 
@@ -56,6 +67,7 @@ class Replica:
         self.protocol: type[FastLaneProtocol] = bind(self.plane, lane=options.fast_lane)
         self.stats.lane = "fast" if options.fast_lane else "asgi"
         self._sweeper: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._closed = False
 
     async def open(self) -> None:
@@ -63,6 +75,7 @@ class Replica:
         self._event("replica_started", {"pid": os.getpid(), "host": platform.node(), "lane": self.stats.lane})
         await self.pool.start()
         self._sweeper = asyncio.get_running_loop().create_task(sweep_forever(self.protocol))
+        self._watcher = asyncio.get_running_loop().create_task(self._watch_devices())
 
     def hook(self) -> None:
         """Make the HTTP server that somebody else starts later in this process use our protocol class."""
@@ -82,14 +95,35 @@ class Replica:
         if self._closed:
             return
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in (self._sweeper, self._watcher):
+            if task is not None:
+                task.cancel()
         await self.pool.stop()
         self.plane.flush()
         self._event("replica_stopped", {"pid": os.getpid()})
         for closing in (self.writer, self.access_log, self.tracer):
             if closing is not None:
                 await asyncio.to_thread(closing.close)
+
+    def versions(self) -> list[LoadedVersion]:
+        """Every version in memory."""
+        return [version for model in self.pool.models.values() for version in model.loaded()]
+
+    async def _watch_devices(self) -> None:
+        """End the process as soon as a device has failed for good: whoever runs it starts another one.
+
+        Connections are cut first. What has no byte of an answer yet, HAProxy asks of another replica; waiting for the
+        next health check would cost every request until then.
+        """
+        while (lost := broken_device(self.versions())) is None:
+            await asyncio.sleep(_DEVICE_LOOK_S)
+        for connection in list(self.protocol.open):
+            connection.transport.abort()
+        _log.error("the device of %s failed for good: this process ends, another one takes its place", lost)
+        if self.writer is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.to_thread(self.writer.close), _LAST_WORDS_S)
+        os._exit(DEVICE_LOST_STATUS)
 
     def _event(self, kind: str, detail: dict[str, str | int | float | bool | None]) -> None:
         if self.writer is not None:

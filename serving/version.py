@@ -25,7 +25,7 @@ from serving.preprocess import preprocessor_for
 from serving.protocol import RequestParser
 from serving.queueing.policy import bounded_rows, resolve
 from serving.response_cache import cache_for, remember
-from serving.runtime.base import Array, Runtime
+from serving.runtime.base import Array, DeviceLost, Runtime
 from serving.stats import ReleaseReason, VersionStats
 
 _log = logging.getLogger("hardcase.serving")
@@ -145,6 +145,8 @@ class LoadedVersion:
                 self.drop([entries[index]], refusal)
             if not (entries := [e for i, e in enumerate(entries) if i not in execution.refused]):
                 return
+        if isinstance(execution.error, DeviceLost):
+            return  # an earlier batch broke it: this process ends at once, and another one is asked (`serving.replica`)
         if self.inspect is not None:
             self.inspect(entries, execution)
         if execution.error is not None or execution.outputs is None:

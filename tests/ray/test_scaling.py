@@ -46,6 +46,7 @@ def test_settings_roll_and_load_scales_without_a_lost_request(cluster: RayServin
     """One test, because each step begins where the one before it ended: two fixed replicas → 1 → 2 → 1."""
     plain = json.loads(codec.dumps(OPTIONS))
     plain["batch"]["queue_rows"] = 4095
+    plain["runtime"]["lanes"] = 1  # one batch at a time, so that one batch meets the failure
     plain["runtime"]["cuda_graphs"] = False  # they are for powers of two: no batch would have LOST_AT rows
     plain["runtime"]["device"] = f"double:0ms+100us,lost_at={LOST_AT}"
     scaling = {"min_replicas": 1, "max_replicas": 2, "target_utilisation": 0.5, "target_queue_ms": 50.0}
