@@ -19,6 +19,7 @@ from export.package import Package
 from export.registry import Registry
 from serving.options import BatchOptions, Limits, ServingOptions
 from tests.support import packages
+from tests.support.images import image_package
 from tests.support.ray_cluster import RayServing, ray_serving
 from tests.support.server import CANARY, Server, standalone
 
@@ -62,6 +63,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
         packages.probabilities_package(folder),
         packages.slow_package(folder, width=1024, layers=40),
         packages.torchscript_package(folder, name="script", version="1", with_onnx=False),
+        image_package(folder),
     ]
     registry = Registry(tmp_path_factory.mktemp("registry"))
     for package in built:
