@@ -22,7 +22,7 @@ from serving.call import Call
 from serving.postprocess import classify, softmax
 from tests.support import wire
 from tests.support.packages import digits_like_package
-from tests.support.planes import Plane
+from tests.support.planes import Plane, running
 from tests.support.records import recorded
 
 SPEC = OutputSpec(name="y", datatype=Datatype.FP32, shape=(-1, 5))
@@ -74,7 +74,7 @@ async def test_requests_of_one_batch_get_what_each_asked_for_and_records_keep_th
     tmp_path: Path, binary: bool
 ) -> None:
     plane = Plane(tmp_path, [digits_like_package(tmp_path)], inline=False, capture=CaptureOptions())
-    plane.runtimes["digits"].sleep_s = 0.02
+    plane.runtimes["digits"].sleep_s = 0.5
     x = np.random.default_rng(2).random((6, 1, 8, 8), dtype=np.float32)
 
     async def ask(rows: slice, **asked: Any) -> np.ndarray[Any, Any]:
@@ -87,7 +87,7 @@ async def test_requests_of_one_batch_get_what_each_asked_for_and_records_keep_th
         return wire.answer(httpx.Headers(answer.headers), answer.body)["logits"]
 
     first = asyncio.create_task(ask(slice(0, 1)))  # occupies the thread, so that the others share a batch
-    await asyncio.sleep(0.01)
+    await running(plane.runtimes["digits"])
     raw, soft, again, best = await asyncio.gather(
         ask(slice(0, 2)),
         ask(slice(2, 4), softmax=True),

@@ -63,6 +63,13 @@ class WatchedRuntime:
         self.inner.close()
 
 
+async def running(runtime: WatchedRuntime, batches: int = 1) -> None:
+    """Wait until a runtime has begun its n-th batch: what is asked now waits for it, and shares the next one."""
+    async with asyncio.timeout(20):
+        while len(runtime.batches) < batches:
+            await asyncio.sleep(0.001)
+
+
 class Plane:
     """A data plane with one version a package, each the champion of its model."""
 
