@@ -115,6 +115,7 @@ def count(stats: VersionStats, execution: Execution, rows: int, reason: ReleaseR
 
 
 Watch: TypeAlias = Callable[[list[Entry], Execution], None]
+_LARGE_BYTES = 1 << 20
 ALONE = nullcontext()  # a version's turns while nobody but its own batcher runs it
 
 
@@ -144,15 +145,24 @@ def _gather(entries: Sequence[Entry], index: int, rows: int, signature: Signatur
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     staging = runtime.buffer(index, shape)
     if staging is not None:
-        flat, at = staging.reshape(-1).view(np.uint8), 0
-        for part in parts:
-            raw = np.frombuffer(part, np.uint8) if isinstance(part, memoryview) else part.reshape(-1).view(np.uint8)
-            flat[at : at + raw.size] = raw
-            at += raw.size
+        _fill(staging, parts)
         return staging
     if len(parts) == 1 and isinstance(parts[0], np.ndarray):
         return parts[0]
     return np.frombuffer(b"".join(cast("list[memoryview]", parts)), dtype=spec.datatype.numpy).reshape(shape)
+
+
+def _fill(staging: Array, parts: Sequence[memoryview | Array]) -> None:
+    """Copy the parts into an array, one behind the other."""
+    flat = staging.reshape(-1).view(np.uint8)
+    view, at = flat.data, 0
+    for part in parts:
+        end = at + part.nbytes
+        if isinstance(part, memoryview) and part.nbytes < _LARGE_BYTES:
+            view[at:end] = part  # a sixth of numpy's time for a small part
+        else:
+            flat[at:end] = np.frombuffer(part, np.uint8)  # without the interpreter
+        at = end
 
 
 def run(
