@@ -107,23 +107,26 @@ class StagedRuntime:
         if sample_inputs(signature, 1) is None:
             self._graph_note = "none: a shape of the signature is open besides the batch"
             return
-        before = self._accelerator.memory_bytes()
+        before, left_out = self._accelerator.memory_bytes(), []
         self._graph_note = "all sizes"
         for rows in reversed(buckets(options.max_rows) if signature.batched else [1]):
-            for track in self._idle:
-                try:
+            try:
+                for track in self._idle:
                     self._record(track, rows)
-                except Exception as error:
-                    # An attempt leaves no harm behind: every size works without its graph, only slower.
-                    _log.warning("no graph for batches of %d rows: %s", rows, error)
-                    self._graph_note = f"the recording of {rows} rows failed: the log has the reason"
+                fits = self._accelerator.memory_bytes() - before <= options.memory_bytes
+            except Exception as error:
+                # An attempt leaves no harm behind: every size works without its graph, only slower.
+                _log.warning("no graph for batches of %d rows: %s", rows, error)
+                fits = False
+                if self._accelerator.fault(error) is not Fault.MEMORY:
                     self._drop_graphs(rows)
+                    self._graph_note = f"the recording of {rows} rows failed: the log has the reason"
                     return
-            taken = self._accelerator.memory_bytes() - before
-            if taken > options.memory_bytes:
+            if not fits:  # smaller ones may: they use the memory of the larger ones again
                 self._drop_graphs(rows)
-                self._graph_note = f"sizes from {rows} rows down are left out: over the budget of graph_memory_bytes"
-                return
+                left_out.append(rows)
+        if left_out:
+            self._graph_note = f"over the budget of graph_memory_bytes: {', '.join(map(str, left_out))} rows"
 
     def buffer(self, index: int, shape: tuple[int, ...]) -> Array | None:
         """Page-locked memory for an input, when there is some free; see `Runtime.buffer`."""

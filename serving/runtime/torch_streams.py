@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -103,6 +104,7 @@ class CudaLane:
         self._computed = torch.cuda.Event()
         self._done = torch.cuda.Event(blocking=True)
         self._pool: Any = None  # graphs of a lane share memory: they never run at the same time
+        self._graphs: weakref.WeakSet[CudaGraph] = weakref.WeakSet()
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -136,7 +138,7 @@ class CudaLane:
             for _ in range(_RUNS_BEFORE_CAPTURE):
                 run(static)
             self.finish()
-            if self._pool is None:
+            if not self._graphs:  # torch does not take a handle again whose graphs are all gone
                 self._pool = torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
             # "thread_local": other threads answer requests meanwhile, and may allocate.
@@ -148,7 +150,9 @@ class CudaLane:
                     graph.capture_end()
                 raise
             graph.capture_end()
-        return CudaGraph(graph, static, outputs)
+        made = CudaGraph(graph, static, outputs)
+        self._graphs.add(made)
+        return made
 
     def replay(self, graph: CudaGraph) -> list[Any]:
         """See `Lane.replay`."""

@@ -127,7 +127,7 @@ async def test_f10_a_broken_device_fails_one_batch_and_the_pool_knows(tmp_path: 
 
 async def test_a_second_batch_begins_beside_a_running_one_only_when_it_is_full(tmp_path: Path) -> None:
     """Computations of one device are in a row: a partial batch that starts early only makes batches smaller."""
-    plane = plane_on(tmp_path, "double:20ms", max_rows=8)
+    plane = plane_on(tmp_path, "double:150ms", max_rows=8, graphs=False)
     runtime, reply = plane.runtimes["digits"], Collected()
     runtime.batches.clear()
     accept(plane, reply, images(1))

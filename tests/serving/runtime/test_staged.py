@@ -208,22 +208,36 @@ def test_a_signature_with_open_shapes_runs_without_graphs() -> None:
     made.close()
 
 
-def test_graphs_over_their_memory_budget_are_left_out_from_the_small_sizes() -> None:
-    class Hungry(HostAccelerator):
-        taken = 0
-
-        def memory_bytes(self) -> int:
-            Hungry.taken += 100
-            return Hungry.taken
-
-    device = Hungry(program, 2, DoubleOptions())
+@pytest.mark.parametrize(
+    ("costs", "recorded", "note"),
+    [
+        ({8: 100, 4: 100, 2: 100, 1: 100}, "4,8", "2, 1 rows"),
+        ({8: 900, 4: 100, 2: 10, 1: 10}, "1,2,4", "8 rows"),
+        ({8: 10, 4: 10, 2: 10, 1: 10}, "1,2,4,8", "all sizes"),
+    ],
+)
+def test_graphs_over_their_memory_budget_are_left_out(costs: dict[int, int], recorded: str, note: str) -> None:
+    """And only those: a largest batch that takes too much does not cost the small ones their graphs."""
+    device = HostAccelerator(program, 2, DoubleOptions())
     options = GraphOptions(enabled=True, max_rows=8, memory_bytes=250)
     made = StagedRuntime(device, SIGNATURE, kind="onnx", provider="test", lanes=2, graphs=options)
+
+    def taken() -> int:
+        return sum(costs[rows] for rows in {rows for track in made._idle for rows in track.graphs})
+
+    device.memory_bytes = taken  # type: ignore[method-assign]
     made.prepare()
-    assert made.facts["graphs"] == "4,8"
-    assert "budget" in str(made.facts["graph_note"])
-    for rows in (1, 2, 4):
+    assert made.facts["graphs"] == recorded
+    assert note in str(made.facts["graph_note"])
+    for rows in (1, 2, 4, 8):
         np.testing.assert_array_equal(made.run(batch(rows, 1), (0,))[0], program(batch(rows, 1))[0])
+    made.close()
+
+
+def test_a_size_that_does_not_fit_at_all_leaves_the_smaller_ones() -> None:
+    made = runtime(max_rows=8, oom_above=4)
+    assert made.facts["graphs"] == "1,2,4"
+    assert made.healthy
     made.close()
 
 
