@@ -8,6 +8,7 @@ is turned away in `serving.queueing.gate`; here, when a batch runs and where. Ev
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,9 @@ from serving.stats import ReleaseReason
 
 E = TypeVar("E")
 
+_log = logging.getLogger("hardcase.serving")
+_LAGGING = 0.03
+_SMOOTHING = 0.2
 SWEEP_S = 0.02  # how late after its deadline a waiting request may hear of it
 
 
@@ -77,6 +81,7 @@ class Batcher(Generic[E]):
         self._scheduled = False
         self._closed = False
         self._freed_ns = 0  # when the last batch ended
+        self._lag = 0.0  # how long a free thread waits for the loop to hear of it, in batches; smoothed
         self._sweeper: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._executor: ThreadPoolExecutor | None = None
@@ -131,8 +136,10 @@ class Batcher(Generic[E]):
 
         A device computes one batch after the other. A partial batch that began early would wait for its turn as it is,
         while what arrives in that time could have joined it: smaller batches, and nothing sooner.
+
+        When the loop is slow to hear that a thread is free, one batch more waits for the threads themselves.
         """
-        return len(self._flights) < self.depth and self.queue.rows >= self.max_rows
+        return self.queue.rows >= self.max_rows and len(self._flights) < self.depth + (self._lag > _LAGGING)
 
     def _take(self, reason: ReleaseReason) -> Batch | None:
         """The next batch; who is late, gone or has waited too long is answered instead."""
@@ -166,8 +173,11 @@ class Batcher(Generic[E]):
     def _run(self, batch: Batch) -> E:
         """Execute a batch, or a part of a request. On the loop or a thread; never raises."""
         if batch.part is not None:
-            return self._execute_part(batch.entries[0], *batch.part)
-        return self._execute(batch.entries)
+            execution = self._execute_part(batch.entries[0], *batch.part)
+        else:
+            execution = self._execute(batch.entries)
+        batch.ended_ns = perf_counter_ns()
+        return execution
 
     def _run_on_thread(self, batch: Batch) -> None:
         loop = self.loop
@@ -180,7 +190,14 @@ class Batcher(Generic[E]):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._landed, batch, future.result())
 
-        self._executor.submit(self._run, batch).add_done_callback(hand_over)
+        try:
+            future = self._executor.submit(self._run, batch)
+        except RuntimeError:  # the process may have no more threads: these fail, and what comes later tries again
+            _log.exception("no thread could be started for a batch")
+            self._flights.remove(batch)
+            self._drop(batch.entries, Unavailable("the server is out of threads"))
+            return
+        future.add_done_callback(hand_over)
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
@@ -188,6 +205,8 @@ class Batcher(Generic[E]):
         """A thread is free again: the next batch need not wait until this one's answers are written."""
         self._flights.remove(batch)
         self._learn(batch)
+        lag = (self._freed_ns - batch.ended_ns) / max(1, batch.ended_ns - batch.begun_ns)
+        self._lag += _SMOOTHING * (lag - self._lag)
         if self.queue.rows and not self._closed:
             self._release(ReleaseReason.FREE)
         self._end(batch, execution)

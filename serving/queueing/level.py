@@ -20,19 +20,20 @@ class Batch:
         full: The largest batch was reached.
         part: First row and row behind the last, when this is a part of one request that is larger than a batch.
         begun_ns: When it began to run (`perf_counter_ns`).
+        ended_ns: When it had run.
         since_ns: From when its time counts: when the batch before it ended, if it had to wait for that.
         crowded: More rows waited than it could take.
         reason: Why it left the queue.
     """
 
-    __slots__ = ("begun_ns", "crowded", "entries", "full", "part", "reason", "rows", "since_ns")
+    __slots__ = ("begun_ns", "crowded", "ended_ns", "entries", "full", "part", "reason", "rows", "since_ns")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.rows = 0
         self.full = False
         self.part: tuple[int, int] | None = None
-        self.begun_ns = self.since_ns = 0
+        self.begun_ns = self.ended_ns = self.since_ns = 0
         self.crowded = False
         self.reason = ReleaseReason.IDLE
 
