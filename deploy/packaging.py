@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import Missing, UsageError
+from deploy.sample_files import read_images, read_labels, read_samples
 from export.contracts import codec
-from export.contracts.manifest import Execution, Task, TaskKind
+from export.contracts.manifest import Execution, SampleSource, Task, TaskKind
 from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputSpec, OutputRole, Signature
 from export.package import Package
 from export.registry import Registry
 
-MAX_SAMPLES = 1000  # image files of a folder that are used: golden cases and parity need no more
 
-
-def export_target(target: str, out: Path, version: str | None, preprocess: Path | None = None) -> Package:
-    """Call the target's function and export what it returns.
+def export_target(
+    target: str,
+    out: Path,
+    version: str | None,
+    preprocess: Path | None = None,
+    *,
+    samples: Path | None = None,
+    labels: Path | None = None,
+) -> Package:
+    """Call the target's function and export what it returns; rows from files take the place of its reference rows.
 
     Raises:
         UsageError: the target has not the form `module:function`, or its function returns something else than a dict,
@@ -42,6 +49,11 @@ def export_target(target: str, out: Path, version: str | None, preprocess: Path 
         given["version"] = version
     if preprocess is not None:
         given["preprocess"] = _preprocessing(preprocess)
+    if labels is not None and samples is None:
+        raise UsageError("--labels are the labels of --samples: give both")
+    if samples is not None:
+        given["reference_inputs"] = read_samples(samples)
+        given["reference_labels"] = None if labels is None else read_labels(labels)
     for needed in ("module", "example_inputs", "name", "version", "task"):
         if needed not in given:
             raise UsageError(f"{target} returned no '{needed}'", "see export.from_torch.export_module")
@@ -90,6 +102,9 @@ def import_file(
     signature: Path | None,
     preprocess: Path | None = None,
     images: Path | None = None,
+    samples: Path | None = None,
+    labels: Path | None = None,
+    made_up: bool = True,
 ) -> Package:
     """Make a package of an existing ONNX or TorchScript file.
 
@@ -103,6 +118,9 @@ def import_file(
         signature: Of a TorchScript file.
         preprocess: File that declares encoded inputs, see `deploy.preprocess_file`.
         images: Folder of real image files for the one encoded input: golden cases and parity.
+        samples: File of real rows, likewise.
+        labels: File of the rows' labels, of images in the order of their names; the rows are the reference then, too.
+        made_up: Make rows up where there are neither.
 
     Raises:
         UsageError: the options do not fit together or the file.
@@ -110,24 +128,32 @@ def import_file(
     """
     given_roles = dict(_role(text) for text in roles)
     task = Task(kind=TaskKind.CLASSIFICATION, class_names=class_names) if class_names else None
-    dest = out / f"{name}-{version}"
     declared = None if preprocess is None else _preprocessing(preprocess)
-    samples = None if images is None else _samples(images, declared or {})
+    if images is not None and samples is not None:
+        raise UsageError("--images and --samples are two ways to give the same rows: choose one")
+    if labels is not None and samples is None and images is None:
+        raise UsageError("--labels are the labels of --samples or --images: give both")
+    rows: Any = None if samples is None else read_samples(samples)
+    if images is not None:
+        rows = read_images(images, declared or {})
+    common: dict[str, Any] = {
+        "name": name,
+        "version": version,
+        "out_dir": out / f"{name}-{version}",
+        "output_roles": given_roles,
+        "task": _task(task, given_roles),
+        "preprocess": declared,
+        "samples": rows if labels is None else None,  # reference rows serve as samples
+        "made_up": made_up,
+        "reference_inputs": None if labels is None else rows,
+        "reference_labels": None if labels is None else read_labels(labels),
+    }
     if file.suffix.lower() == ".onnx":
         from export.from_onnx import import_onnx
 
         if signature is not None:
             raise UsageError("--signature is for TorchScript: an ONNX file carries its own")
-        return import_onnx(
-            file,
-            name=name,
-            version=version,
-            out_dir=dest,
-            output_roles=given_roles,
-            task=_task(task, given_roles),
-            preprocess=declared,
-            samples=samples,
-        )
+        return import_onnx(file, **common)
     if file.suffix.lower() not in (".pt", ".pth", ".torchscript", ".ts"):
         raise UsageError(f"'{file.name}' is neither .onnx nor TorchScript (.pt, .pth, .ts)")
     from export.from_onnx import import_torchscript
@@ -140,34 +166,13 @@ def import_file(
         parsed = codec.loads(Signature, signature.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"--signature: {error}") from None
-    return import_torchscript(
-        file,
-        name=name,
-        version=version,
-        out_dir=dest,
-        signature=parsed,
-        output_roles=given_roles,
-        task=_task(task, given_roles),
-        preprocess=declared,
-        samples=samples,
-    )
+    return import_torchscript(file, signature=parsed, **common)
 
 
 def _preprocessing(path: Path) -> dict[str, ImageDecode]:
     from deploy.preprocess_file import read_preprocess  # Pillow comes with it
 
     return read_preprocess(path)
-
-
-def _samples(folder: Path, declared: Mapping[str, ImageDecode]) -> dict[str, list[Path]]:
-    if len(declared) != 1:
-        raise UsageError("--images is for a model with one encoded input: declare it with --preprocess")
-    if not folder.is_dir():
-        raise UsageError(f"--images: '{folder.name}' is no folder")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not files:
-        raise UsageError(f"--images: '{folder.name}' holds no files")
-    return {next(iter(declared)): files[:MAX_SAMPLES]}
 
 
 def _role(text: str) -> tuple[str, OutputRole]:
@@ -257,7 +262,7 @@ def describe_version(package: Package) -> dict[str, object]:
         "dataset": provenance.dataset_snapshot,
         "metrics": [f"{k}  {v:.4f}" for k, v in provenance.metrics.items()],
         "execution": _execution(manifest.execution),
-        "golden": "yes" if manifest.golden else "no",
+        "golden": _golden(package),
         "parity": "checked" if manifest.parity else "not checked",
         "reference": "yes" if manifest.reference else "no",
         "path": str(package.dir),
@@ -270,3 +275,9 @@ def _describe_input(spec: InputSpec) -> str:
         return line
     decoded = spec.behind()
     return f"{line}, JPEG, PNG or WebP → {decoded.datatype} {list(decoded.shape)}"
+
+
+def _golden(package: Package) -> str:
+    if not package.manifest.golden:
+        return "no"
+    return "yes, of made-up rows" if package.manifest.provenance.samples is SampleSource.MADE_UP else "yes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.errors import PackageError
-from export.contracts.manifest import FileRole, Manifest, Provenance, RuntimeFile, Task, Tolerance
+from export.contracts.manifest import FileRole, Manifest, Provenance, RuntimeFile, SampleSource, Task, Tolerance
 from export.contracts.reference import ReferenceProfile
 from export.contracts.signature import OutputRole, Signature
 from export.package import Golden, Package, write_package
@@ -31,7 +31,8 @@ class Assembly:
     Attributes:
         signature: As clients see it. Runners and samples go by it, too: encoded images where preprocessing is declared.
         trusted: What is right by definition.
-        samples: Real rows for parity and golden cases, by input name; None when there are none.
+        samples: Rows for parity and golden cases, by input name; None when there are none.
+        sample_source: Where they come from.
         reference: Held-out rows for the reference profile, or None.
     """
 
@@ -43,6 +44,7 @@ class Assembly:
     trusted: Runner
     trusted_name: str
     samples: dict[str, Array] | None
+    sample_source: SampleSource = SampleSource.REAL
     reference: dict[str, Array] | None
     labels: Sequence[Any] | Array | None
     golden_rows: int
@@ -83,7 +85,9 @@ def assemble(
             signature=a.signature,
             runtimes=a.runtimes,
             files=(),
-            provenance=a.provenance or make_provenance(a.source),
+            provenance=replace(
+                a.provenance or make_provenance(a.source), samples=None if a.samples is None else a.sample_source
+            ),
             golden_tolerance=a.tolerance,
             max_batch_rows=a.max_batch_rows,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,17 @@ import numpy.typing as npt
 from export.admission_limits import AdmissionLimits
 from export.admission_onnx import check_onnx
 from export.admission_operators import ONNX_ELEMENT_TYPES
-from export.assemble import Assembly, assemble
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
-from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, Task, Tolerance
+from export.contracts.manifest import Provenance, RuntimeKind, Task, Tolerance
 from export.contracts.preprocess import ImageDecode
 from export.contracts.signature import InputDisplay, InputSpec, OutputRole, OutputSpec, Signature
 from export.from_torchscript import import_torchscript
+from export.importing import Checked, ImportOptions, bring_in
 from export.onnx_runner import onnx_runner
 from export.package import Package
 from export.package_files import is_safe_path
 from export.parity import BATCH_SIZES
-from export.preprocess import Encoding
-from export.roles import complete_task, with_roles
-from export.runners import Runner, named_arrays, trial_outputs
 
 __all__ = ["OnnxDescription", "describe_onnx", "import_onnx", "import_torchscript"]
 ONNX_FILE = "model.onnx"
@@ -62,6 +58,7 @@ def import_onnx(
     displays: Mapping[str, InputDisplay] | None = None,
     preprocess: Mapping[str, ImageDecode] | None = None,
     samples: Any = None,
+    made_up: bool = True,
     reference_inputs: Any = None,
     reference_labels: Sequence[Any] | Array | None = None,
     golden: int = 16,
@@ -74,8 +71,9 @@ def import_onnx(
 ) -> Package:
     """Make a package of an ONNX file.
 
-    With real rows (`samples` or `reference_inputs`) the package gets golden cases, and the file must answer a row alike
-    at every batch size. Without them it gets neither, and is only tried on made-up input.
+    The package gets golden cases, and the file must answer a row alike at every batch size: on real rows (`samples` or
+    `reference_inputs`), or else on made-up ones, and the manifest's provenance says which. Made-up rows show that a
+    later load computes what the file computes today; they do not show what it computes on your data.
 
     Args:
         path: The `.onnx` file; external data is taken from beside it.
@@ -88,6 +86,8 @@ def import_onnx(
         preprocess: Inputs that clients send as encoded images, by input name; see `export.preprocess.image_input`. Rows
             of such an input are given as the files' bytes or paths.
         samples: Real rows by input name (or in the file's order).
+        made_up: Make rows up where there are no real ones; otherwise the file is only tried on such rows, and nothing
+            of them is kept.
         reference_inputs: Held-out rows for the reference profile; also serve as samples.
         reference_labels: Their labels.
         golden: Rows that are stored with their outputs.
@@ -110,48 +110,35 @@ def import_onnx(
     sizes = {ONNX_FILE: source.stat().st_size}
     sizes |= {location: (source.parent / location).stat().st_size for location in described.external}
     check_onnx(source.read_bytes(), sizes, described.signature, AdmissionLimits())
-    encoding = Encoding(described.signature, preprocess or {})
-    runner = encoding.wrap(onnx_runner(source, encoding.model))
-    reference = None if reference_inputs is None else named_arrays(reference_inputs, encoding.wire, "reference")
-    real = reference if samples is None else named_arrays(samples, encoding.wire, "samples")
-    shown = trial_outputs(runner, encoding.wire, real, max_rows=max(batch_sizes))
-    signature = with_roles(encoding.wire, shown, task, output_roles or {}, displays or {})
-
-    def fill(folder: Path) -> dict[str, FileRole]:
-        shutil.copyfile(source, folder / ONNX_FILE)
-        for location in described.external:
-            (folder / location).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.parent / location, folder / location)
-        return dict.fromkeys([ONNX_FILE, *described.external], FileRole.WEIGHTS)
-
-    def candidates(folder: Path) -> dict[str, Runner]:
-        return {RuntimeKind.ONNX.value: encoding.wrap(onnx_runner(folder / ONNX_FILE, encoding.model))}
-
-    return assemble(
-        Assembly(
-            name=name,
-            version=version,
-            task=complete_task(task, signature),
-            signature=signature,
-            runtimes=(RuntimeFile(kind=RuntimeKind.ONNX, path=ONNX_FILE),),
-            trusted=runner,
-            trusted_name="the imported file",
-            samples=real,
-            reference=reference,
-            labels=reference_labels,
-            golden_rows=golden,
-            tolerance=tolerance or Tolerance(),
-            batch_sizes=tuple(batch_sizes),
-            max_batch_rows=max_batch_rows,
-            provenance=provenance,
-            source=f"onnx:{source.name}",
-            seed=seed,
-        ),
-        Path(out_dir),
-        fill,
-        candidates,
-        overwrite=overwrite,
+    found = Checked(
+        kind=RuntimeKind.ONNX,
+        file=source,
+        path=ONNX_FILE,
+        beside=described.external,
+        signature=described.signature,
+        open=onnx_runner,
     )
+    options = ImportOptions(
+        name=name,
+        version=version,
+        task=task,
+        out_dir=out_dir,
+        output_roles=output_roles,
+        displays=displays or {},
+        preprocess=preprocess,
+        samples=samples,
+        made_up=made_up,
+        reference_inputs=reference_inputs,
+        reference_labels=reference_labels,
+        golden=golden,
+        tolerance=tolerance,
+        batch_sizes=batch_sizes,
+        max_batch_rows=max_batch_rows,
+        provenance=provenance,
+        overwrite=overwrite,
+        seed=seed,
+    )
+    return bring_in(found, options)
 
 
 def describe_onnx(path: Path) -> OnnxDescription:

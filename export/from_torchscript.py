@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,16 +10,13 @@ import numpy.typing as npt
 
 from export.admission_archive import check_torchscript
 from export.admission_limits import AdmissionLimits
-from export.assemble import Assembly, assemble
-from export.contracts.errors import PackageError
-from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, Task, Tolerance
+from export.contracts.manifest import Provenance, RuntimeKind, Task, Tolerance
 from export.contracts.preprocess import ImageDecode
-from export.contracts.signature import OutputRole, OutputSpec, Signature
+from export.contracts.signature import OutputRole, Signature
+from export.importing import Checked, ImportOptions, bring_in
 from export.package import Package
 from export.parity import BATCH_SIZES
-from export.preprocess import Encoding
-from export.roles import complete_task, with_roles
-from export.runners import Runner, named_arrays, trial_outputs
+from export.runners import Runner
 from export.torch_runner import torchscript_runner
 
 TORCHSCRIPT_FILE = "model.pt"
@@ -38,6 +34,7 @@ def import_torchscript(
     output_roles: Mapping[str, OutputRole] | None = None,
     preprocess: Mapping[str, ImageDecode] | None = None,
     samples: Any = None,
+    made_up: bool = True,
     reference_inputs: Any = None,
     reference_labels: Sequence[Any] | Array | None = None,
     golden: int = 16,
@@ -61,58 +58,28 @@ def import_torchscript(
     source = Path(path)
     with source.open("rb") as file:
         check_torchscript(file, AdmissionLimits())
-    inputs, outputs = [i.name for i in signature.inputs], [o.name for o in signature.outputs]
-    encoding = Encoding(signature, preprocess or {})
-    signature = encoding.wire
-    runner = encoding.wrap(torchscript_runner(source, inputs, outputs))
-    reference = None if reference_inputs is None else named_arrays(reference_inputs, signature, "reference")
-    real = reference if samples is None else named_arrays(samples, signature, "samples")
-    shown = trial_outputs(runner, signature, real, max_rows=max(batch_sizes))
-    for spec in signature.outputs:
-        if shown is not None:
-            _fits(spec, shown[spec.name])
-    given = {o.name: o.role for o in signature.outputs if o.role is not OutputRole.OTHER} | dict(output_roles or {})
-    complete = with_roles(signature, shown, task, given, {})
 
-    def fill(folder: Path) -> dict[str, FileRole]:
-        shutil.copyfile(source, folder / TORCHSCRIPT_FILE)
-        return {TORCHSCRIPT_FILE: FileRole.WEIGHTS}
+    def opened(file: Path, model: Signature) -> Runner:
+        return torchscript_runner(file, [i.name for i in model.inputs], [o.name for o in model.outputs])
 
-    def candidates(folder: Path) -> dict[str, Runner]:
-        made = torchscript_runner(folder / TORCHSCRIPT_FILE, inputs, outputs)
-        return {RuntimeKind.TORCHSCRIPT.value: encoding.wrap(made)}
-
-    return assemble(
-        Assembly(
-            name=name,
-            version=version,
-            task=complete_task(task, complete),
-            signature=complete,
-            runtimes=(RuntimeFile(kind=RuntimeKind.TORCHSCRIPT, path=TORCHSCRIPT_FILE),),
-            trusted=runner,
-            trusted_name="the imported file",
-            samples=real,
-            reference=reference,
-            labels=reference_labels,
-            golden_rows=golden,
-            tolerance=tolerance or Tolerance(),
-            batch_sizes=tuple(batch_sizes),
-            max_batch_rows=max_batch_rows,
-            provenance=provenance,
-            source=f"torchscript:{source.name}",
-            seed=seed,
-        ),
-        Path(out_dir),
-        fill,
-        candidates,
+    found = Checked(kind=RuntimeKind.TORCHSCRIPT, file=source, path=TORCHSCRIPT_FILE, signature=signature, open=opened)
+    options = ImportOptions(
+        name=name,
+        version=version,
+        task=task,
+        out_dir=out_dir,
+        output_roles=output_roles,
+        preprocess=preprocess,
+        samples=samples,
+        made_up=made_up,
+        reference_inputs=reference_inputs,
+        reference_labels=reference_labels,
+        golden=golden,
+        tolerance=tolerance,
+        batch_sizes=batch_sizes,
+        max_batch_rows=max_batch_rows,
+        provenance=provenance,
         overwrite=overwrite,
+        seed=seed,
     )
-
-
-def _fits(spec: OutputSpec, array: Array) -> None:
-    shape = list(array.shape)
-    if array.dtype != spec.datatype.numpy:
-        raise PackageError(f"output '{spec.name}' is {array.dtype}, the signature says {spec.datatype}")
-    fits = len(shape) == len(spec.shape) and all(s in (-1, n) for s, n in zip(spec.shape, shape, strict=True))
-    if not fits:
-        raise PackageError(f"output '{spec.name}' has shape {shape}, the signature says {list(spec.shape)}")
+    return bring_in(found, options)

@@ -11,10 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.signature import Signature
-from export.images import ONE_PIXEL, encoded_rows, in_order
+from export.images import encoded_rows, in_order
 
 Array: TypeAlias = npt.NDArray[Any]
 Runner: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -58,39 +57,6 @@ def named_arrays(given: Any, signature: Signature, label: str) -> dict[str, Arra
     if signature.batched and (len({len(a) for a in out.values()}) != 1 or not len(next(iter(out.values())))):
         raise PackageError(f"{label}: inputs have no rows, or differ in their number")
     return out
-
-
-def trial_outputs(
-    runner: Runner, signature: Signature, samples: Mapping[str, Array] | None, *, max_rows: int
-) -> dict[str, Array] | None:
-    """What the runner answers for some samples, or for made-up input; None when nothing sensible can be made up.
-
-    Raises:
-        PackageError: the model does not run.
-    """
-    if samples is not None:
-        arrays = {k: v[:max_rows] for k, v in samples.items()} if signature.batched else dict(samples)
-    else:
-        inner = [i.shape[1:] if signature.batched else i.shape for i in signature.inputs]
-        if any(n < 0 for shape in inner for n in shape):
-            return None
-        rng = np.random.default_rng(0)
-        arrays = {}
-        for spec, shape in zip(signature.inputs, inner, strict=True):
-            full = (2, *shape) if signature.batched else shape
-            if spec.datatype.is_float:
-                arrays[spec.name] = rng.random(full).astype(spec.datatype.numpy)
-            elif spec.datatype is Datatype.BYTES:
-                made_up = b"0" if spec.preprocess is None else ONE_PIXEL
-                arrays[spec.name] = np.full(full, made_up, dtype=object)
-            else:
-                arrays[spec.name] = np.zeros(full, dtype=spec.datatype.numpy)
-    try:
-        return runner(arrays)
-    except PackageError:
-        raise
-    except Exception as error:  # whatever the framework raises: the model does not run on input of its signature
-        raise PackageError(f"the model does not run on input of its signature ({type(error).__name__})") from error
 
 
 def first_line(error: BaseException) -> str:

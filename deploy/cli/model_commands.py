@@ -37,6 +37,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(traffic_app, name="traffic", rich_help_panel=panel)
 
 
+Samples = Annotated[
+    Path | None,
+    typer.Option(
+        "--samples", help="Real rows: .npz with an array for each input, or .npy.", exists=True, dir_okay=False
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Their labels: .npy, or text with one a line.", exists=True, dir_okay=False),
+]
+
+
 def export_command(
     ctx: typer.Context,
     target: Annotated[str, typer.Argument(help="`package.module:function` or `file.py:function`.")],
@@ -47,19 +59,22 @@ def export_command(
         str | None, typer.Option("--version", help="Use this version instead of the function's.")
     ] = None,
     preprocess: Preprocess = None,
+    samples: Samples = None,
+    labels: Labels = None,
     register_it: Annotated[bool, typer.Option("--register", help="Add the package to the registry as well.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn a trained PyTorch module into a package, if the exported files compute what the module computes.
 
-    The function returns the keyword arguments of `export.from_torch.export_module` as a dict. When ONNX Runtime,
+    The function returns the keyword arguments of `export.from_torch.export_module` as a dict. --samples and --labels,
+    held-out rows, take the place of its `reference_inputs` and `reference_labels`. When ONNX Runtime,
     TorchScript and the module part, nothing is written and the report says where they part (exit code 4).
 
     Example: hardcase export train.py:package --register
     """
     from deploy.packaging import export_target
 
-    package = export_target(target, out, version, preprocess)
+    package = export_target(target, out, version, preprocess, samples=samples, labels=labels)
     _finish_package(ctx, package, register_it=register_it, as_json=as_json)
 
 
@@ -84,10 +99,19 @@ def import_command(
         Path | None,
         typer.Option("--images", help="Folder of real image files: golden cases and parity of the encoded input."),
     ] = None,
+    samples: Samples = None,
+    labels: Labels = None,
+    made_up: Annotated[
+        bool, typer.Option("--made-up/--no-made-up", help="Make rows up for golden cases where there are no samples.")
+    ] = True,
     register_it: Annotated[bool, typer.Option("--register", help="Add the package to the registry as well.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring an existing ONNX or TorchScript file in as a package.
+
+    Real rows (--samples) become golden cases, and the file must answer them alike at every batch size; with --labels
+    they become the reference profile, too. Without rows, random ones within the signature take their place: they show
+    that every later load computes what the file computes now, and the package says that they were made up.
 
     Example: hardcase import model.onnx --name digits --version 2 --role y=logits --register
 
@@ -105,6 +129,9 @@ def import_command(
         signature=signature,
         preprocess=preprocess,
         images=images,
+        samples=samples,
+        labels=labels,
+        made_up=made_up,
     )
     _finish_package(ctx, package, register_it=register_it, as_json=as_json)
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from export.contracts.codec import ONLY_WHEN_SET
 from export.contracts.signature import Signature
 
 MANIFEST_SCHEMA_VERSION = 1
@@ -77,9 +78,16 @@ class Tolerance:
     relative: float = 1e-3
 
 
+class SampleSource(StrEnum):
+    """Where the rows of golden cases and parity come from."""
+
+    REAL = "real"  # given by whoever made the package
+    MADE_UP = "made_up"  # random rows within the signature: they show repeatability, not quality
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """Where a version comes from. Times are RFC 3339 in UTC."""
+    """Where a version comes from. Times are RFC 3339 in UTC; `samples` is None where there are no golden cases."""
 
     created_at: str
     source: str
@@ -88,6 +96,7 @@ class Provenance:
     dataset_snapshot: str | None = None
     parent_version: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    samples: SampleSource | None = field(default=None, metadata=ONLY_WHEN_SET)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -178,6 +178,64 @@ def test_an_onnx_file_is_imported_and_a_file_of_another_kind_refused(here: Path,
     assert call("import", str(here / "absent.onnx"), "--name", "x", "--version", "1") == 2
 
 
+def test_rows_and_labels_of_a_file_become_golden_cases_and_the_reference(
+    here: Path, capsys: pytest.CaptureFixture[str]
+):
+    import numpy as np
+
+    from export.package import read_package
+    from tests.support.packages import digits_like_package
+
+    weights = next(digits_like_package(here / "made").dir.glob("*.onnx"))
+    rows = np.random.default_rng(0).random((40, 1, 8, 8), dtype=np.float32)
+    np.savez(here / "rows.npz", x=rows)
+    np.save(here / "rows.npy", rows)
+    (here / "labels.txt").write_text("\n".join(str(i % 10) for i in range(40)))
+    common = ["import", str(weights), "--name", "m", "--role", "logits=logits", "--json"]
+    assert call(*common, "--version", "1", "--samples", "rows.npz", "--labels", "labels.txt") == 0
+    labelled = read_package(json.loads(capsys.readouterr().out)["path"])
+    assert labelled.reference().rows == 40
+    assert labelled.manifest.provenance.samples == "real"
+    assert json.loads((labelled.dir / "parity.json").read_text())["metrics"][0]["accuracy"] is not None
+    assert call(*common, "--version", "2", "--samples", "rows.npy") == 0
+    plain = read_package(json.loads(capsys.readouterr().out)["path"])
+    assert plain.reference() is None
+    assert all(row.tolist() in rows.tolist() for row in plain.golden().inputs["x"])
+    assert call(*common, "--version", "3") == 0
+    assert read_package(json.loads(capsys.readouterr().out)["path"]).manifest.provenance.samples == "made_up"
+    assert call(*common, "--version", "4", "--no-made-up") == 0
+    assert read_package(json.loads(capsys.readouterr().out)["path"]).golden() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--labels", "labels.txt"], "give both"),
+        (["--samples", "labels.txt"], "neither .npz nor .npy"),
+        (["--samples", "broken.npz"], "not a readable array file"),
+        (["--samples", "broken.npy"], "not a readable array file"),
+        (["--samples", "objects.npy"], "not a readable array file"),
+        (["--samples", "rows.npy", "--labels", "empty.txt"], "the file is empty"),
+    ],
+)
+def test_rows_and_labels_that_cannot_be_read_are_wrong_arguments(
+    here: Path, options: list[str], text: str, capsys: pytest.CaptureFixture[str]
+):
+    import numpy as np
+
+    from tests.support.packages import digits_like_package
+
+    weights = next(digits_like_package(here / "made").dir.glob("*.onnx"))
+    (here / "labels.txt").write_text("1")
+    (here / "empty.txt").write_text("\n")
+    (here / "broken.npz").write_bytes(b"PK nonsense")
+    (here / "broken.npy").write_bytes(b"nonsense")
+    np.save(here / "rows.npy", np.zeros((2, 1, 8, 8), np.float32))
+    np.save(here / "objects.npy", np.array([{}], dtype=object))
+    assert call("import", str(weights), "--name", "m", "--version", "1", *options) == 2
+    assert text in capsys.readouterr().err
+
+
 def test_a_module_is_exported_from_a_file_with_its_version_overridden(here: Path, capsys: pytest.CaptureFixture[str]):
     (here / "train.py").write_text(
         """

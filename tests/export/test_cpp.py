@@ -25,6 +25,7 @@ from export.torch_runner import torchscript_runner
 from tests.support import cpp_runner
 from tests.support import packages as p
 from tests.support.cpp_runner import Runner, reseal
+from tests.support.images import image_package
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -94,6 +95,18 @@ def test_every_datatype_and_shape_crosses(run: Runner, make: Callable[[Path], Pa
 def test_bf16_is_held_as_its_bits(run: Runner, tmp_path: Path) -> None:
     package = p.all_dtypes_package(tmp_path, datatypes=(Datatype.BF16,))
     assert run(package.dir, "--golden").code == 0
+
+
+def test_encoded_images_are_taken_as_the_tensors_that_they_were_decoded_to(run: Runner, tmp_path: Path) -> None:
+    package = image_package(tmp_path)
+    assert package.manifest.signature.preprocesses
+    ran = run(package.dir, "--golden", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.report["passed"]
+    save_npz(tmp_path / "in.npz", package.golden().inputs)
+    refused = run(package.dir, "--input", tmp_path / "in.npz", "--output", tmp_path / "out.npz")
+    assert refused.code == 3
+    assert "the decoded images" in refused.err
 
 
 def test_wrong_answers_are_reported_with_their_size_and_exit_code_1(run: Runner, tmp_path: Path) -> None:

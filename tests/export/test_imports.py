@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.admission import admit
+from export.contracts.datatypes import Datatype
 from export.contracts.errors import AdmissionRefused, PackageError, ParityFailed
-from export.contracts.manifest import Task, TaskKind
-from export.contracts.signature import OutputRole
+from export.contracts.manifest import SampleSource, Task, TaskKind
+from export.contracts.signature import InputDisplay, InputKind, InputSpec, OutputRole, OutputSpec, Signature
 from export.from_onnx import describe_onnx, import_onnx, import_torchscript
 from tests.support import packages as p
 
@@ -45,9 +47,53 @@ def test_an_onnx_file_with_samples_gets_golden_cases_parity_and_a_reference(tmp_
     admit(made.dir)
 
 
-def test_an_onnx_file_without_samples_is_tried_and_has_no_golden_cases(tmp_path: Path) -> None:
-    made = bring(saved(tmp_path, p.digits_like_model()), tmp_path / "p")
+def test_an_onnx_file_without_samples_gets_golden_cases_of_made_up_rows_and_says_so(tmp_path: Path) -> None:
+    path = saved(tmp_path, p.digits_like_model())
+    display = InputDisplay(kind=InputKind.IMAGE, layout="CHW", value_range=(10.0, 20.0))
+    made = bring(path, tmp_path / "p", displays={"x": display})
+    rows = made.golden().inputs["x"]
+    assert rows.shape == (16, 1, 8, 8)
+    assert 10 <= rows.min() < 11
+    assert 19 < rows.max() <= 20
+    assert made.manifest.provenance.samples is SampleSource.MADE_UP
+    assert json.loads((made.dir / "parity.json").read_text())["trusted"] == "the imported file on made-up rows"
+    admit(made.dir)
+    real = bring(path, tmp_path / "q", samples=X)
+    assert real.manifest.provenance.samples is SampleSource.REAL
+
+
+def test_made_up_rows_show_rows_that_influence_each_other(tmp_path: Path) -> None:
+    model = p.digits_like_model()
+    model.graph.node[3].output[0] = "raw"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axis0"))
+    model.graph.node.append(helper.make_node("ReduceMean", ["raw", "axis0"], ["mean"], keepdims=1))
+    model.graph.node.append(helper.make_node("Sub", ["raw", "mean"], ["logits"]))
+    with pytest.raises(ParityFailed, match="on made-up rows"):
+        bring(saved(tmp_path, model), tmp_path / "p")
+
+
+def test_variable_dimensions_are_made_up_too_and_a_model_that_refuses_them_has_no_golden_cases(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    varlen = p.variable_length_package(tmp_path).dir / "model.onnx"
+    made = bring(varlen, tmp_path / "p")
+    assert made.golden().inputs["x"].shape == (16, 8)
+    signature = Signature(
+        inputs=(InputSpec(name="x", datatype=Datatype.FP32, shape=(-1, -1)),),
+        outputs=(OutputSpec(name="y", datatype=Datatype.FP32, shape=(-1, 5)),),
+    )
+    five = p.make_model(signature, [helper.make_node("Add", ["x", "five"], ["y"])], {"five": np.ones(5, np.float32)})
+    refused = bring(saved(tmp_path, five), tmp_path / "q")
+    assert refused.golden() is None
+    assert refused.manifest.provenance.samples is None
+    assert "give real ones" in caplog.text
+
+
+def test_an_onnx_file_may_be_tried_only(tmp_path: Path) -> None:
+    made = bring(saved(tmp_path, p.digits_like_model()), tmp_path / "p", made_up=False)
     assert made.golden() is None
+    assert made.manifest.provenance.samples is None
+    assert made.manifest.parity is None
     assert {o.role for o in made.manifest.signature.outputs} == {OutputRole.OTHER, OutputRole.EMBEDDING}
 
 

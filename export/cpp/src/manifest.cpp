@@ -32,6 +32,29 @@ std::string safe_path(const json::Value& value, const std::string& where) {
   return path;
 }
 
+// An input that clients send as encoded images: the model's own tensor is what they are decoded to. The file's place in
+// the shape, which is last, becomes the axes of the image.
+void decode(TensorSpec& spec, const json::Value& declared) {
+  const std::string where = "preprocess";
+  const json::Array& size = declared.get("size", where).as_array("preprocess.size");
+  const std::string& layout = declared.get("layout", where).as_string("preprocess.layout");
+  if (size.size() != 2 || spec.shape.empty()) throw LoadError("preprocess.size: expected height and width");
+  const std::int64_t height = size[0].as_integer("preprocess.size"), width = size[1].as_integer("preprocess.size");
+  const std::int64_t channels = declared.get("colour", where).as_string("preprocess.colour") == "GREY" ? 1 : 3;
+  Shape axes = {height, width};
+  if (layout == "CHW") {
+    axes = {channels, height, width};
+  } else if (layout == "HWC") {
+    axes = {height, width, channels};
+  } else if (layout != "HW") {
+    throw LoadError("preprocess.layout: unknown '" + printable(layout) + "'");
+  }
+  spec.datatype = datatype_named(declared.get("datatype", where).as_string("preprocess.datatype"));
+  spec.shape.pop_back();
+  spec.shape.insert(spec.shape.end(), axes.begin(), axes.end());
+  spec.decoded = true;
+}
+
 std::vector<TensorSpec> specs(const json::Value& signature, const std::string& field) {
   const std::string where = "signature." + field;
   std::vector<TensorSpec> found;
@@ -42,6 +65,9 @@ std::vector<TensorSpec> specs(const json::Value& signature, const std::string& f
     for (const json::Value& n : item.get("shape", where).as_array(where + ".shape")) {
       spec.shape.push_back(n.as_integer(where + ".shape"));
       if (spec.shape.back() < -1 || spec.shape.back() == 0) throw LoadError(where + ".shape: not -1 and not positive");
+    }
+    if (const json::Value* declared = item.find("preprocess", where); declared != nullptr && !declared->is_null()) {
+      decode(spec, *declared);
     }
     for (const TensorSpec& other : found) {
       if (other.name == spec.name) throw LoadError(where + ": the name '" + printable(spec.name) + "' occurs twice");

@@ -167,12 +167,15 @@ fs::path Package::runtime_file(RuntimeKind kind) const {
 std::optional<Golden> Package::golden() const {
   if (!manifest_.golden) return std::nullopt;
   try {
-    Tensors inputs, outputs;
-    for (auto& [key, tensor] : read_npz(folder_ / *manifest_.golden)) {
-      if (key.starts_with("in/")) inputs.emplace(key.substr(3), tensor);
-      if (key.starts_with("out/")) outputs.emplace(key.substr(4), tensor);
-    }
     const Signature& signature = manifest_.signature;
+    Tensors arrays = read_npz(folder_ / *manifest_.golden), inputs, outputs;
+    for (const TensorSpec& spec : signature.inputs) {  // of encoded images, what they were decoded to is there as well
+      const auto found = arrays.find((spec.decoded ? "model/" : "in/") + spec.name);
+      if (found != arrays.end()) inputs.emplace(spec.name, std::move(found->second));
+    }
+    for (auto& [key, tensor] : arrays) {
+      if (key.starts_with("out/")) outputs.emplace(key.substr(4), std::move(tensor));
+    }
     std::vector<TensorSpec> kept;  // a package may keep fewer outputs than the model has
     for (const TensorSpec& spec : signature.outputs) {
       if (outputs.contains(spec.name)) kept.push_back(spec);
@@ -195,7 +198,8 @@ Tensors conform(Tensors arrays, const std::vector<TensorSpec>& specs, bool batch
     if (tensor.datatype == Datatype::kUint16 && spec.datatype == Datatype::kBf16) tensor.datatype = Datatype::kBf16;
     if (tensor.datatype != spec.datatype || !fits(tensor.shape, spec.shape)) {
       throw LoadError(label + " is " + std::string(name_of(tensor.datatype)) + " " + to_string(tensor.shape) +
-                      ", the signature says " + std::string(name_of(spec.datatype)) + " " + to_string(spec.shape));
+                      ", the signature says " + std::string(name_of(spec.datatype)) + " " + to_string(spec.shape) +
+                      (spec.decoded ? " (the decoded images)" : ""));
     }
     if (batched && rows.value_or(tensor.shape[0]) != tensor.shape[0]) {
       throw LoadError(label + " has " + std::to_string(tensor.shape[0]) + " rows, another has " + std::to_string(*rows));

@@ -17,11 +17,13 @@ std::string_view name_of(RuntimeKind kind);
 // Throws LoadError for a name that no runtime has.
 RuntimeKind runtime_named(std::string_view name);
 
-// One input or output. -1 marks a dimension that varies.
+// One input or output as the model takes and gives it. -1 marks a dimension that varies. `decoded`: clients of a server
+// send encoded images instead, and the server decodes them; this program takes what they are decoded to.
 struct TensorSpec {
   std::string name;
   Datatype datatype = Datatype::kFp32;
   Shape shape;
+  bool decoded = false;
 };
 
 // All tensors in the order of the model's own inputs and outputs. `batched`: axis 0 of each is the batch.
