@@ -101,11 +101,12 @@ def make_targets(servers: Sequence[str], protocol: str | None, settings: Callabl
     spoken = choose(Protocol, protocol, "--protocol") if protocol else None
     if servers:
         return [parse_target(text, spoken) for text in servers]
-    if spoken is Protocol.GRPC:
-        raise UsageError("--protocol grpc needs the server's address", "such as grpc://127.0.0.1:9000")
     from deploy.local import addresses
 
-    return [parse_target(f"hardcase={addresses(settings())['inference']}", spoken)]
+    known = addresses(settings())
+    if spoken is Protocol.GRPC and "grpc" not in known:
+        raise UsageError("the settings switch gRPC off (serving.grpc_port)", "or name a server: grpc://127.0.0.1:9000")
+    return [parse_target(f"hardcase={known['grpc' if spoken is Protocol.GRPC else 'inference']}", spoken)]
 
 
 def choose(kind: type[Choice], text: str, option: str) -> Choice:

@@ -283,4 +283,8 @@ def test_settings_name_the_server_when_nothing_else_does(
     plain: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert plain["subjects"][0]["name"] == "hardcase"
     assert plain["environment"]["cores"]
+    (here / "hardcase.yaml").write_text(f"serving: {{port: {server.port}, grpc_port: {server.grpc_port}}}\n")
+    assert main(["bench", "-m", "digits", "--protocol", "grpc", "-c", "1", *QUICK, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["subjects"][0]["address"] == f"grpc://127.0.0.1:{server.grpc_port}"
+    (here / "hardcase.yaml").write_text(f"serving: {{port: {server.port}, grpc_port: 0}}\n")
     assert main(["bench", "-m", "digits", "--protocol", "grpc"]) == 2

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deploy.cli import main
@@ -15,9 +18,12 @@ from deploy.loadtest.measure import Stability
 from deploy.loadtest.orders import Mode
 from deploy.loadtest.parsing import parse_target
 from deploy.loadtest.session import Plan, Quiet, measure_subject, open_subject, run
+from deploy.loadtest.tensors import Payload, Tensor
+from export.contracts.datatypes import Datatype
 from export.registry import Registry
 from serving.options import ApiKey, AuthOptions, ServingOptions
 from tests.support import packages
+from tests.support.load import Ending
 from tests.support.server import Server, standalone
 
 TOKEN = "s3cret"
@@ -110,3 +116,37 @@ def test_refused_calls_are_counted_by_status(address: str):
     assert level.errors.keys() == {"grpc UNAUTHENTICATED"}
     assert level.throughput == 0
     opening.control.close()
+
+
+def test_messages_larger_than_any_window_arrive_whole(address: str):
+    """Strings of 3 MB in all, up and down: many frames, and flow control in both directions."""
+    word = b"hardcase" * 1024
+    rows = np.full((400, 1), word, dtype=object)
+    tensor = Tensor(name="text", datatype=Datatype.BYTES, array=rows)
+    plan = replace(PLAN, model="echo", levels=(3.0,), outputs=("echo",))
+    opening = open_subject(parse_target(address, None), plan)
+    large = replace(opening, payloads=(Payload(tensors=(tensor,), rows=len(rows)),))
+    subject, _ = asyncio.run(measure_subject(large, plan, Quiet()))
+    opening.control.close()
+    (level,) = subject.levels
+    assert level.errors == {}
+    assert level.latency.count > 0
+    per_answer = level.received_bytes_per_s / level.throughput
+    assert per_answer == pytest.approx(rows.size * (len(word) + 4), rel=0.3), "a window's edge may cut one off"
+
+
+def test_a_server_that_stops_under_load_lets_calls_end(tmp_path: Path):
+    """It says GOAWAY, finishes what it has, and is gone: no call may hang."""
+    registry = Registry(tmp_path / "registry")
+    registry.add(packages.digits_like_package(tmp_path / "made").dir)
+    registry.promote("digits", "1", author="test")
+    with standalone(tmp_path / "server", registry.root) as server:
+        stopper = Ending(server.pid, signal.SIGTERM)
+        four = Stability(most=4, least=4, share=0.000001)
+        plan = replace(PLAN, levels=(20.0,), stability=four, headers={}, timeout_s=5.0)
+        ((subject,), _) = asyncio.run(run([parse_target(f"grpc://{server.grpc_netloc}", None)], plan, stopper))
+    (level,) = subject.levels
+    assert level.latency.count > 0
+    assert level.windows[-1].throughput == 0
+    assert "cannot connect" in level.errors
+    assert set(level.errors) <= {"cannot connect", "connection lost", "grpc UNAVAILABLE", "grpc CANCELLED"}

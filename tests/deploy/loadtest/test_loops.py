@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from deploy.loadtest.results import Level
 from deploy.loadtest.session import Plan, run
 from export.registry import Registry
 from tests.support import packages
+from tests.support.load import Ending
 from tests.support.server import standalone
 from tests.support.stalling_server import Stalling, chunked, framed, stalling_server
 
@@ -152,11 +151,9 @@ def test_a_server_that_dies_under_load_ends_no_measurement(tmp_path: Path):
     registry.add(package.dir)
     registry.promote("digits", "1", author="test")
     with standalone(tmp_path / "server", registry.root) as server:
-        killer = threading.Timer(0.8, os.kill, (server.pid, signal.SIGKILL))
-        killer.start()
         plan = replace(PLAN, model="digits", levels=(4.0,))
-        ((subject,), _) = asyncio.run(run([parse_target(server.url, None)], plan))
-        killer.join()
+        killer = Ending(server.pid, signal.SIGKILL)
+        ((subject,), _) = asyncio.run(run([parse_target(server.url, None)], plan, killer))
     (level,) = subject.levels
     assert level.latency.count > 10
     assert level.errors.keys() == {"connection lost", "cannot connect"}
