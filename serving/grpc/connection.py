@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from serving.grpc.lane import GrpcLane
 
 _LAST_CALLS_S = 0.1  # how long calls may be on their way to us after the client heard that we leave
+_LINGER_S = 0.25
 _MIN_DRAINED_BYTES = 65_536  # what a client must take in of its answers in every `receive_s`
 
 
@@ -143,7 +144,11 @@ class GrpcConnection(FrameReader):
     def _break(self, error: Http2Error) -> None:
         """The peer cannot be understood any more: say why, and hang up."""
         self.flush()
-        self._say_goodbye(error.code)
+        if not self.dead and not self.transport.is_closing():
+            self.dead = True
+            self.transport.write(http2.goaway(self.last, error.code))
+            # closing at once, with its bytes unread, would make the kernel take back what we have just said
+            self._lane.loop.call_later(_LINGER_S, self.transport.close)
 
     # time
 
