@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from threading import Semaphore
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -116,7 +116,6 @@ def count(stats: VersionStats, execution: Execution, rows: int, reason: ReleaseR
 
 Watch: TypeAlias = Callable[[list[Entry], Execution], None]
 _LARGE_BYTES = 1 << 20
-ALONE = nullcontext()  # a version's turns while nobody but its own batcher runs it
 
 
 def gather(entries: Sequence[Entry], rows: int, signature: Signature, runtime: Runtime) -> list[Array]:
@@ -172,6 +171,7 @@ def run(
     indices: tuple[int, ...],
     limit: int,
     signature: Signature,
+    turns: Semaphore | None = None,
 ) -> list[Array | None]:
     """Run in pieces of at most the largest batch.
 
@@ -182,6 +182,7 @@ def run(
         indices: Outputs to compute.
         limit: Rows of the largest batch.
         signature: The version's.
+        turns: Taken meanwhile; None while nobody but the version's own batcher runs it.
 
     Returns:
         By index into the signature's outputs; None for outputs that are not wanted.
@@ -189,6 +190,9 @@ def run(
     Raises:
         ModelFailed: another number of outputs came back than were wanted.
     """
+    if turns is not None:
+        with turns:
+            return run(runtime, inputs, rows, indices, limit, signature)
     if not signature.batched:
         arrays = runtime.run(inputs, indices)
     elif rows <= limit:

@@ -183,6 +183,7 @@ class Pool:
             served = models.setdefault(name, ServedModel(name))
             before, plan = served.plan, found.plan
             served.plan, served.registered = plan, found.versions
+            served.pins.intersection_update(found.versions)  # what was deleted is not kept
             if plan is not None and (before is None or before.revision != plan.revision):
                 self._event("plan_seen", name, plan.champion or "", {"revision": plan.revision})
         there = {*seen.models, *seen.unreadable}

@@ -23,7 +23,7 @@ from serving.assignment import Assignment
 from serving.comparison import Comparator, InputMap
 from serving.entry import Entry
 from serving.evidence import Evidence, ShadowResult
-from serving.execution import ALONE, Execution
+from serving.execution import Execution
 from serving.options import ChallengerOptions
 from serving.runtime.base import Array
 from serving.shadow_pass import Passed, Waiting, record_pass, run_pass
@@ -96,7 +96,7 @@ class Shadow:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         if not self._running:
-            self.challenger.turns = ALONE
+            self.challenger.turns = None
 
     # ---- in
 
@@ -245,7 +245,7 @@ class Shadow:
         spent_ns = passed.spent_ns + perf_counter_ns() - begun_ns
         self._rest_until_ns = perf_counter_ns() + int(spent_ns / self._options.shadow_time_share)
         if self._closed:
-            self.challenger.turns = ALONE
+            self.challenger.turns = None
         elif self._queue:
             full = self._queued_rows >= self.challenger.batcher.max_rows
             self._later(0.0 if full else self._options.shadow_delay_ms / 1000)

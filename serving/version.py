@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import partial
+from threading import Semaphore
 from time import perf_counter_ns, time_ns
 
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
@@ -17,7 +17,7 @@ from serving.answer import AnswerPlans, BatchOutputs
 from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
-from serving.execution import ALONE, Execution, Watch, count, gather, joined, part_of, parts, run, wanted
+from serving.execution import Execution, Watch, count, gather, joined, part_of, parts, run, wanted
 from serving.grpc.late import LateMessageParser
 from serving.observers import Ended, Observer, tell
 from serving.options import ServingOptions
@@ -69,7 +69,7 @@ class LoadedVersion:
         self.cache = cache_for(options.cache, self.model)
         self.mirror: Watch | None = None  # a shadow: sees a batch when its answers are out
         self.inspect: Watch | None = None  # a canary: sees a batch before they are
-        self.turns: AbstractContextManager[object] = ALONE  # taken for each run
+        self.turns: Semaphore | None = None  # taken for each run while a shadow runs it, too
         self.capture = Capture(writer, self.model, self.version, package.digest, self.signature)
         # "synced" and "before_answer": the answer waits until the record is safe
         durability = options.capture.durability if options.capture is not None else Durability.ASYNC
@@ -116,9 +116,8 @@ class LoadedVersion:
                     return execution
             gathered_ns = perf_counter_ns()
             execution.input_ns = gathered_ns - execution.begun_ns
-            with self.turns:
-                indices = wanted(entries, self._always)
-                outputs = run(self.runtime, tensors, rows, indices, self.batcher.max_rows, self.signature)
+            indices = wanted(entries, self._always)
+            outputs = run(self.runtime, tensors, rows, indices, self.batcher.max_rows, self.signature, self.turns)
             execution.infer_ns = perf_counter_ns() - gathered_ns
             execution.outputs = BatchOutputs(self.signature.outputs, outputs, rows, self.signature.batched)
         except HardcaseError as error:
@@ -134,8 +133,8 @@ class LoadedVersion:
         """Run on inputs that were gathered for another version, for nobody's answer. On any thread; may raise."""
         if self._preprocessor is not None:
             inputs = self._preprocessor.decoded(inputs)
-        with self.turns:
-            outputs = run(self.runtime, inputs, rows, self._always, self.batcher.max_rows, self.signature)
+        limit = self.batcher.max_rows
+        outputs = run(self.runtime, inputs, rows, self._always, limit, self.signature, self.turns)
         return BatchOutputs(self.signature.outputs, outputs, rows, self.signature.batched)
 
     def finish(self, entries: list[Entry], execution: Execution, reason: ReleaseReason) -> None:
@@ -289,7 +288,7 @@ class LoadedVersion:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs, in the shadow either."""
-        return self.batcher.idle and self.turns is ALONE
+        return self.batcher.idle and self.turns is None
 
     def close(self) -> None:
         """Let go of queue, threads and weights."""

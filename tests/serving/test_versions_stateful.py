@@ -305,7 +305,7 @@ def test_the_pool_ends_where_the_registry_says(tmp_path: Path, monkeypatch: Any)
 
     class Case(Machine.TestCase):  # type: ignore[misc, valid-type]
         settings = settings(
-            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         )
 
     Case("runTest").debug()
