@@ -1,6 +1,6 @@
 """What a second replica brings when the device is the limit: `python -m benchmarks.replicas [--quick]`, three minutes.
 
-The runtime is the test device that takes 5 ms for a batch of at most eight rows, one batch at a time, as a GPU would:
+The runtime is the test device that takes 5 ms for a batch of at most four rows, one batch at a time, as a GPU would:
 the processor only carries requests to it. One and two replicas behind HAProxy are measured in turn, three rounds each
 on fresh clusters; the figure is the ratio of the medians, and two replicas must reach 1.8 times one. Before each round
 the answer is compared with onnxruntime's own. Results go to `benchmarks/results/replicas.json`.
@@ -26,7 +26,7 @@ from serving.options import BatchOptions, RuntimeOptions, ServingOptions
 from tests.support.ray_cluster import ray_serving
 
 RESULTS = ROOT / "benchmarks" / "results" / "replicas.json"
-BATCH_MS, BATCH_ROWS, CONNECTIONS = 5.0, 8, 64
+BATCH_MS, BATCH_ROWS, CONNECTIONS = 5.0, 4, 64
 TARGET = 1.8
 
 

@@ -76,10 +76,15 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Contents of `--scale-json`: replicas of the default pool."""
+    """Contents of `--scale-json`: replicas of the default pool, and models with pools of their own.
+
+    Attributes:
+        pools: Replicas by model, besides those of `--pool`.
+    """
 
     replicas: int | None = None
     autoscaling: Autoscaling | None = None
+    pools: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def _pools(arguments: argparse.Namespace) -> list[PoolSpec]:
@@ -94,7 +99,7 @@ def _pools(arguments: argparse.Namespace) -> list[PoolSpec]:
         options = dataclasses.replace(options, capture=None)
     text = arguments.scale_json
     scale = codec.loads(Scale, Path(text[1:]).read_bytes() if text.startswith("@") else text)
-    own: dict[str, int] = {}
+    own = dict(scale.pools)
     for named in arguments.pool:
         model, _, replicas = named.partition(":")
         own[model] = int(replicas or 1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx
 import pytest
 
 from export.contracts import codec
+from export.registry import Registry
 from tests.ray.conftest import OPTIONS
+from tests.support import packages as p
 from tests.support import ray_faults as faults
 from tests.support import wire
 from tests.support.ray_cluster import RayServing
@@ -22,15 +25,42 @@ LOST_AT = 255  # rows of a batch at which the device double breaks for good; the
 
 def lose_a_device(cluster: RayServing) -> None:
     """A sticky device error costs its own batch and the replica, which says so itself; nobody else notices."""
-    before, port = set(cluster.replica_pids()), cluster.replica_ports()[0]
+    before = set(cluster.replica_pids())
+    port = next(at for at in cluster.replica_ports() if is_answered(at, *wire.request(digits())))
     headers, body = wire.request(digits(rows=LOST_AT))
     with faults.clients(cluster) as traffic:
         traffic[0].wait_for(50)
         faults.wait_until(lambda: not is_answered(port, headers, body), 20)  # others' rows may join it in a batch
-        gone_s = faults.wait_until(lambda: len(set(cluster.replica_pids()) & before) == 1)
+        gone_s = faults.wait_until(lambda: len(set(cluster.replica_pids()) & before) == len(before) - 1)
         faults.wait_until(lambda: faults.in_rotation(cluster) == 2)
     assert gone_s < 5
     assert [s for t in traffic for s in t.failed()] == []
+
+
+def the_models_own_pool_answers(cluster: RayServing) -> None:
+    """Requests reach the pool that has the model; each pool knows its own models and no others."""
+    faults.wait_until(lambda: faults.in_rotation(cluster, "http-hardcase-heavy") == 1)
+
+    def index(port: int) -> set[str]:
+        listed = httpx.post(f"http://127.0.0.1:{port}/v2/repository/index", json={}).json()
+        return {line["name"] for line in listed}
+
+    def answered(port: int, model: str) -> int:
+        return httpx.get(f"http://127.0.0.1:{port}/v2/models/{model}/ready").status_code
+
+    hosted = {port: index(port) for port in cluster.replica_ports()}
+    assert sorted(map(sorted, hosted.values())) == [["digits", "echo"], ["heavy"]]
+    (own,) = (port for port, models in hosted.items() if models == {"heavy"})
+    assert [answered(own, m) for m in ("heavy", "digits")] == [200, 404]
+    assert [answered(cluster.port, m) for m in ("heavy", "digits")] == [200, 200], "HAProxy knows who has which"
+    assert index(cluster.port) == {"digits", "echo"}, "the front's index is the default pool's"
+    headers, body = wire.request(digits())
+    done = httpx.post(f"http://127.0.0.1:{cluster.port}/v2/models/heavy/infer", content=body, headers=headers)
+    assert done.status_code == 200, done.text
+    metrics = httpx.get(f"http://127.0.0.1:{own}/metrics").text
+    assert 'hardcase_requests_total{model="heavy",outcome="ok",variant="champion",version="1"} 1' in metrics
+    assert httpx.get(f"http://127.0.0.1:{own}/-/healthz").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{own}/nothing").json().keys() == {"error"}
 
 
 def is_answered(port: int, headers: dict[str, str], body: bytes) -> bool:
@@ -42,8 +72,15 @@ def is_answered(port: int, headers: dict[str, str], body: bytes) -> bool:
     return answer.status_code == 200
 
 
-def test_settings_roll_and_load_scales_without_a_lost_request(cluster: RayServing) -> None:
-    """One test, because each step begins where the one before it ended: two fixed replicas → 1 → 2 → 1."""
+def test_settings_roll_and_load_scales_without_a_lost_request(
+    cluster: RayServing, registry: Registry, tmp_path: Path
+) -> None:
+    """One test, because each step begins where the one before it ended: two fixed replicas → 1 → 2 → 1.
+
+    Beside them, from the first step on, `heavy` has a pool of its own, with one replica.
+    """
+    registry.add(p.digits_like_package(tmp_path, name="heavy").dir)
+    registry.promote("heavy", "1", author="test")
     plain = json.loads(codec.dumps(OPTIONS))
     plain["batch"]["queue_rows"] = 4095
     plain["runtime"]["lanes"] = 1  # one batch at a time, so that one batch meets the failure
@@ -51,15 +88,18 @@ def test_settings_roll_and_load_scales_without_a_lost_request(cluster: RayServin
     plain["runtime"]["device"] = f"double:0ms+100us,lost_at={LOST_AT}"
     scaling = {"min_replicas": 1, "max_replicas": 2, "target_utilisation": 0.5, "target_queue_ms": 50.0}
     cluster.options_file.write_text(json.dumps(plain))
-    cluster.scale_file.write_text(json.dumps({"autoscaling": {**scaling, "upscale_s": 1.0, "downscale_s": 1.0}}))
+    cluster.scale_file.write_text(
+        json.dumps({"autoscaling": {**scaling, "upscale_s": 1.0, "downscale_s": 1.0}, "pools": {"heavy": 1}})
+    )
 
     def replicas(count: int) -> bool:
-        return faults.in_rotation(cluster) == len(cluster.replica_pids()) == count
+        return faults.in_rotation(cluster) == len(cluster.replica_pids()) - 1 == count
 
     try:
-        rolled = faults.roll(cluster, replicas=2, after=1)
+        rolled = faults.roll(cluster, replicas=2, after=2)
         assert rolled.failed == []
         assert rolled.sent > 200
+        the_models_own_pool_answers(cluster)
         with driving(cluster.port, "digits", digits(rows=512), threads=6) as load:
             faults.wait_until(lambda: replicas(2))
         lose_a_device(cluster)
