@@ -26,7 +26,10 @@ from serving.stats import ReleaseReason
 E = TypeVar("E")
 
 _log = logging.getLogger("hardcase.serving")
+_LATE = "the time limit passed before the answer was ready"
 _LAGGING = 0.03
+_TURN_NS = 5_000_000  # of the loop, for batches one after the other
+_OVERLOADED_NS = 100_000_000  # after somebody was turned away
 _SMOOTHING = 0.2
 SWEEP_S = 0.02  # how late after its deadline a waiting request may hear of it
 
@@ -117,19 +120,28 @@ class Batcher(Generic[E]):
         """Take the next batches and run them, as many as may be under way."""
         self._scheduled = False
         if self.inline:
-            batch = self._take(reason)
-            if batch is not None:
-                execution = self._run(batch)
-                self._learn(batch)
-                if self.queue.rows and not self._scheduled:
-                    self._schedule(ReleaseReason.FREE)
-                self._end(batch, execution)
+            self._run_inline(reason)
             return
         while not self._flights or self._room_beside():
             batch = self._take(reason)
             if batch is None:
                 return
             self._run_on_thread(batch)
+
+    def _run_inline(self, reason: ReleaseReason) -> None:
+        """Run a batch on the loop; in overload several, so that reading what is refused does not starve the model."""
+        until_ns = 0
+        while (batch := self._take(reason)) is not None:
+            execution = self._run(batch)
+            self._learn(batch)
+            more = self.queue.rows >= self.max_rows and batch.begun_ns - self.gate.refused_ns < _OVERLOADED_NS
+            again = more and self._freed_ns < (until_ns := until_ns or batch.begun_ns + _TURN_NS)
+            if self.queue.rows and not again and not self._scheduled:
+                self._schedule(ReleaseReason.FREE)
+            self._end(batch, execution)
+            if not again:
+                return
+            reason = ReleaseReason.FREE
 
     def _room_beside(self) -> bool:
         """Whether a batch may begin beside those under way: a full one only.
@@ -164,7 +176,7 @@ class Batcher(Generic[E]):
         late, gone, shed = passed.late, passed.gone, passed.shed
         passed.late, passed.gone, passed.shed = [], [], []
         if late:
-            self._drop(late, _late())
+            self._drop(late, DeadlineExceeded(_LATE))
         if gone:
             self._drop(gone, None)
         if shed:
@@ -172,10 +184,8 @@ class Batcher(Generic[E]):
 
     def _run(self, batch: Batch) -> E:
         """Execute a batch, or a part of a request. On the loop or a thread; never raises."""
-        if batch.part is not None:
-            execution = self._execute_part(batch.entries[0], *batch.part)
-        else:
-            execution = self._execute(batch.entries)
+        part = batch.part
+        execution = self._execute(batch.entries) if part is None else self._execute_part(batch.entries[0], *part)
         batch.ended_ns = perf_counter_ns()
         return execution
 
@@ -240,7 +250,7 @@ class Batcher(Generic[E]):
         late, gone = self.queue.purge(now)
         late += [e for flight in self._flights for e in flight.entries if e.deadline_ns <= now and not e.answered]
         if late:
-            self._drop(late, _late())
+            self._drop(late, DeadlineExceeded(_LATE))
         if gone:
             self._drop(gone, None)
         if (self._flights or self.queue.rows) and self.loop is not None:
@@ -288,7 +298,3 @@ class Batcher(Generic[E]):
             self._sweeper = None
         if self._executor is not None:
             self._executor.shutdown(wait=False)
-
-
-def _late() -> DeadlineExceeded:
-    return DeadlineExceeded("the time limit passed before the answer was ready")

@@ -32,6 +32,7 @@ _TARGET_BATCHES = 4  # the target is never below so many largest batches: a queu
 _TOLERANCE = 1.5  # what has been let in may wait so many targets: callers that come later take their turns, too
 _EASY_SHARE = 0.25  # of the target: up to so much may wait without a closer look
 _SLACK = 1.1  # who is told when to come back finds the queue a little emptier than it must be
+_FORGET_NS = 1_000_000_000
 _PRIORITY = b"priority"
 
 
@@ -67,6 +68,7 @@ class Gate:
     Attributes:
         easy_rows: While no more rows than this wait, everybody is let in without being looked at.
         crowded: Somebody was turned away since the last batch was taken.
+        refused_ns: When somebody was turned away last (`perf_counter_ns`).
         shed: Requests turned away, by reason.
     """
 
@@ -83,6 +85,7 @@ class Gate:
         "easy_rows",
         "pace",
         "queue_rows",
+        "refused_ns",
         "shed",
     )
 
@@ -99,6 +102,7 @@ class Gate:
         self._above_since_ns = 0
         self._standing = False
         self.crowded = False
+        self.refused_ns = 0
         self.shed: dict[ShedReason, int] = dict.fromkeys(ShedReason, 0)
         self._target_ns = _NEVER
         self.easy_rows = 0
@@ -166,6 +170,9 @@ class Gate:
     def _refusal(self, reason: ShedReason, caller: str, rows: int, excess_ns: float, now: int) -> Overloaded:
         self.crowded = True
         self.shed[reason] += 1
+        if now - self.refused_ns > _FORGET_NS:  # what was promised before is over: nobody has been turned away since
+            self._back = ComeBack()
+        self.refused_ns = now
         row_ns = self.pace.row_ns
         # as many may come back in one second as are let in at once
         at_once = min(self.queue_rows, self._target_ns / row_ns) if row_ns else self.queue_rows
