@@ -7,7 +7,7 @@ front of a runner, so that parity, golden cases and reference all start from the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
-from export.contracts.preprocess import ImageDecode
+from export.contracts.preprocess import ImageDecode, PixelLayout
 from export.contracts.signature import InputDisplay, InputKind, InputSpec, Signature
-from export.images import decoded_rows
+from export.images import decoded_rows, encoded_rows
 from export.runners import Runner
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -97,6 +97,58 @@ def model_tensors(signature: Signature, arrays: Mapping[str, Array]) -> dict[str
         else decoded_rows(arrays[spec.name], spec.preprocess, spec.name)
         for spec in signature.inputs
     }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineGap:
+    """How far declared preprocessing is from another pipeline, in levels of an 8-bit pixel.
+
+    Attributes:
+        mean: Mean absolute difference over all elements.
+        worst_image: The largest mean of one image.
+        worst_row: Which image that is.
+        p99: 99 % of the elements differ by less.
+    """
+
+    mean: float
+    worst_image: float
+    worst_row: int
+    p99: float
+
+
+def compare_pipeline(files: Any, tensors: Any, decode: ImageDecode) -> PipelineGap:
+    """Hold a declaration against what the training pipeline makes of the same files.
+
+    Two image libraries that do the same differ by half a level or so; a wrong mean, colour order or resize by several.
+
+    Args:
+        files: Paths or `bytes`, as `export.images.encoded_rows` takes them.
+        tensors: What the other pipeline makes of each, (images, *decode.tensor_shape).
+        decode: The declaration.
+
+    Raises:
+        PackageError: an image is refused, or the tensors have another shape.
+
+    Example:
+        >>> from export.images import ONE_PIXEL, image_input
+        >>> compare_pipeline([ONE_PIXEL], np.full((1, 1, 2, 2), 0.5), image_input(2, colour="GREY")).mean.__round__(2)
+        0.5
+    """
+    ours = decoded_rows(encoded_rows(files), decode, "files").astype(np.float64)
+    theirs = np.asarray(tensors, dtype=np.float64)
+    if ours.shape != theirs.shape:
+        raise PackageError(f"the tensors have the shape {list(theirs.shape)}, the declaration makes {list(ours.shape)}")
+    levels = np.abs(np.array([decode.scale / s for s in decode.std or (1.0,) * decode.channels]))
+    if decode.layout is PixelLayout.CHW:
+        levels = levels[:, None, None]
+    gap = np.abs(ours - theirs) / (levels if decode.layout is not PixelLayout.HW else levels[0])
+    images = gap.reshape(len(gap), -1).mean(axis=1)
+    return PipelineGap(
+        mean=float(gap.mean()),
+        worst_image=float(images.max()),
+        worst_row=int(images.argmax()),
+        p99=float(np.quantile(gap, 0.99)),
+    )
 
 
 def _encoded(spec: InputSpec, decode: ImageDecode, batched: bool) -> InputSpec:

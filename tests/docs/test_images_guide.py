@@ -90,6 +90,14 @@ def test_the_declaration_in_yaml_is_that_in_python(
     assert one.task == two.task
 
 
+def test_the_pipeline_of_training_is_compared(folder: Path) -> None:
+    block = blocks("python")[1]
+    assert "PipelineGap(mean=" in run(sys.executable, "-c", block, folder=folder)
+    wrong = block.replace("[0.485, 0.456, 0.406]", "[0.406, 0.456, 0.485]")
+    done = subprocess.run([sys.executable, "-c", wrong], cwd=folder, capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0, "the control: a wrong mean is found"
+
+
 def test_curl_sends_the_file_itself(folder: Path, server: Server) -> None:
     (block,) = [b for b in blocks("sh") if "answer.bin" in b]
     run("bash", "-euc", here(block, server), folder=folder)
@@ -109,7 +117,7 @@ def test_curl_sends_base64_and_gets_named_probabilities(folder: Path, server: Se
 
 
 def test_both_clients_send_files(folder: Path, server: Server) -> None:
-    over_http, over_grpc = blocks("python")[1:]
+    over_http, over_grpc = blocks("python")[2:]
     show = "\nprint('LOGITS', logits.tolist())\n"
     for block, names in ((over_http, ("cat.jpg", "puma.png")), (over_grpc, ("cat.jpg",))):
         said = run(sys.executable, "-W", "ignore", "-c", here(block, server) + show, folder=folder)

@@ -24,7 +24,7 @@ from export.from_onnx import import_onnx, import_torchscript
 from export.from_torch import export_module
 from export.images import IMAGENET_MEAN, decoded_rows, encoded_rows, image_input
 from export.package import read_package
-from export.preprocess import Encoding
+from export.preprocess import Encoding, compare_pipeline
 from tests.support import images as im
 from tests.support import packages as p
 
@@ -319,3 +319,20 @@ def test_every_support_package_of_images_is_admitted(tmp_path: Path) -> None:
         package.verify()
         admit(package.dir)
     assert p.echo_package(tmp_path).manifest.signature.preprocesses is False
+
+
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+def test_another_pipeline_is_compared_in_levels(layout: str) -> None:
+    decode = image_input(12, values="imagenet", layout=layout)
+    tensors = decoded_rows(encoded_rows(FILES[:4]), decode, "x")
+    same = compare_pipeline(FILES[:4], tensors, decode)
+    assert (same.mean, same.worst_image, same.p99) == (0, 0, 0)
+    axis = 1 if layout == "CHW" else 3
+    shift = np.array([decode.scale / s for s in decode.std]).reshape([-1 if i == axis else 1 for i in range(4)])
+    moved = tensors.astype(np.float64)
+    moved[2:3] += (3 * shift)[0]
+    gap = compare_pipeline(FILES[:4], moved, decode)
+    assert gap.mean == pytest.approx(0.75, abs=1e-3)
+    assert (gap.worst_row, gap.worst_image, gap.p99) == (2, pytest.approx(3, abs=1e-3), pytest.approx(3, abs=1e-3))
+    with pytest.raises(PackageError, match="the tensors have the shape"):
+        compare_pipeline(FILES[:4], tensors[:3], decode)
