@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -132,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], choices=sorted(all_faults(quick=True)))
     parser.add_argument("--out", type=Path, help=f"default: {RESULTS.relative_to(ROOT)}")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster must not outlive us
     chosen = {n: f for n, f in all_faults(quick=arguments.quick).items() if not arguments.only or n in arguments.only}
     facts = machine_facts(ROOT)
     done: dict[str, Any] = {}
@@ -149,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
                     last = outcomes[-1]
                     print(
                         f"{fault_name} {index + 1}/{fault.times}: {last.sent} requests, {len(last.failed)} failed, "
-                        f"whole after {last.whole_s:.1f} s",
+                        f"whole after {last.whole_s:.1f} s {last.failed[:2] or ''}",
                         flush=True,
                     )
                 done[fault_name] = summary(fault, outcomes)

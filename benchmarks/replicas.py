@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one round of 3 s; writes nothing unless --out is given")
     parser.add_argument("--out", type=Path, help=f"default: {RESULTS.relative_to(ROOT)}")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster must not outlive us
     rounds, seconds = (1, 3.0) if arguments.quick else (3, 8.0)
     facts = machine_facts(ROOT)
     found: dict[int, list[LoadResult]] = {1: [], 2: []}
