@@ -182,3 +182,34 @@ def test_a_version_that_is_nan_on_its_golden_cases_never_gets_a_request(registry
         until(lambda: index().get("nan") == "UNAVAILABLE")
         assert {v for v, _ in send(server, 20)} == {"1"}
         assert challenger(server)["requests"] == 0
+
+
+def test_a_canary_answers_grpc_clients_by_their_metadata_and_spares_them_its_failures(
+    registry: Registry, tmp_path: Path
+) -> None:
+    import tritonclient.grpc as triton
+
+    registry.add(nan_on_dark_images(tmp_path).dir)
+    with (
+        standalone(tmp_path / "server", registry.root, options=OPTIONS) as server,
+        triton.InferenceServerClient(server.grpc_netloc) as client,
+    ):
+        registry.challenge("digits", "nan", ChallengerMode.CANARY, 50.0, author="test")
+        until(lambda: challenger(server).get("on_duty"))
+
+        def ask(tensor: Tensor, session: str) -> tuple[str, np.ndarray[Any, Any]]:
+            wanted = triton.InferInput("x", list(tensor.array.shape), "FP32")
+            wanted.set_data_from_numpy(tensor.array)
+            answered = client.infer("digits", [wanted], headers={"hardcase-session": session})
+            return answered.get_response().model_version, answered.as_numpy("logits")
+
+        sessions = [f"client-{i}" for i in range(20)]
+        (bright,) = live(0.5)
+        first = {s: ask(bright, s)[0] for s in sessions}
+        assert set(first.values()) == {"1", "nan"}
+        assert {s: ask(bright, s)[0] for s in sessions} == first, "each client stays where it is"
+        (dark,) = live()
+        spared = [ask(dark, s) for s in sessions]
+        assert {version for version, _ in spared} == {"1"}
+        assert all(np.isfinite(logits).all() for _, logits in spared)
+        assert challenger(server)["fallbacks"]["non_finite"] >= 4
