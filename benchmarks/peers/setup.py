@@ -53,6 +53,10 @@ PEERS = (
 )
 
 
+# Not servers but clients, for tests; made when they are named.
+CLIENTS = (Peer(name="kserve", python=Path(sys.executable)),)
+
+
 def make(peer: Peer, root: Path = ROOT) -> bool:
     """Make one environment, or leave it when it is up to date.
 
@@ -79,15 +83,15 @@ def make(peer: Peer, root: Path = ROOT) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the environments that are named, or all."""
+    """Make the environments that are named, or those of all servers."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.setup", description=__doc__.splitlines()[0])
-    names = [peer.name for peer in PEERS]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all")
-    wanted = parser.parse_args(arguments).names or names
+    names = [peer.name for peer in PEERS + CLIENTS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all servers")
+    wanted = parser.parse_args(arguments).names or [peer.name for peer in PEERS]
     if unknown := set(wanted) - set(names):
         parser.error(f"no peer named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     failed = 0
-    for peer in PEERS:
+    for peer in PEERS + CLIENTS:
         if peer.name in wanted:
             try:
                 print(f"{peer.name}: {'made' if make(peer) else 'up to date'}", flush=True)
