@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _second_version(folder: Path, registry: Path) -> None:
     """The same network as version 2: what changes is the version, not what it costs."""
-    from export.package import Package
+    from export.package import read_package
     from export.registry import Registry
 
     copy = folder / "second"
@@ -78,7 +78,7 @@ def _second_version(folder: Path, registry: Path) -> None:
     plain = json.loads(manifest.read_text(encoding="utf-8"))
     plain["version"] = "2"
     manifest.write_text(json.dumps(plain, sort_keys=True, separators=(",", ":")), encoding="utf-8")
-    Registry(registry).add(Package(copy).dir)
+    Registry(registry).add(read_package(copy).dir)
 
 
 def _lua(model: BenchModel) -> str:
