@@ -157,9 +157,9 @@ def _slope(times: Sequence[float], sizes: Sequence[int], rate: float) -> dict[st
     noise = float(residual[0]) / max(1, len(x) - 2) if residual.size else 0.0
     error = math.sqrt(noise / float(((x - x.mean()) ** 2).sum()))
     return {
-        "mib_an_hour": round(slope * 3600 / 2**20, 2),
+        "mib_an_hour": round(float(slope) * 3600 / 2**20, 2),
         "sees_mib_an_hour": round(2 * error * 3600 / 2**20, 2),
-        "bytes_a_request": round(slope / rate, 2),
+        "bytes_a_request": round(float(slope) / rate, 2),
         "requests_per_s": round(rate, 1),
     }
 
