@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,165 @@ def slices(r: dict[str, Any]) -> str:
     return markdown_table(("question", "measured"), rows, right=(1,))
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"taxes": taxes, "alarms": alarms, "slices": slices}
+def overload(r: dict[str, Any]) -> str:
+    """Ten times the peak."""
+    fair = r["fairness"]
+    rows = [
+        ("peak, requests/s", f"{r['peak_per_s']:,.0f}"),
+        ("sent in the flood, times the peak", f"{r['sent_over_peak']:.1f}"),
+        ("answered in time during it, of the peak", f"{r['goodput_over_peak']:.1%}"),
+        ("refusals, p50 and p99", f"{r['shed_p50_ms']:.1f} and {r['shed_p99_ms']:.1f} ms"),
+        ("as quick as before after", f"{r['normal_again_after_s']} s"),
+        (
+            "a modest key beside a flooding one: refused, p99",
+            f"{fair['modest_refused']} of {fair['modest_sent']}, {fair['modest_p99_ms']:.1f} ms",
+        ),
+    ]
+    return markdown_table(("question", "measured"), rows, right=(1,))
+
+
+def slow_clients(r: dict[str, Any]) -> str:
+    """Slow connections beside good ones: slow heads, slow bodies, and clients that do not read."""
+    p50, p99 = r["good_p50_ms"], r["good_p99_ms"]
+    rows = [
+        ("slow connections", f"{r['slow_connections']:,}"),
+        ("good clients' p50, before and beside them", f"{p50[0]:.2f} and {p50[1]:.2f} ms"),
+        ("good clients' p99, before and beside them", f"{p99[0]:.2f} and {p99[1]:.2f} ms ({r['good_p99_ratio']:.2f})"),
+        ("requests of good clients that failed", str(r["good_failed"])),
+        ("slow ones cut after", f"{r['cut_first_s']:.1f} to {r['cut_last_s']:.1f} s"),
+        ("memory of the server grew by", f"{r['memory_growth_mib']:.0f} MiB"),
+    ]
+    return markdown_table(("question", "measured"), rows, right=(1,))
+
+
+def soak(r: dict[str, Any]) -> str:
+    """Memory under a long mixed load, and a planted leak."""
+    heads = ("server", "requests", "versions promoted", "resident memory", "bytes a request")
+    rows = [
+        (
+            name,
+            f"{x['requests']:,}",
+            str(x["versions_promoted"]),
+            f"{x['resident_mib'][0]} to {x['resident_mib'][1]} MiB",
+            f"{x['bytes_a_request']:.2f}",
+        )
+        for name, x in (("as it is", r["sound"]), ("with a planted leak", r["planted_leak"]))
+    ]
+    return markdown_table(heads, rows, right=(1, 2, 3, 4))
+
+
+def shadow(r: dict[str, Any]) -> str:
+    """What a shadow costs the champion."""
+    heads = ("model", "p50", "p99", "throughput", "processor time")
+    rows = [
+        (name, *(f"x {x['ratios'][key]:.2f}" for key in ("p50_us", "p99_us", "requests_per_s", "cpu_us")))
+        for name, x in r["models"].items()
+    ]
+    return markdown_table(heads, rows, right=(1, 2, 3, 4))
+
+
+def promotions(r: dict[str, Any]) -> str:
+    """Twenty flips under load."""
+    memory = [flip["rss_bytes"] / 2**20 for flip in r["flips"]]
+    rows = [
+        ("promotions and rollbacks in a row", str(len(r["flips"]))),
+        ("requests meanwhile", ", ".join(f"{n:,} {way}" for way, n in r["by_way"].items())),
+        ("failed", str(r["failed"])),
+        ("answers of an older version after the flip", str(r["stale_answers"] + r["steps_back"])),
+        ("resident memory after each flip", f"{min(memory):.0f} to {max(memory):.0f} MiB"),
+    ]
+    return markdown_table(("question", "measured"), rows, right=(1,))
+
+
+_FAULTS = {
+    "kill": "replica killed",
+    "stop": "replica stopped (SIGSTOP)",
+    "haproxy": "HAProxy killed",
+    "manager": "HAProxy's manager killed",
+    "controller": "Serve's controller killed",
+    "roll": "code rolled",
+    "head": "head node's control plane killed",
+}
+
+
+def ray_faults(r: dict[str, Any]) -> str:
+    """Faults of a Ray cluster under load."""
+    heads = ("fault", "times", "requests", "failed", "longest without an answer", "whole again after", "limits kept")
+    rows = [
+        (
+            _FAULTS.get(name, name),
+            str(x["times"]),
+            f"{x['requests']:,}",
+            str(x["failed"]),
+            f"{x['gap_s']['worst']:.2f} s",
+            f"{x['whole_s']['median']:.1f} s, at worst {x['whole_s']['worst']:.1f} s",
+            "yes" if not x["breaches"] else "**no**",
+        )
+        for name, x in r["faults"].items()
+    ]
+    return markdown_table(heads, rows, right=(1, 2, 3, 4, 5))
+
+
+def replicas(r: dict[str, Any]) -> str:
+    """Two replicas against one."""
+    rows = [
+        (count, ", ".join(f"{n:,}" for n in found), ", ".join(str(x) for x in r["p99_ms"][count]))
+        for count, found in r["requests_per_s"].items()
+    ]
+    table = markdown_table(("replicas", "requests/s, by round", "p99 ms, by round"), rows, right=(1, 2))
+    return f"{table}\n\nTwo against one: {r['ratio']:.2f} (promised {r['target']:.1f})."
+
+
+def heavy_model(r: dict[str, Any]) -> str:
+    """A CPU-heavy model through HTTP against the bare loop."""
+    heads = ("batch", "captured", "bare loop, rows/s", "through HTTP, rows/s", "of the bare loop", "p99")
+    rows = [
+        (
+            str(x["batch"]),
+            "yes" if x["capture"] else "no",
+            f"{x['bare']['rows_per_s']:,.0f}",
+            f"{x['http_rows_per_s']:,.0f}",
+            f"{x['of_bare']:.1%}",
+            f"{x['latency_ms']['99']:.1f} ms",
+        )
+        for x in r["results"]
+    ]
+    return markdown_table(heads, rows, right=(0, 2, 3, 4, 5))
+
+
+def grpc(r: dict[str, Any]) -> str:
+    """Servers side by side, over gRPC."""
+    streams = [str(n) for n in r["settings"]["streams"]]
+    rows = []
+    for key, label in r["labels"].items():
+        rates = [_median(r["measurements"].get(key, {}).get(n)) for n in streams]
+        rows.append((label, *(f"{rate:,.0f}" if rate is not None else "not measured" for rate in rates)))
+    heads = ("calls/s at ... streams", *streams)
+    return markdown_table(heads, rows, right=tuple(range(1, len(heads))))
+
+
+def _median(cell: Any) -> float | None:
+    rounds = [x["per_s"] for x in cell] if isinstance(cell, list) else []
+    return statistics.median(rounds) if rounds else None
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    make.__name__: make
+    for make in (
+        taxes,
+        alarms,
+        slices,
+        overload,
+        slow_clients,
+        soak,
+        shadow,
+        promotions,
+        ray_faults,
+        replicas,
+        heavy_model,
+        grpc,
+    )
+}
 
 
 def table_of(name: str, folder: Path = RESULTS) -> str:

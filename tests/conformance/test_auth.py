@@ -48,7 +48,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     options = ServingOptions(registry=str(folder / "registry"), records=str(folder), capture=None)
     app = build_app(Replica(options, "routes").plane)
     plain = [r.path.replace("{model}", "digits").replace("{version}", "1") for r in app.routes if isinstance(r, Route)]
-    assert len(plain) == 21
+    assert len(plain) == 22
     spelled = itertools.chain.from_iterable(
         (
             p,
