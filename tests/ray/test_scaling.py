@@ -17,7 +17,8 @@ from tests.support import wire
 from tests.support.ray_cluster import RayServing
 from tests.support.traffic import digits, driving
 
-pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(300)]
+# Slow: it follows the autoscaler's own clock, and on an idle machine the load of one step ends before the next begins.
+pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 LOST_AT = 255  # rows of a batch at which the device double breaks for good; the largest batch has 256
