@@ -51,7 +51,9 @@ def slices(r: dict[str, Any]) -> str:
 
 
 def overload(r: dict[str, Any]) -> str:
-    """Ten times the peak."""
+    """Ten times the peak of a device that takes its time, and more connections than a tiny model can serve."""
+    tiny = r["tiny_model"]
+    r = r["accelerator"]
     fair = r["fairness"]
     rows = [
         ("peak, requests/s", f"{r['peak_per_s']:,.0f}"),
@@ -63,6 +65,7 @@ def overload(r: dict[str, Any]) -> str:
             "a modest key beside a flooding one: refused, p99",
             f"{fair['modest_refused']} of {fair['modest_sent']}, {fair['modest_p99_ms']:.1f} ms",
         ),
+        ("tiny model, answers/s by connections", ", ".join(f"{n}: {x['goodput_per_s']:,.0f}" for n, x in tiny.items())),
     ]
     return markdown_table(("question", "measured"), rows, right=(1,))
 
