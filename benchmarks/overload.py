@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         registry, model = make_registry(Path(scratch))
         result: dict[str, Any] = {
             "machine": machine_facts(ROOT),
-            "settings": {k: str(v) for k, v in vars(options).items()},
+            "settings": {k: str(v) for k, v in vars(options).items() if k != "output"},
         }
         with serving(Path(scratch) / "a", registry, _slow_options(options)) as (port, process):
             result["accelerator"] = uvloop.run(_accelerator(port, process, model, options))

@@ -43,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = {"limits": {"receive_s": options.receive_s}}
         with serving(Path(scratch) / "a", registry, limits) as (port, process):
             measured = uvloop.run(_measure(port, process, model, options))
-    result = {"machine": machine_facts(ROOT), "settings": {k: str(v) for k, v in vars(options).items()}, **measured}
+    result = {
+        "machine": machine_facts(ROOT),
+        "settings": {k: str(v) for k, v in vars(options).items() if k != "output"},
+        **measured,
+    }
     options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=2))
     return 0
