@@ -1,6 +1,7 @@
-"""The monitor's loop: read → decode → score → windows, cases, offsets in one transaction → signals → retention.
+"""The monitor's loop: read → decode → score → windows, cases, offsets in one transaction → the duties that are due.
 
-`run_cycle` is the whole of it, top to bottom. `Monitor` runs it in a thread until told to stop.
+`run_cycle` is the whole of it, top to bottom; `duties` lists what else is done. `Monitor` runs it in a thread until
+told to stop.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from monitoring.api.options import IngestHealth
 from monitoring.baselines import Baselines
 from monitoring.batches import Place, Records
 from monitoring.catalogue import Catalogue
+from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.options import MonitorOptions
@@ -59,7 +61,12 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Loop:
-    """Everything that a cycle works with."""
+    """Everything that a cycle works with.
+
+    Attributes:
+        ends: How far each source is consumed and committed.
+        finished: Sources whose writer is dead and of which everything was read.
+    """
 
     options: MonitorOptions
     store: Store
@@ -67,12 +74,12 @@ class Loop:
     baselines: Baselines
     ingest: Ingest
     retention_clock: RetentionClock
+    roster: Roster[Loop]
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
-    accounts_at: float = float("-inf")
-    signals_at: float = float("-inf")
-    retention_at: float = float("-inf")
+    ends: dict[str, Cursor] = field(default_factory=dict)
+    finished: frozenset[str] = frozenset()
 
 
 def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Loop:
@@ -85,6 +92,7 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Lo
         baselines=baselines,
         ingest=Ingest(baselines, options, Refetch(options)),
         retention_clock=RetentionClock(),
+        roster=Roster(duties(options)),
     )
 
 
@@ -106,22 +114,8 @@ def run_cycle(loop: Loop) -> bool:
             if end != cursors.get(source):
                 reader.acknowledge(source, Position(end.segment, end.offset, end.sequence))
 
-    now = loop.monotonic()
-    if now - loop.accounts_at >= ACCOUNTS_EVERY_S:
-        with store.write() as connection:
-            update_accounts(connection, reader, dead - behind)
-        progress.lag_bytes = sum(reader.lag_bytes(s, _position(prepared.ends.get(s))) for s in reader.sources())
-        progress.damages = sum(len(reader.damages(s)) for s in reader.sources())
-        loop.accounts_at = now
-    if not behind and now - loop.signals_at >= options.drift.interval_s:
-        with store.write() as connection:
-            progress.signals_due = update_signals(connection, loop.baselines, options)
-        loop.signals_at = now
-    if now - loop.retention_at >= options.retention.interval_s:
-        with store.write() as connection:
-            apply_retention(connection, loop.retention_clock.advance(connection), options.retention)
-        release_sources(store, reader, options.retention.log_bytes)
-        loop.retention_at = now
+    loop.ends, loop.finished = prepared.ends, dead - behind
+    more = loop.roster.run_due(loop, behind=bool(behind))
 
     newest_ns = max((end.event_ns for end in prepared.ends.values()), default=0)
     progress.lag_s = max(0.0, loop.wall() - newest_ns / 1e9) if behind and newest_ns else 0.0
@@ -131,7 +125,36 @@ def run_cycle(loop: Loop) -> bool:
     progress.cycles += 1
     progress.cycle_s = loop.monotonic() - started
     progress.heartbeat = loop.monotonic()
-    return bool(behind)
+    return bool(behind) or more
+
+
+def _keep_accounts(loop: Loop) -> None:
+    reader, progress = loop.reader, loop.progress
+    with loop.store.write() as connection:
+        update_accounts(connection, reader, loop.finished)
+    progress.lag_bytes = sum(reader.lag_bytes(s, _position(loop.ends.get(s))) for s in reader.sources())
+    progress.damages = sum(len(reader.damages(s)) for s in reader.sources())
+
+
+def _compute_signals(loop: Loop) -> bool:
+    with loop.store.write() as connection:
+        loop.progress.signals_due = update_signals(connection, loop.baselines, loop.options)
+    return loop.progress.signals_due > 0
+
+
+def _retain(loop: Loop) -> None:
+    with loop.store.write() as connection:
+        apply_retention(connection, loop.retention_clock.advance(connection), loop.options.retention)
+    release_sources(loop.store, loop.reader, loop.options.retention.log_bytes)
+
+
+def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
+    """Everything that the monitor does besides reading the log, in the order in which it is done."""
+    return (
+        Duty(name="accounts", interval_s=ACCOUNTS_EVERY_S, run=_keep_accounts, while_behind=True),
+        Duty(name="signals", interval_s=options.drift.interval_s, run=_compute_signals),
+        Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
+    )
 
 
 def read_frames(
@@ -241,7 +264,7 @@ class Monitor:
         if self._thread is None:
             return True
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and self.loop.roster.wait(timeout_s)
 
     def health(self) -> IngestHealth:
         """How the loop is doing now."""
@@ -267,7 +290,7 @@ class Monitor:
                 self._stop.wait(pause * random.uniform(0.5, 1.5))
                 pause = min(pause * 2, RETRY_LAST_S)
                 continue
-            progress.last_error, pause = None, RETRY_FIRST_S
+            progress.last_error, pause = self.loop.roster.problem, RETRY_FIRST_S
             if self._on_cycle is not None:
                 self._on_cycle()
             if not more:

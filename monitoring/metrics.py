@@ -77,6 +77,15 @@ PROGRESS: tuple[tuple[Family, Callable[[Progress], float]], ...] = (
         lambda p: p.damages,
     ),
 )
+DUTY_ERRORS = Family(
+    name="hardcase_monitor_duty_errors",
+    kind="counter",
+    text="Turns of a periodic duty that failed and were left for the next one.",
+    labels=("duty",),
+)
+DUTY_SECONDS = Family(
+    name="hardcase_monitor_duty_seconds", kind="gauge", text="Duration of a duty's last turn.", labels=("duty",)
+)
 HEARTBEAT = Family(
     name="hardcase_monitor_heartbeat_age_seconds", kind="gauge", text="Time since the end of the last cycle."
 )
@@ -124,6 +133,8 @@ ACCURACY = Family(
 )
 FAMILIES = (
     *(family for family, _ in PROGRESS),
+    DUTY_ERRORS,
+    DUTY_SECONDS,
     HEARTBEAT,
     DEAD_LETTERS,
     ACCOUNT,
@@ -206,6 +217,12 @@ def _progress(loop: Loop) -> Iterator[Metric]:
         made = _family(family)
         made.add_metric([], value(loop.progress))
         yield made
+    errors, seconds = _family(DUTY_ERRORS), _family(DUTY_SECONDS)
+    for name, state in loop.roster.states.items():
+        errors.add_metric([name], state.errors)
+        seconds.add_metric([name], state.seconds)
+    yield errors
+    yield seconds
     if loop.progress.heartbeat is not None:
         age = _family(HEARTBEAT)
         age.add_metric([], loop.monotonic() - loop.progress.heartbeat)

@@ -17,14 +17,10 @@ from tests.support.monitor_world import MemoryCatalogue, manifest, options
 
 
 def drain(loop: Loop) -> None:
-    """Run cycles until the log is consumed, then one more that computes every signal."""
+    """Run cycles until the log is consumed, then every duty until none has more to do."""
     while run_cycle(loop):
         print("cycle", flush=True)
-    loop.signals_at = loop.accounts_at = float("-inf")
-    run_cycle(loop)
-    while loop.progress.signals_due:
-        loop.signals_at = float("-inf")
-        run_cycle(loop)
+    loop.roster.finish(loop)
 
 
 def main() -> None:
