@@ -169,6 +169,8 @@ def _announce(invocation: Invocation, seconds: float) -> None:
         plan = registry.plan(model)
         out.print(f"  model       {model}, version {plan.champion if plan else '-'} answers")
     out.print(f"  inference   {where['inference']}/v2")
+    if "grpc" in where:
+        out.print(f"  gRPC        {where['grpc']}")
     out.print(f"  console     {where['console']}/")
     out.print(f"  metrics     {where['console']}/metrics, Prometheus discovery at {where['console']}/sd/prometheus")
     out.print(f"  logs        {invocation.paths.logs}")

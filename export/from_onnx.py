@@ -154,6 +154,8 @@ def describe_onnx(path: Path) -> OnnxDescription:
         model = onnx.shape_inference.infer_shapes(model)
     except Exception as error:  # protobuf and shape inference raise unrelated kinds
         raise PackageError(f"'{path.name}' is not a readable ONNX file ({type(error).__name__})") from None
+    if not model.graph.node:  # a few stray bytes parse as an empty protobuf message
+        raise PackageError(f"'{path.name}' is not an ONNX file: no graph is in it")
     stored = {t.name for t in model.graph.initializer}
     inputs = [(v.name, *_tensor("input", v)) for v in model.graph.input if v.name not in stored]
     outputs = [(v.name, *_tensor("output", v)) for v in model.graph.output]

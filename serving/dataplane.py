@@ -99,7 +99,7 @@ class DataPlane:
         try:
             served = self.pool.models.get(call.model)
             if served is None:
-                raise NotFound("the model is unknown")
+                raise NotFound(f"unknown model '{call.model[:64]}'")
             loaded, variant = served.choose(call.version)
             gate = loaded.batcher.gate
             if gate.crowded and loaded.cache is None:

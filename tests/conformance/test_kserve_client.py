@@ -26,5 +26,5 @@ def test_rest_and_grpc(server: Server):
             answer = told[kind]
             assert (answer["id"], answer["model"]) == ("k1", "varlen")
             assert (answer["name"], answer["values"]) == ("sum", [3.0, 12.0])
-        assert "the model is unknown" in told["error"] or "404" in told["error"]
+        assert "unknown model" in told["error"] or "404" in told["error"]
     assert found["grpc"]["many"] == [[3.0 + 3 * n, 12.0 + 3 * n] for n in range(50)]

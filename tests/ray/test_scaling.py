@@ -50,7 +50,7 @@ def the_models_own_pool_answers(cluster: RayServing) -> None:
         return httpx.get(f"http://127.0.0.1:{port}/v2/models/{model}/ready").status_code
 
     hosted = {port: index(port) for port in cluster.replica_ports()}
-    assert sorted(map(sorted, hosted.values())) == [["digits", "echo"], ["heavy"]]
+    assert sorted(map(sorted, hosted.values())) == [["digits", "echo"], ["digits", "echo"], ["heavy"]]
     (own,) = (port for port, models in hosted.items() if models == {"heavy"})
     assert [answered(own, m) for m in ("heavy", "digits")] == [200, 404]
     assert [answered(cluster.port, m) for m in ("heavy", "digits")] == [200, 200], "HAProxy knows who has which"
@@ -76,7 +76,8 @@ def is_answered(port: int, headers: dict[str, str], body: bytes) -> bool:
 def test_settings_roll_and_load_scales_without_a_lost_request(
     cluster: RayServing, registry: Registry, tmp_path: Path
 ) -> None:
-    """One test, because each step begins where the one before it ended: two fixed replicas → 1 → 2 → 1.
+    """One test, because each step begins where the one before it ended: two fixed replicas, one of which is lost and
+    replaced → autoscaled: 1 → 2 → 1.
 
     Beside them, from the first step on, `heavy` has a pool of its own, with one replica.
     """
@@ -89,24 +90,27 @@ def test_settings_roll_and_load_scales_without_a_lost_request(
     plain["runtime"]["device"] = f"double:0ms+100us,lost_at={LOST_AT}"
     scaling = {"min_replicas": 1, "max_replicas": 2, "target_utilisation": 0.5, "target_queue_ms": 50.0}
     cluster.options_file.write_text(json.dumps(plain))
-    cluster.scale_file.write_text(
-        json.dumps({"autoscaling": {**scaling, "upscale_s": 1.0, "downscale_s": 1.0}, "pools": {"heavy": 1}})
-    )
+    autoscaled = {"autoscaling": {**scaling, "upscale_s": 1.0, "downscale_s": 1.0}, "pools": {"heavy": 1}}
+    cluster.scale_file.write_text(json.dumps({"pools": {"heavy": 1}}))
 
     def replicas(count: int) -> bool:
         return faults.in_rotation(cluster) == len(cluster.replica_pids()) - 1 == count
 
     try:
-        rolled = faults.roll(cluster, replicas=2, after=2)
+        rolled = faults.roll(cluster, replicas=2, after=3)
         assert rolled.failed == []
         assert rolled.sent > 200
         the_models_own_pool_answers(cluster)
+        lose_a_device(cluster)
+        with faults.clients(cluster, pause_s=0.1) as calm:
+            cluster.scale_file.write_text(json.dumps(autoscaled))
+            cluster.read_again()
+            faults.wait_until(lambda: replicas(1))
         with driving(cluster.port, "digits", digits(rows=512), threads=6) as load:
             faults.wait_until(lambda: replicas(2))
-        lose_a_device(cluster)
         with faults.clients(cluster, pause_s=0.1) as few:
             faults.wait_until(lambda: replicas(1))
-        assert [s for t in (load, *few) for s in t.failed()] == []
+        assert [s for t in (load, *calm, *few) for s in t.failed()] == []
     finally:
         cluster.options_file.write_bytes(codec.dumps(OPTIONS))
         cluster.scale_file.write_text("{}")

@@ -79,7 +79,7 @@ def test_files_are_rotated_and_the_oldest_go(tmp_path: Path) -> None:
     from serving.observers import Turned
 
     log = AccessLog(AccessLogOptions(folder=str(tmp_path), rotate_bytes=2000, keep=2), "r1")
-    error = NotFound("the model is unknown")
+    error = NotFound("unknown model")
     for number in range(200):
         log.turned(
             Turned(

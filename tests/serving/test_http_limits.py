@@ -93,6 +93,18 @@ def test_inflating_undoes_compressing(body: bytes, name: str) -> None:
     assert inflate(packed, name.rpartition(" ")[2], 5000) == body
 
 
+@pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1, 1 << 18, (1 << 18) + 1, 1 << 20])
+def test_inflating_in_pieces_meets_every_edge(size: int) -> None:
+    body = random.Random(size).randbytes(size)
+    packed = gzip.compress(body, 1)
+    assert inflate(packed, b"gzip", 1 << 20) == body
+    assert inflate(packed, b"gzip", size) == body
+    with pytest.raises(PayloadTooLarge):
+        inflate(packed, b"gzip", size - 1)
+    with pytest.raises(InvalidRequest, match="cut short"):
+        inflate(packed[:-1], b"gzip", 1 << 20)
+
+
 def test_gzip_members_add_up_against_one_limit() -> None:
     packed = gzip.compress(b"a" * 600) + gzip.compress(b"b" * 400)
     assert inflate(packed, b"gzip", 1000) == b"a" * 600 + b"b" * 400
@@ -106,7 +118,7 @@ def test_a_flood_of_empty_gzip_members_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_a_bomb_costs_no_more_than_twice_the_limit(name: str) -> None:
+def test_a_bomb_costs_little_more_than_the_limit(name: str) -> None:
     limit = 1 << 20
     bomb = ENCODERS[name](bytes(64 << 20))
     tracemalloc.start()
@@ -114,7 +126,7 @@ def test_a_bomb_costs_no_more_than_twice_the_limit(name: str) -> None:
         inflate(bomb, name.rpartition(" ")[2], limit)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2 * limit + len(bomb) + 100_000
+    assert peak < 1.5 * limit + len(bomb) + 100_000
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
