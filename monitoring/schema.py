@@ -101,8 +101,25 @@ records = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("label", Text),  # effective label, JSON
     Column("correct_rows", Integer),  # rows answered right by that label; NULL: not comparable, or no label
+    Column("scores", LargeBinary),  # of the worst row: float32 in the order of monitoring.score_rows.STORED
+    Column("fit", Integer),  # number of the score_fits row that gave p_wrong; 0: the one made at export
     # Not unique: clients use ids again, even within one batch. What was read already is told by its sequence number.
     Index("ix_records_id_hash", "id_hash"),
+)
+
+score_fits = Table(
+    "score_fits",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("version_id", BigInteger, ForeignKey("versions.id"), nullable=False),
+    Column("number", Integer, nullable=False),  # 1, 2, … within the version; 0 is the model made at export
+    Column("until_ns", BigInteger, nullable=False),  # labels given before this were used
+    Column("active_ns", BigInteger, nullable=False),  # records from this time on are scored with it, if it was adopted
+    Column("state", String(16), nullable=False),  # monitoring.score_fits.FitState
+    Column("labels", Integer, nullable=False),  # labelled records behind it
+    Column("model", JSON),  # export.contracts.fusion.FailureModel; NULL where nothing could be fitted
+    Column("evidence", JSON, nullable=False),  # monitoring.score_fits.Evidence: what was compared, and how it came out
+    UniqueConstraint("version_id", "number"),
 )
 
 windows = Table(
@@ -225,6 +242,7 @@ feedback = Table(
     Column("comment", Text),
     Column("author", Text),  # the item's `source`
     Column("joined", Boolean, nullable=False),  # a record with this id is known
+    Index("ix_feedback_model_time_ns", "model", "time_ns"),
 )
 
 dead_letters = Table(
