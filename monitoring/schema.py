@@ -174,6 +174,35 @@ signals = Table(
     UniqueConstraint("version_id", "scope", "start_s", "method", "subject"),
 )
 
+slice_windows = Table(
+    "slice_windows",
+    metadata,
+    Column("version_id", BigInteger, ForeignKey("versions.id"), primary_key=True),
+    Column("length_s", Integer, primary_key=True),
+    Column("start_s", BigInteger, primary_key=True),  # multiple of length_s
+    Column("data", LargeBinary, nullable=False),  # monitoring.slice_windows.SliceStats
+)
+
+report_columns = Table(
+    "report_columns",
+    metadata,
+    Column("report_id", String(20), primary_key=True),  # monitoring.report_shelf: the report's files go, these stay
+    Column("position", Integer, primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # monitoring.report_shelf.ReportKind
+    Column("cause", String(16), nullable=False),  # monitoring.report_shelf.ReportCause
+    Column("start_s", BigInteger, nullable=False),
+    Column("end_s", BigInteger, nullable=False),
+    Column("name", String(128), nullable=False),  # column of the report, or measure of a quality report
+    Column("method", String(32), nullable=False),
+    Column("threshold", Float),  # NULL: a figure without one
+    Column("value", Float),  # NULL: undefined on these rows
+    Column("drifted", Boolean, nullable=False),
+    Column("rows", BigInteger, nullable=False),  # of the window, after sampling
+    Index("ix_report_columns_model_version_end_s", "model", "version", "end_s"),
+)
+
 cases = Table(
     "cases",
     metadata,

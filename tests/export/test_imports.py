@@ -148,7 +148,7 @@ def test_files_that_cannot_be_served_are_refused_with_what_to_do(tmp_path: Path)
     with pytest.raises(PackageError, match="not a readable ONNX file"):
         describe_onnx(tmp_path / "bad.onnx")
     (tmp_path / "x.onnx").write_bytes(b"x\n")  # parses as an empty message
-    with pytest.raises(PackageError, match="'x.onnx' is not an ONNX file"):
+    with pytest.raises(PackageError, match=r"'x\.onnx' is not an ONNX file"):
         describe_onnx(tmp_path / "x.onnx")
     model = p.digits_like_model()
     element = helper.make_tensor_type_proto(TensorProto.FLOAT, [1])
