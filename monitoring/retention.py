@@ -57,6 +57,8 @@ def apply_retention(connection: sa.Connection, now_s: float, options: RetentionO
     connection.execute(t.window_samples.delete().where(t.window_samples.c.window_id.in_(old_samples)))
     connection.execute(t.windows.delete().where(w.start_s < now_s - options.window_days * DAY_S))
     connection.execute(t.signals.delete().where(t.signals.c.start_s < now_s - options.signal_days * DAY_S))
+    oldest_s = now_s - options.window_days * DAY_S
+    connection.execute(t.accuracy_estimates.delete().where(t.accuracy_estimates.c.start_s < oldest_s))
     connection.execute(t.slice_windows.delete().where(t.slice_windows.c.start_s < now_s - options.signal_days * DAY_S))
     connection.execute(t.report_columns.delete().where(t.report_columns.c.end_s < now_s - options.window_days * DAY_S))
     oldest_ns = int((now_s - options.feedback_days * DAY_S) * 1e9)

@@ -23,6 +23,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
+    true,
 )
 
 metadata = MetaData(
@@ -105,6 +107,13 @@ records = Table(
     Column("fit", Integer),  # number of the score_fits row that gave p_wrong; 0: the one made at export
     # Not unique: clients use ids again, even within one batch. What was read already is told by its sequence number.
     Index("ix_records_id_hash", "id_hash"),
+    Index(
+        "ix_records_labelled",
+        "version_id",
+        "time_ns",
+        sqlite_where=text("label IS NOT NULL"),
+        postgresql_where=text("label IS NOT NULL"),
+    ),
 )
 
 score_fits = Table(
@@ -141,6 +150,7 @@ windows = Table(
     Column("p_wrong_sum", BigInteger, nullable=False),  # fixed point, 2**-20
     Column("late", BigInteger, nullable=False),  # records that came after the watermark had passed the window's end
     Column("signals_due", Boolean, nullable=False, index=True),  # changed since its signals were computed
+    Column("accuracy_due", Boolean, nullable=False, index=True, server_default=true()),  # ... since its estimates were
     Column("stats", LargeBinary, nullable=False),  # monitoring.windows.WindowStats
     UniqueConstraint("version_id", "length_s", "start_s", "variant"),
     Index("ix_windows_start_s", "start_s"),
@@ -172,6 +182,31 @@ signals = Table(
     Column("rows", BigInteger, nullable=False),
     Column("detail", Text),  # which feature was the farthest, where the subject is many
     UniqueConstraint("version_id", "scope", "start_s", "method", "subject"),
+)
+
+accuracy_estimates = Table(
+    "accuracy_estimates",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("version_id", BigInteger, ForeignKey("versions.id"), nullable=False),
+    Column("variant", String(16), nullable=False),  # a variant, or "all"
+    Column("scope", String(16), nullable=False),  # monitoring.accuracy.estimate.AccuracyScope
+    Column("start_s", BigInteger, nullable=False),  # of the newest window in it
+    Column("length_s", BigInteger, nullable=False),  # back from that window's end
+    Column("method", String(16), nullable=False),  # monitoring.accuracy.estimate.Method
+    Column("measure", String(16), nullable=False),  # monitoring.accuracy.estimate.Measure
+    Column("value", Float),  # NULL: `missing` says why
+    Column("low", Float),
+    Column("high", Float),
+    Column("level", Float),  # nominal coverage of [low, high]; NULL without an interval
+    Column("rows", BigInteger, nullable=False),
+    Column("labels", BigInteger, nullable=False),  # behind it
+    Column("trusted", Boolean, nullable=False),
+    Column("best", Boolean, nullable=False),  # the one that is shown where there is room for one
+    Column("missing", Text, nullable=False),
+    Column("caveat", Text, nullable=False),
+    UniqueConstraint("version_id", "scope", "start_s", "variant", "method"),
+    Index("ix_accuracy_estimates_start_s", "start_s"),
 )
 
 slice_windows = Table(

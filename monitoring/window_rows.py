@@ -66,7 +66,7 @@ def window_start(time_ns: int, length_s: int) -> int:
 
 
 def add_to_window(connection: sa.Connection, key: WindowKey, length_s: int, delta: WindowDelta) -> None:
-    """Merge `delta` into its window, making the window when it is new, and mark its signals as due."""
+    """Merge `delta` into its window, making the window when it is new, and mark its signals and estimates as due."""
     w = t.windows.c
     where = sa.and_(
         w.version_id == key.version_id, w.length_s == length_s, w.start_s == key.start_s, w.variant == key.variant
@@ -76,7 +76,7 @@ def add_to_window(connection: sa.Connection, key: WindowKey, length_s: int, delt
         values: dict[str, Any] = {name: getattr(delta, name) for name in _ADDED}
         values |= {"version_id": key.version_id, "variant": key.variant, "start_s": key.start_s, "length_s": length_s}
         values |= {"outcomes": dict(sorted(delta.outcomes.items())), "stats": delta.stats.encode()}
-        insert = t.windows.insert().values(**values, signals_due=True).returning(w.id)
+        insert = t.windows.insert().values(**values, signals_due=True, accuracy_due=True).returning(w.id)
         identity: int = connection.execute(insert).scalar_one()
     else:
         identity = row["id"]
@@ -84,7 +84,7 @@ def add_to_window(connection: sa.Connection, key: WindowKey, length_s: int, delt
         outcomes = Counter(row["outcomes"]) + delta.outcomes
         values |= {"outcomes": dict(sorted(outcomes.items()))}
         values |= {"stats": WindowStats.decode(row["stats"]).merge(delta.stats).encode()}
-        connection.execute(t.windows.update().where(w.id == identity).values(**values, signals_due=True))
+        connection.execute(t.windows.update().where(w.id == identity).values(**values, signals_due=True, accuracy_due=True))
     if delta.sample is not None:
         _add_sample(connection, identity, delta.sample)
 
