@@ -18,7 +18,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -27,17 +26,21 @@ from sqlalchemy import (
     true,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from monitoring.schema_base import RowId, metadata
+from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
 
-# SQLite numbers rows by itself only for a column of type INTEGER, which there holds 64 bits anyway.
-RowId = BigInteger().with_variant(Integer, "sqlite")
+__all__ = [
+    "RowId",
+    "archive_files",
+    "dead_letters",
+    "erasure_items",
+    "erasures",
+    "events",
+    "facts",
+    "leases",
+    "metadata",
+    "purges",
+]
 
 offsets = Table(
     "offsets",
@@ -307,39 +310,4 @@ feedback = Table(
     Column("author", Text),  # the item's `source`
     Column("joined", Boolean, nullable=False),  # a record with this id is known
     Index("ix_feedback_model_time_ns", "model", "time_ns"),
-)
-
-dead_letters = Table(
-    "dead_letters",
-    metadata,
-    Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("source", String(255), nullable=False),
-    Column("segment", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("item", Integer, nullable=False),  # record within the frame; -1: the whole frame
-    Column("reason", String(48), nullable=False),  # stable name
-    Column("detail", Text, nullable=False),
-    UniqueConstraint("source", "segment", "sequence", "item"),
-)
-
-events = Table(
-    "events",
-    metadata,
-    Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("source", String(255), nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("time_ns", BigInteger, nullable=False),
-    Column("kind", String(48), nullable=False),
-    Column("model", String(64), nullable=False),
-    Column("version", String(64), nullable=False),
-    Column("detail", JSON, nullable=False),
-    UniqueConstraint("source", "sequence"),
-    Index("ix_events_time_ns", "time_ns"),
-)
-
-facts = Table(
-    "facts",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("value", JSON, nullable=False),
 )
