@@ -26,12 +26,18 @@ from sqlalchemy import (
     true,
 )
 
+from monitoring.schema_alarms import alarm_events, alarm_watches, alarms, audit_labels, audit_windows, silences
 from monitoring.schema_base import RowId, metadata
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
 
 __all__ = [
     "RowId",
+    "alarm_events",
+    "alarm_watches",
+    "alarms",
     "archive_files",
+    "audit_labels",
+    "audit_windows",
     "dead_letters",
     "erasure_items",
     "erasures",
@@ -40,6 +46,7 @@ __all__ = [
     "leases",
     "metadata",
     "purges",
+    "silences",
 ]
 
 offsets = Table(

@@ -33,6 +33,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "evidently": ("monitoring/report_worker.py",),
     "fastapi": ("serving/app.py", "serving/app_control.py", "monitoring/api/", "monitoring/console/pages.py"),
     "sqlalchemy": ("monitoring/schema", "monitoring/archive/", "monitoring/erasure/", "monitoring/leases.py",
+                   "monitoring/alarms/rows", "monitoring/alarms/queries.py",
                    "monitoring/purge.py", "monitoring/database.py", "monitoring/store", "monitoring/queries.py",
                    "monitoring/migrations/", "monitoring/ingest", "monitoring/record_rows.py",
                    "monitoring/signal_rows.py", "monitoring/window_rows.py", "monitoring/accounts.py",
