@@ -110,6 +110,7 @@ def run_cycle(loop: Loop) -> bool:
     if frames:
         with store.write() as connection:
             loop.ingest.commit(connection, prepared)
+        loop.ingest.flagged.add(prepared.units)
         for source, end in prepared.ends.items():
             if end != cursors.get(source):
                 reader.acknowledge(source, Position(end.segment, end.offset, end.sequence))

@@ -22,6 +22,7 @@ from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, Poison, Records, assemble
 from monitoring.case_rows import Loaded
 from monitoring.cases import RULE_BITS, SCORE_BITS, Candidate, admit, preselect, rank_of
+from monitoring.flag_counts import FlagCounts
 from monitoring.flags import FLAG_BITS
 from monitoring.ingest_rows import (
     START,
@@ -108,6 +109,7 @@ class Ingest:
         self._baselines = baselines
         self._options = options
         self._fetch = fetch
+        self.flagged = FlagCounts()  # of what was committed
 
     def prepare(self, frames: Sequence[LogFrame], cursors: Mapping[str, Cursor]) -> Prepared:
         """Decode and score frames. Frames that a source's cursor has passed are left out: they were consumed before."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.samples import Exemplar
 
 from export.contracts.cases import FlagReason
 from monitoring.cycle import Loop, Progress
@@ -19,6 +20,7 @@ from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
 
 MAX_VERSIONS = 20
+MAX_EXEMPLAR = 128 - len("record_id")  # characters of an exemplar's label (OpenMetrics 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +88,15 @@ DUTY_ERRORS = Family(
 DUTY_SECONDS = Family(
     name="hardcase_monitor_duty_seconds", kind="gauge", text="Duration of a duty's last turn.", labels=("duty",)
 )
+DUTY_FAILING = Family(
+    name="hardcase_monitor_duty_failing", kind="gauge", text="1 when a duty's last turn failed.", labels=("duty",)
+)
+FLAGGED = Family(
+    name="hardcase_monitor_flagged_records",
+    kind="counter",
+    text="Records flagged by scores or rules since the start; one with two reasons counts under both.",
+    labels=("model", "version", "reason"),
+)
 HEARTBEAT = Family(
     name="hardcase_monitor_heartbeat_age_seconds", kind="gauge", text="Time since the end of the last cycle."
 )
@@ -135,6 +146,8 @@ FAMILIES = (
     *(family for family, _ in PROGRESS),
     DUTY_ERRORS,
     DUTY_SECONDS,
+    DUTY_FAILING,
+    FLAGGED,
     HEARTBEAT,
     DEAD_LETTERS,
     ACCOUNT,
@@ -217,16 +230,26 @@ def _progress(loop: Loop) -> Iterator[Metric]:
         made = _family(family)
         made.add_metric([], value(loop.progress))
         yield made
-    errors, seconds = _family(DUTY_ERRORS), _family(DUTY_SECONDS)
+    errors, seconds, failing = _family(DUTY_ERRORS), _family(DUTY_SECONDS), _family(DUTY_FAILING)
     for name, state in loop.roster.states.items():
         errors.add_metric([name], state.errors)
         seconds.add_metric([name], state.seconds)
-    yield errors
-    yield seconds
+        failing.add_metric([name], state.failing)
+    yield from (errors, seconds, failing, _flagged(loop))
     if loop.progress.heartbeat is not None:
         age = _family(HEARTBEAT)
         age.add_metric([], loop.monotonic() - loop.progress.heartbeat)
         yield age
+
+
+def _flagged(loop: Loop) -> Metric:
+    """With a record for each count, for those who ask in a format that carries it."""
+    family = CounterMetricFamily(FLAGGED.name, FLAGGED.text, labels=FLAGGED.labels)
+    for (model, version, reason), count in sorted(loop.ingest.flagged.counts.items()):
+        named = count.record_id if len(count.record_id) <= MAX_EXEMPLAR else None
+        example = Exemplar({"record_id": named}, 1.0, count.time_ns / 1e9) if named else None
+        family.add_metric([model, version, reason.value], count.records, exemplar=example)
+    return family
 
 
 def _accounts(rows: tuple[AccountingRow, ...]) -> Metric:

@@ -176,12 +176,13 @@ class Routes:
         return to_response(answer, raw_header(request, b"accept-encoding"))
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus text format, of this process only."""
-        from serving.metrics import CONTENT_TYPE, render
+        """Prometheus text format or OpenMetrics, of this process only."""
+        from serving.metrics import render
 
-        body, encoding = compress(render(self._plane), raw_header(request, b"accept-encoding"))
+        text, kind = render(self._plane, raw_header(request, b"accept"))
+        body, encoding = compress(text, raw_header(request, b"accept-encoding"))
         headers = {"content-encoding": encoding.decode()} if encoding else {}
-        return Response(body, media_type=CONTENT_TYPE, headers=headers)
+        return Response(body, media_type=kind, headers=headers)
 
     async def contract(self, request: Request) -> Response:
         """The OpenAPI document."""

@@ -69,6 +69,7 @@ METRICS: dict[str, MetricSpec] = {
             (*_VERSION, "reason"),
         ),
         MetricSpec("hardcase_queue_rows", Kind.GAUGE, "Rows that wait for a batch.", _VERSION),
+        MetricSpec("hardcase_queue_limit_rows", Kind.GAUGE, "Rows that may wait for a batch.", _VERSION),
         MetricSpec(
             "hardcase_queue_expected_wait_seconds",
             Kind.GAUGE,
@@ -173,6 +174,12 @@ METRICS: dict[str, MetricSpec] = {
             "What became of their records: captured, sampled_out, or dropped_<reason>.",
             (*_VERSION, "result"),
         ),
+        MetricSpec(
+            "hardcase_capture_held_bytes",
+            Kind.GAUGE,
+            "Bytes of the record log that this replica may not delete, because the monitor has not read them.",
+        ),
+        MetricSpec("hardcase_capture_quota_bytes", Kind.GAUGE, "Bytes that this replica's record log may hold."),
         MetricSpec(
             "hardcase_cache_lookups_total",
             Kind.COUNTER,

@@ -1,6 +1,7 @@
 """Every metric of a replica: the collector that reads the plain counters when somebody asks.
 
 Nothing here runs while requests are answered. Labels come from closed sets: registered models and versions, and enums.
+In the OpenMetrics format, buckets of the latency and counts of failures lead to a record (`serving.exemplars`).
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
+from time import time_ns
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from export.contracts.traffic import ChallengerMode
+from monitoring.records.folders import held_bytes
 from monitoring.records.record import Outcome
 from serving.dataplane import DataPlane
+from serving.exemplars import Exemplars, watch
 from serving.metric_table import METRICS
 from serving.served import VersionState
 from serving.stats import LatencyHistogram, VersionStats
@@ -28,10 +34,16 @@ BATCH_ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class ReplicaCollector(Collector):
-    """Reads the counters of one data plane."""
+    """Reads the counters of one data plane.
 
-    def __init__(self, plane: DataPlane) -> None:
+    Args:
+        plane: Whose.
+        exemplars: Tell a record for each bucket and failure; whoever asks makes the versions look for some.
+    """
+
+    def __init__(self, plane: DataPlane, *, exemplars: bool = False) -> None:
         self._plane = plane
+        self._exemplars = exemplars
 
     def collect(self) -> Iterator[Family]:
         """All families, each with all its samples."""
@@ -49,20 +61,27 @@ class ReplicaCollector(Collector):
         rows = _counter("hardcase_rows_total")
         queue, wait = _gauge("hardcase_queue_rows"), _gauge("hardcase_queue_expected_wait_seconds")
         shed = _counter("hardcase_shed_requests_total")
+        limit = _gauge("hardcase_queue_limit_rows")
+        known = {v: watch(v, time_ns()) for v in versions} if self._exemplars else {}
         for v in versions:
             for (variant, outcome), count in list(v.stats.requests.items()):
-                requests.add_metric([v.model, v.version, variant, outcome], count)
+                labels, example = [v.model, v.version, variant, outcome], None
+                if v in known and count:
+                    example = known[v].refused(variant, outcome)
+                requests.add_metric(labels, count, exemplar=example)
+            limit.add_metric([v.model, v.version], v.batcher.gate.queue_rows)
             rows.add_metric([v.model, v.version], v.stats.inference_count)
             queue.add_metric([v.model, v.version], v.batcher.waiting_rows)
             wait.add_metric([v.model, v.version], v.batcher.gate.expected_wait_s)
             for reason, count in v.batcher.gate.shed.items():
                 shed.add_metric([v.model, v.version, reason], count)
-        yield from (requests, rows, queue, wait, shed)
+        yield from (requests, rows, queue, limit, wait, shed)
         for part in ("queue", "compute", "total"):
             family = _histogram(f"hardcase_request_{part}_seconds")
             for v in versions:
                 histogram: LatencyHistogram = getattr(v.stats, part)
-                family.add_metric([v.model, v.version], _seconds(histogram), histogram.sum_ns / 1e9)
+                buckets = _seconds(histogram, known.get(v) if part == "total" else None)
+                family.add_metric([v.model, v.version], buckets, histogram.sum_ns / 1e9)
             yield family
 
     def _batches(self, versions: Sequence[LoadedVersion]) -> Iterator[Family]:
@@ -160,14 +179,29 @@ class ReplicaCollector(Collector):
             for reason, count in account.dropped.items():
                 records.add_metric([model, version, f"dropped_{reason}"], count)
         yield from (requests, records)
+        held, quota = _gauge("hardcase_capture_held_bytes"), _gauge("hardcase_capture_quota_bytes")
+        capture = self._plane.options.capture
+        if writer is not None and capture is not None:
+            held.add_metric([], held_bytes(writer.directory))
+            quota.add_metric([], capture.quota_bytes)
+        yield from (held, quota)
 
 
-def render(plane: DataPlane) -> bytes:
-    """The metrics of this process in Prometheus' text format."""
+def render(plane: DataPlane, accept: bytes | None = None) -> tuple[bytes, str]:
+    """The metrics of this process, and their content type.
+
+    Args:
+        plane: Whose.
+        accept: The request's header; whoever takes OpenMetrics gets exemplars, everybody else Prometheus' text format.
+    """
+    modern = b"application/openmetrics-text" in (accept or b"")
     registry = CollectorRegistry()
-    registry.register(ReplicaCollector(plane))
+    registry.register(ReplicaCollector(plane, exemplars=modern))
     ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    if modern:
+        text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]  # the library gives none
+        return text, openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest(registry), CONTENT_TYPE
 
 
 def _counter(name: str) -> CounterMetricFamily:
@@ -190,10 +224,14 @@ def _single(family: CounterMetricFamily | GaugeMetricFamily, value: float) -> Fa
     return family
 
 
-def _seconds(histogram: LatencyHistogram) -> list[tuple[str, float]]:
+def _seconds(
+    histogram: LatencyHistogram, exemplars: Exemplars | None
+) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
     """Cumulative buckets with bounds in seconds."""
     bounds = [repr(ns / 1e9) for ns in histogram.bounds_ns] + ["+Inf"]
-    return list(zip(bounds, _cumulative(histogram.counts), strict=True))
+    counts = _cumulative(histogram.counts)
+    known = exemplars.buckets if exemplars is not None else (None,) * len(bounds)
+    return [(b, n) if e is None else (b, n, e) for b, n, e in zip(bounds, counts, known, strict=True)]
 
 
 def _batch_rows(stats: VersionStats) -> tuple[list[tuple[str, float]], int]:

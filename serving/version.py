@@ -65,7 +65,7 @@ class LoadedVersion:
         self.inline = inline
         self.batch_us = batch_us
         self.stats = VersionStats()
-        self._observers = tuple(observers)
+        self.observers = tuple(observers)
         self.cache = cache_for(options.cache, self.model)
         self.mirror: Watch | None = None  # a shadow: sees a batch when its answers are out
         self.inspect: Watch | None = None  # a canary: sees a batch before they are
@@ -222,10 +222,10 @@ class LoadedVersion:
         )
         if self.cache is not None:
             remember(self.cache, entries, outputs, self.signature.batched)
-        if self._observers:
+        if self.observers:
             times = (execution.input_ns, execution.infer_ns, output_ns)
             ended = Ended(self.model, self.version, Outcome.OK, entries, time_ns(), total_ns, queue_ns, *times)
-            tell(self._observers, ended)
+            tell(self.observers, ended)
 
     def _finish_split(
         self,
@@ -282,8 +282,8 @@ class LoadedVersion:
             error=error.message if error is not None else None,
             on_durable=self.batcher.on_loop(send) if self._gated else None,
         )
-        if self._observers:
-            tell(self._observers, Ended(self.model, self.version, outcome, live, time_ns(), total_ns, error=error))
+        if self.observers:
+            tell(self.observers, Ended(self.model, self.version, outcome, live, time_ns(), total_ns, error=error))
 
     @property
     def idle(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import NotFound
@@ -97,12 +97,22 @@ def file_router(view: View, reports: ReportService, metrics: Any) -> APIRouter:
         "/metrics",
         tags=["metrics"],
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses={
+            200: {
+                "content": {
+                    kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
+                }
+            }
+        },
     )
-    def expose() -> Response:
-        """Metrics in Prometheus's text format."""
+    def expose(request: Request) -> Response:
+        """Metrics in Prometheus's text format, or as OpenMetrics with exemplars for those who take that."""
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+        from prometheus_client.openmetrics import exposition as modern
 
+        if "application/openmetrics-text" in request.headers.get("accept", ""):
+            text = modern.generate_latest(metrics)  # type: ignore[no-untyped-call]  # the library gives no types here
+            return Response(text, headers={"content-type": modern.CONTENT_TYPE_LATEST})
         return Response(generate_latest(metrics), headers={"content-type": CONTENT_TYPE_LATEST})
 
     return router

@@ -115,13 +115,26 @@ def acknowledged(directory: Path) -> Position | None:
         return None
 
 
-def log_bytes(directory: Path) -> int:
-    """Bytes of all segments in a folder."""
+def log_bytes(directory: Path, *, first: int = 0) -> int:
+    """Bytes of all segments in a folder, of those numbered `first` and above."""
     total = 0
     for number in segment_numbers(directory):
+        if number < first:
+            continue
         with contextlib.suppress(FileNotFoundError):
             total += segment_path(directory, number).stat().st_size
     return total
+
+
+def held_bytes(directory: Path) -> int:
+    """Bytes in the root of `directory` that its writer may not delete: unread, in its own folder and in dead ones."""
+    total = 0
+    for source in list_sources(directory.parent):
+        folder = directory.parent / source
+        if folder == directory or not is_locked(folder):
+            read = acknowledged(folder)
+            total += log_bytes(folder, first=read.segment if read else 0) - (read.offset if read else 0)
+    return max(0, total)
 
 
 def delete_before(directory: Path, segment: int, *, at_least: int | None = None) -> int:

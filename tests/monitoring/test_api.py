@@ -299,6 +299,9 @@ def test_prometheus_finds_its_targets_and_metrics_parse(world: World) -> None:
     assert [g["targets"] for g in groups] == [["127.0.0.1:8000"], ["127.0.0.1:8001"]]
     assert all(isinstance(v, str) for g in groups for v in g["labels"].values())
     assert world.client.get("/metrics").headers["content-type"].startswith("text/plain; version=")
+    modern = world.client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert modern.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert modern.text.endswith("# EOF\n")
 
 
 def test_a_report_is_started_once_and_read_back(world: World) -> None:
