@@ -19,13 +19,11 @@ import numpy.typing as npt
 
 from export.contracts.manifest import Manifest
 from export.contracts.reference import ReferenceProfile
-from export.contracts.scores import ScoreName
-from export.contracts.signature import OutputRole, OutputSpec
+from monitoring.tasks.kinds import task_of
+from monitoring.tasks.protocol import MonitoredTask, Watched
 
 EDGES = 102  # the percentiles 0..100 %, and the smallest number above the largest value
 BINS = EDGES + 1
-MAX_CLASSES = 1000  # classes counted one by one; a model with more has no class histogram
-SCORE_ORDER = tuple(ScoreName)
 Array: TypeAlias = npt.NDArray[Any]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -36,6 +34,7 @@ class QuantityKind(StrEnum):
     FEATURE = "feature"  # one element of an input
     DESCRIPTOR = "descriptor"  # one number about a whole input
     SCORE = "score"  # how sure the model is
+    ANSWER = "answer"  # what the model answers: a value, a number of boxes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,18 +51,20 @@ class Baseline:
     """What a version is compared with. Made once by `compile_baseline`; compared by identity.
 
     Attributes:
+        task: What its kind of task means; asked for everything that depends on it.
         quantities: Q of them, the input columns first.
         edges: (Q, 102) float32, ascending.
         scale: (Q,) float64, unit of excesses and of Wasserstein: the reference's standard deviation, or the size of its
             mean where it does not vary.
         counts: Reference counts (Q, 103), zeros where there is no reference.
         counted: Reference rows behind each row of `counts`, (Q,).
-        classes: Classes of the class output, 0 for other tasks.
+        classes: Classes that are counted, 0 for tasks without.
         embedding_size: Length of the random Fourier features, 0 without an embedding in the reference.
     """
 
     manifest: Manifest | None
     profile: ReferenceProfile | None
+    task: MonitoredTask
     quantities: tuple[Quantity, ...]
     edges: Array
     scale: Array
@@ -88,23 +89,6 @@ class Baseline:
         """Row of each quantity by name."""
         return {quantity.name: i for i, quantity in enumerate(self.quantities)}
 
-    @property
-    def class_output(self) -> OutputSpec | None:
-        """The output that carries class scores."""
-        if self.manifest is None:
-            return None
-        return self.manifest.signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES)
-
-    @property
-    def value_output(self) -> OutputSpec | None:
-        """The output that carries a regression's answer."""
-        return None if self.manifest is None else self.manifest.signature.output_with_role(OutputRole.VALUE)
-
-    @property
-    def embedding_output(self) -> OutputSpec | None:
-        """The output that carries the embedding."""
-        return None if self.manifest is None else self.manifest.signature.output_with_role(OutputRole.EMBEDDING)
-
 
 def compile_baseline(manifest: Manifest | None, profile: ReferenceProfile | None, problem: str = "") -> Baseline:
     """Build the baseline of a version from what is known of it; either part may be missing.
@@ -114,12 +98,10 @@ def compile_baseline(manifest: Manifest | None, profile: ReferenceProfile | None
         profile: Without it, scores are counted on fixed edges and nothing is compared.
         problem: Why a part is missing, in words, for people.
     """
-    outputs = None if manifest is None else manifest.signature
-    spec = None if outputs is None else outputs.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES)
-    classes = _class_count(manifest, spec, profile)
+    task = task_of(manifest, profile)
     parts = [] if profile is None else _columns(profile)
     columns = len(parts)
-    parts += _scores(profile, classes)
+    parts += _answers(profile, task.watched())
     width = len(parts)
     counts = np.zeros((width, BINS), dtype=np.int64)
     for row, (_, edges, sample, _, _) in enumerate(parts):
@@ -129,12 +111,13 @@ def compile_baseline(manifest: Manifest | None, profile: ReferenceProfile | None
     return Baseline(
         manifest=manifest,
         profile=profile,
+        task=task,
         quantities=tuple(part[0] for part in parts),
         edges=np.stack([part[1] for part in parts]) if parts else np.zeros((0, EDGES), dtype=np.float32),
         scale=np.array([part[3] for part in parts], dtype=np.float64),
         counts=counts,
         counted=np.array([part[4] for part in parts], dtype=np.int64),
-        classes=classes,
+        classes=task.classes,
         class_names=() if manifest is None else manifest.task.class_names,
         embedding_size=0 if embedding is None else len(embedding.feature_mean),
         problem=problem,
@@ -164,19 +147,19 @@ def _columns(profile: ReferenceProfile) -> list[_Part]:
     return parts
 
 
-def _scores(profile: ReferenceProfile | None, classes: int) -> list[_Part]:
+def _answers(profile: ReferenceProfile | None, watched: tuple[Watched, ...]) -> list[_Part]:
     parts: list[_Part] = []
-    for name in SCORE_ORDER:
-        quantity = Quantity(name=name.value, kind=QuantityKind.SCORE, group="")
-        grid = None if profile is None else profile.score_quantiles.get(name.value)
+    for one in watched:
+        kind = QuantityKind.ANSWER if one.about_answer else QuantityKind.SCORE
+        quantity = Quantity(name=one.name, kind=kind, group="")
+        grid = None if profile is None else profile.score_quantiles.get(one.name)
         if grid is not None and profile is not None:
             edges = _edges(np.asarray(grid)[np.linspace(0, len(grid) - 1, EDGES - 1).astype(np.int64)])
             # Every point of the quantile grid stands for an equal share of the reference.
             scale = _scale(float(np.mean(grid)), float(np.std(grid)))
             parts.append((quantity, edges, np.asarray(grid, dtype=np.float32), scale, profile.rows))
-        elif classes and name is not ScoreName.RMDS:
-            edges = _edges(np.linspace(0.0, _score_ceiling(name, classes), EDGES - 1))
-            parts.append((quantity, edges, None, 1.0, 0))
+        elif one.ceiling is not None:
+            parts.append((quantity, _edges(np.linspace(0.0, one.ceiling, EDGES - 1)), None, 1.0, 0))
     return parts
 
 
@@ -190,22 +173,3 @@ def _edges(quantiles: Array) -> Array:
 def _scale(mean: float, std: float) -> float:
     size = max(abs(mean), 1.0) if math.isfinite(mean) else 1.0
     return std if math.isfinite(std) and std > 1e-6 * size else size
-
-
-def _score_ceiling(name: ScoreName, classes: int) -> float:
-    if name is ScoreName.ENTROPY:
-        return math.log(max(classes, 2))
-    if name is ScoreName.GEN:
-        share = 1.0 / max(classes, 2)
-        return float(min(max(classes, 2), 100) * (share * (1.0 - share)) ** 0.1)
-    return 1.0
-
-
-def _class_count(manifest: Manifest | None, spec: OutputSpec | None, profile: ReferenceProfile | None) -> int:
-    if profile is not None and profile.classes is not None:
-        count = len(profile.classes.label_counts)
-    elif manifest is not None and spec is not None:
-        count = len(manifest.task.class_names) or (spec.shape[-1] if spec.shape else 0)
-    else:
-        count = 0
-    return count if 0 < count <= MAX_CLASSES else 0

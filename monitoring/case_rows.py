@@ -11,10 +11,11 @@ import numpy as np
 
 from export.contracts.arrays import encode_bytes
 from export.contracts.datatypes import Datatype
-from monitoring.baseline import Baseline, QuantityKind
+from monitoring.baseline import Baseline
 from monitoring.batches import Batch
 from monitoring.keys import printable
 from monitoring.scores import Scored
+from monitoring.tasks.tensors import number
 
 
 class InputState(StrEnum):
@@ -39,19 +40,19 @@ class Loaded:
 
 def opinions(x: Loaded) -> dict[str, Any]:
     """What model and scores say of the record's worst row."""
-    scored, names = x.scored, x.baseline.class_names
+    scored = x.scored
     if not len(x.batch.row_record):
         unknown = ("p_wrong", "confidence", "predicted", "predicted_label", "probabilities")
         return dict.fromkeys(unknown) | {"scores": {}, "row": 0}
     row = int(scored.worst[x.record])
-    predicted = int(scored.predicted[row])
+    shown = x.baseline.task.show(scored.answered, row)
     return {
-        "p_wrong": _number(scored.p_wrong[row]),
-        "confidence": _number(scored.confidence[row]),
-        "predicted": predicted if predicted >= 0 else None,
-        "predicted_label": names[predicted] if 0 <= predicted < len(names) else None,
+        "p_wrong": number(scored.p_wrong[row]),
+        "confidence": number(scored.confidence[row]),
+        "predicted": shown.predicted,
+        "predicted_label": shown.predicted_label,
         "scores": _score_values(x.baseline, scored, row),
-        "probabilities": _class_probabilities(scored, row),
+        "probabilities": shown.probabilities,
         "row": row - x.batch.rows_of(x.record).start,
     }
 
@@ -84,19 +85,8 @@ def tensors_of(identity: str, batch: Batch, record: int, limit: int) -> tuple[li
 
 
 def _score_values(baseline: Baseline, scored: Scored, row: int) -> dict[str, float | None]:
-    kinds = enumerate(baseline.quantities)
-    return {q.name: _number(scored.values[row, i]) for i, q in kinds if q.kind is QuantityKind.SCORE}
-
-
-def _class_probabilities(scored: Scored, row: int) -> list[float | None] | None:
-    if scored.probabilities is None or scored.probabilities.shape[1] > 1000:
-        return None
-    return [_number(round(float(p), 6)) for p in scored.probabilities[row]]
-
-
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
+    watched = enumerate(baseline.quantities[baseline.input_columns :], baseline.input_columns)
+    return {q.name: number(scored.values[row, i]) for i, q in watched}
 
 
 def plain_text(value: bytes | str | None, limit: int = 16_384) -> str | None:

@@ -225,7 +225,7 @@ def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, opt
     if batch.outcome is Outcome.OK and scored.known and len(predicted):
         made = dict(count_values(baseline, scored.values[rows]))
         if baseline.classes:
-            made["predicted"] = np.bincount(predicted[predicted >= 0], minlength=baseline.classes)
+            made["predicted"] = scored.answered.count_classes(rows, baseline.classes)
         if scored.features is not None and baseline.embedding_size:
             total, count = sum_features(scored.features[rows])
             made |= {"features": total, "feature_rows": np.array([count], dtype=np.int64)}

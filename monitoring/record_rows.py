@@ -55,7 +55,8 @@ def insert_records(
     predicted = _optional(scored.predicted[worst], scored.predicted[worst] >= 0) if known else [None] * n
     confidence = _optional(scored.confidence[worst]) if known else [None] * n
     p_wrong = _optional(scored.p_wrong[worst]) if known else [None] * n
-    value = _optional(scored.answer[worst]) if known and scored.answer is not None else [None] * n
+    answers = scored.answered.value
+    value = _optional(answers[worst]) if known and answers is not None else [None] * n
     worst_row = (worst - first).tolist() if worst is not None and first is not None else [0] * n
     places = [(p.place.source, p.place.segment, p.place.offset, p.place.sequence) for p in batch.pieces]
     repeats = [len(p.items) for p in batch.pieces]

@@ -8,8 +8,7 @@ may run as often as one likes, and the order of arrival leaves no trace.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -27,25 +26,9 @@ from monitoring.keys import audit_ranks, case_id, printable, record_hash
 from monitoring.options import MonitorOptions
 from monitoring.records.record import Feedback
 from monitoring.scores import RANK_TIE
+from monitoring.tasks.protocol import Row, Said, Verdict
 from monitoring.window_rows import WindowDelta, WindowKey, add_to_window, window_start
 from monitoring.windows import WindowStats
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """What one piece of feedback says of one record.
-
-    Attributes:
-        classes: True class of each row, or None where the label is none of the model's classes or does not fit.
-        correct: Rows that were answered right, or None when that cannot be told.
-        negative: Whether this makes the record a failure.
-    """
-
-    classes: tuple[int, ...] | None
-    correct: int | None
-    negative: bool
 
 
 def add_feedback(connection: sa.Connection, items: Iterable[Feedback]) -> set[int]:
@@ -74,27 +57,14 @@ def waiting_for(connection: sa.Connection, id_hashes: list[int]) -> set[int]:
     return found
 
 
-def judge(item: Row, record: Row, baseline: Baseline, value_error_factor: float) -> Verdict:
-    """What a row of `feedback` says of a row of `records`.
+def judge(item: Row, record: Row, baseline: Baseline, error_factor: float) -> tuple[Verdict, bool]:
+    """What a row of `feedback` says of a row of `records`, and whether it makes the record a failure.
 
-    A `score` of zero or below is a complaint (thumbs are -1 and 1, or 0 and 1). A label is a class name, or a class
-    index where no class has that name.
+    A `score` of zero or below is a complaint (thumbs are -1 and 1, or 0 and 1).
     """
-    complaint = item["score"] is not None and item["score"] <= 0
-    label = None if item["label"] is None else json.loads(item["label"])
-    given = item["labels"] if item["labels"] is not None else ([] if label is None else [label])
-    if not given:
-        return Verdict(classes=None, correct=None, negative=complaint)
-    predicted = record["predicted_rows"] or [record["predicted"]]
-    classes = [_class_index(value, baseline) for value in given]
-    comparable = len(given) == len(predicted) and None not in classes and None not in predicted
-    if comparable:
-        correct = sum(a == b for a, b in zip(classes, predicted, strict=True))
-        known = tuple(c for c in classes if c is not None)
-        return Verdict(classes=known, correct=correct, negative=complaint or correct < len(known))
-    return Verdict(
-        classes=None, correct=None, negative=complaint or _misses(label, record, baseline, value_error_factor)
-    )
+    truth = baseline.task.truth(Said.of(item), record)
+    verdict = Verdict() if truth is None else baseline.task.judge(truth, record, error_factor)
+    return verdict, verdict.wrong or (item["score"] is not None and item["score"] <= 0)
 
 
 class Settler:
@@ -115,6 +85,7 @@ class Settler:
         self._baselines = baselines
         self._options = options
         self._load = load
+        self._factor = options.cases.value_error_factor
         self._deltas: dict[WindowKey, WindowDelta] = {}
         self._candidates: dict[tuple[str, str, int], list[Candidate]] = {}
         self._updates: list[tuple[str, dict[str, Any]]] = []
@@ -150,49 +121,44 @@ class Settler:
 
     def _settle_record(self, record: Row, items: list[Row]) -> None:
         baseline = self._baselines.get(record["model"], record["version"])
-        factor = self._options.cases.value_error_factor
-        verdicts = [judge(item, record, baseline, factor) for item in items]
-        labelled = [(i, x) for i, x in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"]]
+        verdicts = [judge(item, record, baseline, self._factor) for item in items]
+        labelled = [(i, x) for i, (x, _) in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"]]
         label, truth = None, None
         if labelled:  # the newest label holds
             item, truth = labelled[-1]
             label = item["label"] if item["label"] is not None else to_json(item["labels"])
-        flags = record["flags"] | (FEEDBACK_BIT if any(x.negative for x in verdicts) else 0)
+        flags = record["flags"] | (FEEDBACK_BIT if any(negative for _, negative in verdicts) else 0)
         correct = None if truth is None else truth.correct
         if (label, correct, flags) != (record["label"], record["correct_rows"], record["flags"]):
             self._move_window(record, truth, baseline)
             values = {"label": label, "correct_rows": correct, "flags": flags}
             self._connection.execute(t.records.update().where(t.records.c.seq == record["seq"]).values(**values))
         comments = [item["comment"] for item in items if item["comment"]]
-        self._update_case(record, flags, label, correct, comments[-1] if comments else None)
+        right = None if truth is None or correct is None else correct == truth.rows
+        self._update_case(record, flags, label, right, comments[-1] if comments else None)
 
     def _move_window(self, record: Row, truth: Verdict | None, baseline: Baseline) -> None:
         """Add the new label's counts to the record's window and take the old one's away."""
         before = None
         if record["correct_rows"] is not None:
-            old = json.loads(record["label"])
-            stored = {"label": None, "labels": old if isinstance(old, list) else [old], "score": None}
-            before = judge(stored, record, baseline, 0.0)
+            stored = baseline.task.truth(Said.stored(json.loads(record["label"])), record)
+            before = None if stored is None else baseline.task.judge(stored, record, self._factor)
         start = window_start(record["time_ns"], self._options.window_s)
         key = WindowKey(record["version_id"], record["variant"], start)
         delta = self._deltas.setdefault(key, WindowDelta(stats=WindowStats.empty(baseline)))
         for verdict, sign in ((before, -1), (truth, 1)):
-            if verdict is None or verdict.correct is None or verdict.classes is None:
+            if verdict is None or verdict.correct is None:
                 continue
-            rows = len(verdict.classes)
-            delta.labelled += sign * rows
+            delta.labelled += sign * verdict.rows
             delta.correct += sign * verdict.correct
             if record["flags"] & AUDIT_BIT:
-                delta.audit_labelled += sign * rows
+                delta.audit_labelled += sign * verdict.rows
                 delta.audit_correct += sign * verdict.correct
             if len(delta.stats.labels):
                 np.add.at(delta.stats.labels, list(verdict.classes), sign)
 
-    def _update_case(
-        self, record: Row, flags: int, label: str | None, correct: int | None, comment: str | None
-    ) -> None:
+    def _update_case(self, record: Row, flags: int, label: str | None, right: bool | None, comment: str | None) -> None:
         identity = case_id(record["model"], record["record_id"], record["time_ns"])
-        right = None if correct is None else correct == len(record["predicted_rows"] or [0])
         values = {"flags": flags, "label": label, "correct": right, "comment": comment}
         state = CaseState.LABELLED if label is not None else CaseState.OPEN
         # Only these two follow feedback; what a reviewer decided stands.
@@ -260,25 +226,6 @@ def _feedback_row(item: Feedback) -> dict[str, Any]:
         "author": None if item.source is None else printable(item.source),
         "joined": False,
     }
-
-
-def _class_index(label: object, baseline: Baseline) -> int | None:
-    if isinstance(label, bool) or label is None:
-        return None
-    text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
-    if text in baseline.class_names:
-        return baseline.class_names.index(text)
-    if text.isascii() and text.isdigit() and int(text) < baseline.classes:
-        return int(text)
-    return None
-
-
-def _misses(label: object, record: Row, baseline: Baseline, factor: float) -> bool:
-    """Whether a regression's answer is too far from a numeric label."""
-    error = None if baseline.profile is None else baseline.profile.value_error
-    if error is None or record["value"] is None or isinstance(label, bool) or not isinstance(label, int | float):
-        return False
-    return abs(float(label) - float(record["value"])) > factor * error
 
 
 def _chunked(items: list[int], size: int) -> list[list[int]]:
