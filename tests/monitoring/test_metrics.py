@@ -86,6 +86,7 @@ def test_a_database_that_fails_is_tried_again_and_nothing_is_lost(tmp_path: Path
     commit, failures = monitor.loop.ingest.commit, []
 
     class Flaky:
+        flagged = monitor.loop.ingest.flagged
         prepare = staticmethod(monitor.loop.ingest.prepare)
 
         @staticmethod
