@@ -35,7 +35,7 @@ _COLUMNS = (
     "offset",
     "sequence",
 )
-_LATER = {"seq", "label", "correct_rows", "scores", "fit"}
+_LATER = {"seq", "label", "correct_rows", "scores", "fit", "content_hash", "vector", "bins", "tags"}
 assert set(_COLUMNS) | _LATER == set(t.records.c.keys())
 
 

@@ -28,16 +28,27 @@ from sqlalchemy import (
 
 from monitoring.schema_alarms import alarm_events, alarm_watches, alarms, audit_labels, audit_windows, silences
 from monitoring.schema_base import RowId, metadata
+from monitoring.schema_findings import (
+    accuracy_estimates,
+    case_windows_due,
+    report_columns,
+    slice_members,
+    slice_points,
+    slice_windows,
+    slices,
+)
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
 
 __all__ = [
     "RowId",
+    "accuracy_estimates",
     "alarm_events",
     "alarm_watches",
     "alarms",
     "archive_files",
     "audit_labels",
     "audit_windows",
+    "case_windows_due",
     "dead_letters",
     "erasure_items",
     "erasures",
@@ -46,7 +57,12 @@ __all__ = [
     "leases",
     "metadata",
     "purges",
+    "report_columns",
     "silences",
+    "slice_members",
+    "slice_points",
+    "slice_windows",
+    "slices",
 ]
 
 offsets = Table(
@@ -115,8 +131,18 @@ records = Table(
     Column("correct_rows", Integer),  # rows answered right by that label; NULL: not comparable, or no label
     Column("scores", LargeBinary),  # of the worst row: float32 in the order of monitoring.score_rows.STORED
     Column("fit", Integer),  # number of the score_fits row that gave p_wrong; 0: the one made at export
+    Column("content_hash", BigInteger),  # xxh64 of the inputs, of flagged records: monitoring.contents
+    Column("vector", LargeBinary),  # int8, the worst row's embedding: monitoring.vectors
+    Column("bins", LargeBinary),  # uint8, the worst row's watched inputs as levels: monitoring.slices.columns
+    Column("tags", Text),  # JSON, as the client gave them
     # Not unique: clients use ids again, even within one batch. What was read already is told by its sequence number.
     Index("ix_records_id_hash", "id_hash"),
+    Index(
+        "ix_records_content_hash",
+        "content_hash",
+        sqlite_where=text("content_hash IS NOT NULL"),
+        postgresql_where=text("content_hash IS NOT NULL"),
+    ),
     Index(
         "ix_records_labelled",
         "version_id",
@@ -194,60 +220,6 @@ signals = Table(
     UniqueConstraint("version_id", "scope", "start_s", "method", "subject"),
 )
 
-accuracy_estimates = Table(
-    "accuracy_estimates",
-    metadata,
-    Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("version_id", BigInteger, ForeignKey("versions.id"), nullable=False),
-    Column("variant", String(16), nullable=False),  # a variant, or "all"
-    Column("scope", String(16), nullable=False),  # monitoring.accuracy.estimate.AccuracyScope
-    Column("start_s", BigInteger, nullable=False),  # of the newest window in it
-    Column("length_s", BigInteger, nullable=False),  # back from that window's end
-    Column("method", String(16), nullable=False),  # monitoring.accuracy.estimate.Method
-    Column("measure", String(16), nullable=False),  # monitoring.accuracy.estimate.Measure
-    Column("value", Float),  # NULL: `missing` says why
-    Column("low", Float),
-    Column("high", Float),
-    Column("level", Float),  # nominal coverage of [low, high]; NULL without an interval
-    Column("rows", BigInteger, nullable=False),
-    Column("labels", BigInteger, nullable=False),  # behind it
-    Column("trusted", Boolean, nullable=False),
-    Column("best", Boolean, nullable=False),  # the one that is shown where there is room for one
-    Column("missing", Text, nullable=False),
-    Column("caveat", Text, nullable=False),
-    UniqueConstraint("version_id", "scope", "start_s", "variant", "method"),
-    Index("ix_accuracy_estimates_start_s", "start_s"),
-)
-
-slice_windows = Table(
-    "slice_windows",
-    metadata,
-    Column("version_id", BigInteger, ForeignKey("versions.id"), primary_key=True),
-    Column("length_s", Integer, primary_key=True),
-    Column("start_s", BigInteger, primary_key=True),  # multiple of length_s
-    Column("data", LargeBinary, nullable=False),  # monitoring.slice_windows.SliceStats
-)
-
-report_columns = Table(
-    "report_columns",
-    metadata,
-    Column("report_id", String(20), primary_key=True),  # monitoring.report_shelf: the report's files go, these stay
-    Column("position", Integer, primary_key=True),
-    Column("model", String(64), nullable=False),
-    Column("version", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # monitoring.report_shelf.ReportKind
-    Column("cause", String(16), nullable=False),  # monitoring.report_shelf.ReportCause
-    Column("start_s", BigInteger, nullable=False),
-    Column("end_s", BigInteger, nullable=False),
-    Column("name", String(128), nullable=False),  # column of the report, or measure of a quality report
-    Column("method", String(32), nullable=False),
-    Column("threshold", Float),  # NULL: a figure without one
-    Column("value", Float),  # NULL: undefined on these rows
-    Column("drifted", Boolean, nullable=False),
-    Column("rows", BigInteger, nullable=False),  # of the window, after sampling
-    Index("ix_report_columns_model_version_end_s", "model", "version", "end_s"),
-)
-
 cases = Table(
     "cases",
     metadata,
@@ -283,10 +255,18 @@ cases = Table(
     Column("comment", Text),  # of the latest feedback that had one
     Column("source", String(255), nullable=False),
     Column("input_state", String(16), nullable=False),  # monitoring.case_rows.InputState
+    Column("content_hash", BigInteger),  # xxh64 of the inputs: the same in two cases is the same input
+    Column("cell", Integer),  # region of the embedding: each has places of its own in a window's pool
+    Column("vector", LargeBinary),  # int8, as in records
+    Column("group_id", String(16)),  # the case that stands for this one in lists; its own id where it stands for itself
+    Column("likeness", Float),  # cosine to that case's vector; 1 for the same input
+    Column("queue", Float),  # place in the review queue, highest first; NULL until it is worked out
     Index("ix_cases_model_rank_id", "model", "rank", "id"),
     Index("ix_cases_model_time_ns_id", "model", "time_ns", "id"),
     Index("ix_cases_model_version_window_start_s", "model", "version", "window_start_s"),
     Index("ix_cases_id_hash", "id_hash"),
+    Index("ix_cases_group_id", "group_id"),
+    Index("ix_cases_model_queue_id", "model", "queue", "id"),
 )
 
 case_tensors = Table(

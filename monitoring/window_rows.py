@@ -84,7 +84,9 @@ def add_to_window(connection: sa.Connection, key: WindowKey, length_s: int, delt
         outcomes = Counter(row["outcomes"]) + delta.outcomes
         values |= {"outcomes": dict(sorted(outcomes.items()))}
         values |= {"stats": WindowStats.decode(row["stats"]).merge(delta.stats).encode()}
-        connection.execute(t.windows.update().where(w.id == identity).values(**values, signals_due=True, accuracy_due=True))
+        connection.execute(
+            t.windows.update().where(w.id == identity).values(**values, signals_due=True, accuracy_due=True)
+        )
     if delta.sample is not None:
         _add_sample(connection, identity, delta.sample)
 
