@@ -42,7 +42,7 @@ def opinions(x: Loaded) -> dict[str, Any]:
     """What model and scores say of the record's worst row."""
     scored = x.scored
     if not len(x.batch.row_record):
-        unknown = ("p_wrong", "confidence", "predicted", "predicted_label", "probabilities")
+        unknown = ("p_wrong", "confidence", "predicted", "predicted_label", "probabilities", "answer")
         return dict.fromkeys(unknown) | {"scores": {}, "row": 0}
     row = int(scored.worst[x.record])
     shown = x.baseline.task.show(scored.answered, row)
@@ -53,6 +53,7 @@ def opinions(x: Loaded) -> dict[str, Any]:
         "predicted_label": shown.predicted_label,
         "scores": _score_values(x.baseline, scored, row),
         "probabilities": shown.probabilities,
+        "answer": shown.answer,
         "row": row - x.batch.rows_of(x.record).start,
     }
 

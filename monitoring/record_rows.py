@@ -28,6 +28,7 @@ _COLUMNS = (
     "confidence",
     "p_wrong",
     "value",
+    "answer",
     "flags",
     "probability",
     "source",
@@ -77,6 +78,7 @@ def insert_records(
         confidence,
         p_wrong,
         value,
+        _answers(batch, scored) if known else [None] * n,
         flags.tolist(),
         batch.probability.tolist(),
         source,
@@ -114,3 +116,11 @@ def _predicted_rows(batch: Batch, scored: Scored) -> list[str | None]:
         classes = scored.predicted[batch.rows_of(record)].tolist() if many else []
         made.append(to_json([None if c < 0 else c for c in classes]) if many else None)
     return made
+
+
+def _answers(batch: Batch, scored: Scored) -> list[str | None]:
+    """JSON of the answers, one entry a row, where class and value do not say it all."""
+    details = scored.answered.details
+    if details is None:
+        return [None] * len(batch)
+    return [to_json(details[batch.rows_of(record)]) for record in range(len(batch))]

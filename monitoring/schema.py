@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from monitoring.schema_alarms import alarm_events, alarm_watches, alarms, audit_labels, audit_windows, silences
 from monitoring.schema_base import RowId, metadata
+from monitoring.schema_drift import signals
 from monitoring.schema_findings import (
     accuracy_estimates,
     case_windows_due,
@@ -58,6 +59,7 @@ __all__ = [
     "metadata",
     "purges",
     "report_columns",
+    "signals",
     "silences",
     "slice_members",
     "slice_points",
@@ -121,6 +123,7 @@ records = Table(
     Column("confidence", Float),
     Column("p_wrong", Float),
     Column("value", Float),  # the answer of a regression with one value
+    Column("answer", JSON(none_as_null=True)),  # one entry a row, where class and value do not say it all
     Column("flags", Integer, nullable=False),  # bits of monitoring.flags.FLAG_BITS
     Column("probability", Float, nullable=False),  # with which capture kept the record
     Column("source", String(255), nullable=False),
@@ -184,6 +187,10 @@ windows = Table(
     Column("audit_labelled", BigInteger, nullable=False),  # the same over audit records only: unbiased
     Column("audit_correct", BigInteger, nullable=False),
     Column("p_wrong_sum", BigInteger, nullable=False),  # fixed point, 2**-20
+    Column("matched", BigInteger, nullable=False, server_default="0"),  # predicted labels or boxes that are true
+    Column("missed", BigInteger, nullable=False, server_default="0"),  # true ones that were not predicted
+    Column("spurious", BigInteger, nullable=False, server_default="0"),  # predicted ones that are not true
+    Column("error_sum", BigInteger, nullable=False, server_default="0"),  # |error| in tolerances, fixed point 2**-20
     Column("late", BigInteger, nullable=False),  # records that came after the watermark had passed the window's end
     Column("signals_due", Boolean, nullable=False, index=True),  # changed since its signals were computed
     Column("accuracy_due", Boolean, nullable=False, index=True, server_default=true()),  # ... since its estimates were
@@ -197,27 +204,6 @@ window_samples = Table(
     metadata,
     Column("window_id", BigInteger, ForeignKey("windows.id", ondelete="CASCADE"), primary_key=True),
     Column("data", LargeBinary, nullable=False),  # monitoring.windows.WindowSample: a uniform sample of rows
-)
-
-signals = Table(
-    "signals",
-    metadata,
-    Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("version_id", BigInteger, ForeignKey("versions.id"), nullable=False),
-    Column("scope", String(16), nullable=False),  # monitoring.drift.Scope
-    Column("start_s", BigInteger, nullable=False),
-    Column("length_s", Integer, nullable=False),
-    Column("kind", String(16), nullable=False),  # monitoring.drift.SignalKind
-    Column("method", String(16), nullable=False),  # monitoring.drift.Method
-    Column("subject", String(128), nullable=False),  # feature, descriptor or score that is compared
-    Column("state", String(24), nullable=False),  # monitoring.drift.SignalState
-    Column("value", Float),
-    Column("threshold", Float),
-    Column("threshold_source", Text, nullable=False),
-    Column("exceeded", Boolean, nullable=False),
-    Column("rows", BigInteger, nullable=False),
-    Column("detail", Text),  # which feature was the farthest, where the subject is many
-    UniqueConstraint("version_id", "scope", "start_s", "method", "subject"),
 )
 
 cases = Table(
@@ -238,6 +224,7 @@ cases = Table(
     Column("confidence", Float),
     Column("predicted", Integer),
     Column("predicted_label", Text),
+    Column("answer", JSON(none_as_null=True)),  # monitoring.tasks: interval, labels or boxes of that row
     Column("label", Text),  # effective ground truth, JSON
     Column("correct", Boolean),  # NULL while nobody knows
     Column("scores", JSON, nullable=False),  # {score: value}

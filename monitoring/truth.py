@@ -192,6 +192,7 @@ class Settler:
             "predicted_label": names[predicted] if predicted is not None and predicted < len(names) else None,
             "scores": {name: value for name, value in scores.items() if value is not None},
             "probabilities": None,
+            "answer": record["answer"][record["worst_row"]] if record["answer"] else None,
             "outcome": record["outcome"],
             "error": None,
             "rows": record["rows"],

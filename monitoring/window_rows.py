@@ -39,6 +39,10 @@ class WindowDelta:
     audit_labelled: int = 0
     audit_correct: int = 0
     p_wrong_sum: int = 0
+    matched: int = 0
+    missed: int = 0
+    spurious: int = 0
+    error_sum: int = 0
     late: int = 0
 
 
@@ -51,6 +55,10 @@ _ADDED = (
     "audit_labelled",
     "audit_correct",
     "p_wrong_sum",
+    "matched",
+    "missed",
+    "spurious",
+    "error_sum",
     "late",
 )
 
