@@ -115,10 +115,15 @@ def psi_chance(bins: int, rows: int, reference_rows: int, alpha: float) -> float
     return _chi_squared(alpha, bins - 1) * _noise(rows, reference_rows)
 
 
-def wasserstein_chance(reference: Ints, edges: Array, scale: float, rows: int, alpha: float) -> float:
-    """Wasserstein-1 by chance, in units of `scale`; arguments as for `wasserstein`."""
+def wasserstein_chance(
+    reference: Ints, edges: Array, scale: float, rows: int, alpha: float, reference_rows: int | None = None
+) -> float:
+    """Wasserstein-1 by chance, in units of `scale`; arguments as for `wasserstein`.
+
+    `reference_rows` is given where `reference` counts points of a grid and not rows.
+    """
     limit = _bridge_quantile(reference.tobytes(), edges.astype(np.float64).tobytes(), alpha) / scale
-    return limit * math.sqrt(_noise(rows, int(reference.sum())))
+    return limit * math.sqrt(_noise(rows, int(reference.sum()) if reference_rows is None else reference_rows))
 
 
 @lru_cache(maxsize=256)

@@ -60,6 +60,7 @@ class Method(StrEnum):
     WASSERSTEIN = "wasserstein"  # Wasserstein-1 in standard deviations of the reference
     JENSEN_SHANNON = "jensen_shannon"  # distance (root of the divergence), natural logarithm
     KS = "ks"  # Kolmogorov-Smirnov: largest gap between the distribution functions
+    SHARE = "share"  # difference of two shares, such as that of a predicted class
     MMD = "mmd"  # squared maximum mean discrepancy over random Fourier features
 
 
