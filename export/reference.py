@@ -65,6 +65,7 @@ def compile_reference(
         raise ValueError(f"reference_labels: {len(labels)} labels for {rows} rows")
     rng = np.random.default_rng(seed)
     frame = _frame(signature, inputs, rows)
+    predicted: Array | None = None
     finite = np.where(np.isfinite(frame), frame, np.nan).astype(np.float64)
     classes: ClassReference | None = None
     embedding: EmbeddingReference | None = None
@@ -73,6 +74,9 @@ def compile_reference(
     class_spec = signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES)
     embedding_spec = _flat_embedding(signature)
     targets = class_indices(labels, task) if class_spec is not None and labels is not None else None
+    if class_spec is not None:
+        scores = np.asarray(outputs[class_spec.name]).reshape(rows, -1)
+        predicted = np.where(np.isfinite(scores), scores, -np.inf).argmax(axis=1).astype(np.int32)
     if class_spec is not None and targets is not None:
         distances = None
         if embedding_spec is not None:
@@ -84,6 +88,7 @@ def compile_reference(
         )
     value_spec = signature.output_with_role(OutputRole.VALUE)
     values = None if value_spec is None else np.asarray(outputs[value_spec.name], dtype=np.float64).reshape(rows, -1)
+    sampled = np.sort(rng.permutation(rows)[:FRAME_ROWS])
     return ReferenceProfile(
         rows=rows,
         columns=descriptors.columns(signature),
@@ -91,7 +96,7 @@ def compile_reference(
         column_quantiles=np.stack([_quantiles(c, np.linspace(0, 1, 101)) for c in finite.T]).astype(np.float32),
         column_mean=np.array([np.mean(c[np.isfinite(c)]) if np.isfinite(c).any() else np.nan for c in finite.T]),
         column_std=np.array([np.std(c[np.isfinite(c)]) if np.isfinite(c).any() else np.nan for c in finite.T]),
-        frame=frame[np.sort(rng.permutation(rows)[:FRAME_ROWS])],
+        frame=frame[sampled],
         score_quantiles={name: _quantiles(v, QUANTILE_LEVELS) for name, v in score_values.items()},
         classes=classes,
         embedding=embedding,
@@ -99,6 +104,7 @@ def compile_reference(
         if values is None
         else np.stack([_quantiles(c, QUANTILE_LEVELS) for c in values.T[:MAX_VALUES]]),
         value_error=_value_error(values, labels),
+        frame_predicted=None if predicted is None else predicted[sampled],
     )
 
 

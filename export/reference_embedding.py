@@ -51,7 +51,18 @@ def compile_embedding(
         bandwidth=bandwidth,
         mmd_scaled=permutation_quantiles(features, rng),
         rows=len(h),
+        class_features=_class_features(features, y, classes),
     )
+
+
+def _class_features(features: Array, targets: npt.NDArray[np.int64] | None, classes: int) -> Array | None:
+    """Mean features of each class, (classes, 2·D), so that a shift can be said to go towards one of them."""
+    if targets is None or classes * features.shape[1] * 4 > MAX_ARRAY_BYTES:
+        return None
+    means = np.full((classes, features.shape[1]), np.nan, dtype=np.float32)
+    for k in np.unique(targets):
+        means[k] = features[targets == k].mean(axis=0)
+    return means
 
 
 def fit_gaussians(

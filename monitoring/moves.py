@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -132,6 +132,8 @@ class Move:
         share_after: The same now.
         towards: Class whose embeddings the window's moved towards.
         away: Class whose embeddings it moved away from.
+        moved_of: Of many nameless features that stand in one line: how many moved, and how many there are.
+        farthest: The one of them that the figures are of.
     """
 
     kind: MoveKind
@@ -149,6 +151,8 @@ class Move:
     share_after: float | None = None
     towards: str | None = None
     away: str | None = None
+    moved_of: tuple[int, int] | None = None
+    farthest: str | None = None
 
     @property
     def moved(self) -> bool:
@@ -156,10 +160,21 @@ class Move:
         return self.size > 1.0
 
 
-def moves(baseline: Baseline, before: Side, after: Side, options: DriftOptions) -> tuple[Move, ...]:
-    """Everything that can be compared, what moved most first. Empty where one side has too few rows."""
+def moves(
+    baseline: Baseline, before: Side, after: Side, options: DriftOptions, *, each: bool = False
+) -> tuple[Move, ...]:
+    """Everything that can be compared, what moved most first. Empty where one side has too few rows.
+
+    Args:
+        baseline: Whose bins both sides were counted in.
+        before: Where things were.
+        after: Where they are.
+        options: Floors, and the chance of a false line.
+        each: List features without names, such as pixels, one by one; otherwise many of one input share a line.
+    """
+    quantities = _quantities(baseline, before, after, options)
     found = [
-        *_quantities(baseline, before, after, options),
+        *(quantities if each else _gathered(baseline, quantities)),
         *_missing(baseline, before, after, options),
         *_classes(baseline, before, after, options),
         *_embedding(baseline, before, after, options),
@@ -167,9 +182,21 @@ def moves(baseline: Baseline, before: Side, after: Side, options: DriftOptions) 
     return tuple(sorted(found, key=lambda m: (-m.size, m.kind.value, m.subject)))
 
 
-def sizes(baseline: Baseline, before: Side, after: Side, options: DriftOptions) -> dict[tuple[MoveKind, str], float]:
-    """Only how far each thing is, in thresholds: what a timeline needs of every window."""
-    return {(m.kind, m.subject): m.size for m in moves(baseline, before, after, options)}
+def _gathered(baseline: Baseline, found: list[Move]) -> list[Move]:
+    """Many features without names become one line an input: nobody reads 64 pixels."""
+    groups: dict[str, list[Move]] = {}
+    for move in found:
+        quantity = baseline.quantities[move.row]
+        if quantity.kind is QuantityKind.FEATURE and quantity.name.endswith("]"):
+            groups.setdefault(quantity.group, []).append(move)
+    many = {name: members for name, members in groups.items() if len(members) > NAMED_FEATURES}
+    lost = {id(move) for members in many.values() for move in members}
+    kept = [move for move in found if id(move) not in lost]
+    for name, members in many.items():
+        farthest = max(members, key=lambda m: (m.size, m.subject))
+        counts = (sum(m.moved for m in members), len(members))
+        kept.append(replace(farthest, subject=f"{name}[*]", moved_of=counts, farthest=farthest.subject))
+    return kept
 
 
 def _quantities(baseline: Baseline, before: Side, after: Side, options: DriftOptions) -> list[Move]:

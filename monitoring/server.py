@@ -72,6 +72,7 @@ def serve_monitor(
             settings,
             reports=reports,
             metrics=_metrics(monitor, store),
+            drift=options.drift,
         )
         config = uvicorn.Config(
             app,

@@ -87,6 +87,8 @@ class EmbeddingReference:
         bandwidth: Median distance between reference embeddings, which is the kernel's bandwidth.
         mmd_scaled: Quantiles at `MMD_LEVELS` of MMD² / (1/n + 1/N) between random splits of the reference.
         rows: N, rows behind `feature_mean`.
+        class_features: Mean random Fourier features of each true class, (classes, 2·D) float32, NaN for a class that
+            the reference lacks; None without labels, with very many classes, and in profiles made before 2026-11.
     """
 
     output: str
@@ -100,6 +102,7 @@ class EmbeddingReference:
     bandwidth: float
     mmd_scaled: Array
     rows: int
+    class_features: Array | None = None
 
     def rmds(self, embedding: Floats) -> Float64s | None:
         """RMDS++ of each row, or None without class means."""
@@ -149,6 +152,8 @@ class ReferenceProfile:
         column_mean: (columns,) float64 over finite values.
         column_std: (columns,) float64, population.
         frame: Sample of at most 2,000 rows of the columns, (rows, columns) float32, for reports.
+        frame_predicted: Predicted class of each row of `frame`, (rows,) int32; None where there are no classes, and in
+            profiles made before 2026-11.
         score_quantiles: By score name, quantiles at `QUANTILE_LEVELS`, (1001,). RMDS and P(wrong) are out of fold.
         value_quantiles: Regression outputs, (values <= 16, 1001), or None.
         value_error: Mean absolute error on the reference, of a regression with labels, or None.
@@ -166,6 +171,7 @@ class ReferenceProfile:
     embedding: EmbeddingReference | None = None
     value_quantiles: Array | None = None
     value_error: float | None = None
+    frame_predicted: Array | None = None
     schema_version: int = REFERENCE_SCHEMA_VERSION
 
     def scores(self, class_output: Floats | None, embedding: Floats | None) -> dict[str, Float64s]:

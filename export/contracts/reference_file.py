@@ -89,8 +89,9 @@ _EMBEDDING_ARRAYS = (
     "frequencies",
     "feature_mean",
     "mmd_scaled",
+    "class_features",
 )
-_OPTIONAL = ("confusion", "factor", "centres")
+_OPTIONAL = ("confusion", "factor", "centres", "class_features")
 
 
 def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
@@ -105,6 +106,8 @@ def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
     arrays |= {f"score/{name}": grid for name, grid in p.score_quantiles.items()}
     if p.value_quantiles is not None:
         arrays["value_quantiles"] = p.value_quantiles
+    if p.frame_predicted is not None:
+        arrays["frame_predicted"] = p.frame_predicted
     c, e = p.classes, p.embedding
     for prefix, part, names in (("class", c, _CLASS_ARRAYS), ("embedding", e, _EMBEDDING_ARRAYS)):
         for name in names:
@@ -149,5 +152,6 @@ def _from_stored(head: _Head, arrays: dict[str, Array]) -> ReferenceProfile:
         else EmbeddingReference(**part("embedding", _EMBEDDING_ARRAYS, head.embedding)),
         value_quantiles=arrays.get("value_quantiles"),
         value_error=head.value_error,
+        frame_predicted=arrays.get("frame_predicted"),
         schema_version=head.schema_version,
     )

@@ -9,11 +9,13 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from monitoring.api import errors, files, routes
+from monitoring.api.drift_routes import drift_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.security import Guard, Sessions
 from monitoring.api.views import View
 from monitoring.catalogue import Catalogue
 from monitoring.console.pages import error_page, page_router
+from monitoring.options import DriftOptions
 from monitoring.reports import ReportService
 from monitoring.store import Store
 
@@ -31,6 +33,7 @@ def build_console(
     *,
     reports: ReportService,
     metrics: Any = None,
+    drift: DriftOptions | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
@@ -42,6 +45,7 @@ def build_console(
         targets: What Prometheus scrapes.
         options: Where it is bound and who may ask.
         reports: The report service; its life is the caller's affair.
+        drift: Floors and chances by which the pages rank what moved; the defaults where None.
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         clock: For "5 minutes ago" on the pages.
 
@@ -51,7 +55,7 @@ def build_console(
     from prometheus_client import CollectorRegistry
 
     options.check()
-    view = View(store=store, catalogue=catalogue)
+    view = View(store=store, catalogue=catalogue, drift_options=drift or DriftOptions())
     sessions = Sessions(options)
     app = FastAPI(
         title="Hardcase monitor",
@@ -66,6 +70,7 @@ def build_console(
     )
     app.include_router(routes.health_router(monitor, targets, options))
     app.include_router(routes.model_router(view))
+    app.include_router(drift_router(view))
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))

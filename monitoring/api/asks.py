@@ -57,6 +57,16 @@ class DriftQuery(Asked):
     limit: int = Field(500, ge=1, le=5000)
 
 
+class MoveQuery(Asked):
+    """Which span of windows to compare with the reference; without one, the newest windows that are kept."""
+
+    version: Name | None = None
+    start: AskedTime | None = Field(None, alias="from")
+    end: AskedTime | None = Field(None, alias="to")
+    each: bool = Field(False, description="List features without names, such as pixels, one by one.")
+    limit: int = Field(20, ge=1, le=500)
+
+
 class ReportQuery(Asked):
     """Which reports."""
 

@@ -11,8 +11,11 @@ from export.contracts.manifest import Manifest
 from export.contracts.signature import InputSpec
 from monitoring.api import asks, fields, report_models
 from monitoring.api import models as m
+from monitoring.baseline import Baseline
+from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.images import is_picture
+from monitoring.options import DriftOptions
 from monitoring.queries import Totals, models_seen, totals, window_lines
 from monitoring.report_shelf import Report, ReportRequest, ReportState
 from monitoring.rows import CaseRow, FeedbackRow, RecordRow, SignalRow, VersionRow
@@ -28,7 +31,15 @@ class View:
 
     store: Store
     catalogue: Catalogue
+    drift_options: DriftOptions = field(default_factory=DriftOptions)
     _manifests: dict[tuple[str, str], Manifest] = field(default_factory=dict, compare=False, repr=False)
+    _baselines: list[Baselines] = field(default_factory=list, compare=False, repr=False)  # one, made when asked for
+
+    def baseline(self, model: str, version: str) -> Baseline:
+        """What the version is compared with; its `problem` says what is missing."""
+        if not self._baselines:
+            self._baselines.append(Baselines(self.catalogue))
+        return self._baselines[0].get(model, version)
 
     def models(self) -> tuple[str, ...]:
         """Registered models and models of the log, sorted."""

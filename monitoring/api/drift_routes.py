@@ -1,0 +1,23 @@
+"""The JSON operations about what moved."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from monitoring.api import asks, drift_models, drift_views
+from monitoring.api.routes import Model
+from monitoring.api.views import View
+
+
+def drift_router(view: View) -> APIRouter:
+    """What moved, where and since when."""
+    router = APIRouter(tags=["drift"])
+
+    @router.get("/api/models/{model}/moves")
+    def moves(model: Model, query: Annotated[asks.MoveQuery, Query()]) -> drift_models.Moves:
+        """What moved most against the reference, each with a sentence, its distributions and a timeline."""
+        return drift_views.moves(view, model, query)
+
+    return router
