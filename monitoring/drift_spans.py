@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from monitoring import schema as t
 from monitoring.baseline import Baseline
-from monitoring.moves import Move, MoveKind, Side, moves
+from monitoring.moves import Move, MoveKind, moves
 from monitoring.options import DriftOptions
+from monitoring.sides import Side
 from monitoring.store import Store
 from monitoring.windows import WindowStats
 
@@ -152,9 +153,7 @@ def span_drift(
     )
 
 
-def window_stats(
-    store: Store, model: str, version: str, from_s: int | None, to_s: int | None
-) -> tuple[Stretch, ...]:
+def window_stats(store: Store, model: str, version: str, from_s: int | None, to_s: int | None) -> tuple[Stretch, ...]:
     """The windows of a span, all variants of one start added up, oldest first."""
     w, v = t.windows.c, t.versions.c
     query = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from export.contracts.signature import InputKind, Signature
-from monitoring.moves import Move, MoveKind, Spread
+from monitoring.moves import Move, MoveKind
+from monitoring.sides import Spread
 
 SCORES = {
     "msp": "confidence",

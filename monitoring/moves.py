@@ -1,8 +1,7 @@
 """What moved between two samples, most first, each with its distributions: the ranking behind the Drift page.
 
-A `Side` is one sample as counts: the reference, the windows of a time span, or one slice of them. Sizes are in units of
-the threshold, so that an input, a class and the embedding can stand in one list: above 1 is more than chance and the
-floor explain. Signals answer "is it more than chance"; moves answer "what, which way, and how far".
+Sizes are in units of the threshold, so that an input, a class and the embedding can stand in one list: above 1 is more
+than chance and the floor explain. Signals answer "is it more than chance", moves "what, which way, and how far".
 
 References:
     as `monitoring.drift`; shares of classes: two-proportion z-test with pooled variance (Agresti 2013, section 2.1.4),
@@ -22,11 +21,11 @@ import numpy.typing as npt
 from export.contracts.reference import MMD_LEVELS
 from export.contracts.scores import ScoreName
 from monitoring.baseline import Baseline, QuantityKind
-from monitoring.distance_tables import group_table, ks_table, mean_excess, psi_table, quantile_table, wasserstein_table
+from monitoring.distance_tables import group_table, ks_table, psi_table, wasserstein_table
 from monitoring.distances import ks_chance, psi_chance, wasserstein_chance
 from monitoring.drift import NAMED_FEATURES, Method
 from monitoring.options import DriftOptions
-from monitoring.windows import WindowStats
+from monitoring.sides import Side, Spread, spreads
 
 CLASS_FLOOR = 0.02  # a class whose share moves by less than two points is not worth a line
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -41,75 +40,6 @@ class MoveKind(StrEnum):
     SCORE = "score"  # how sure the model is
     PREDICTION = "prediction"  # how often a class is predicted
     EMBEDDING = "embedding"  # where the penultimate features lie
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Side:
-    """One sample, as counts in a baseline's bins.
-
-    Attributes:
-        counts: (Q, 103) values per bin.
-        rows: (Q,) values behind each row of `counts` (the reference's scores are counted on a grid).
-        excess: (Q,) mean distance outside the reference's range, in scales.
-        not_finite: (Q,) values left out.
-        predicted: (C,) rows by predicted class, or None where they are not known.
-        features: Mean random Fourier features (D,), or None.
-        feature_rows: Rows behind `features`.
-    """
-
-    counts: Ints
-    rows: Ints
-    excess: Float64s
-    not_finite: Ints
-    predicted: Ints | None
-    features: Float64s | None
-    feature_rows: int
-
-    @classmethod
-    def of_reference(cls, baseline: Baseline) -> Side:
-        """What the version was compiled with."""
-        profile, width = baseline.profile, len(baseline.quantities)
-        classes = None if profile is None else profile.classes
-        embedding = None if profile is None else profile.embedding
-        sampled = 0 if profile is None else len(profile.frame)
-        missing = np.zeros(width, dtype=np.int64)
-        for i, quantity in enumerate(baseline.quantities):
-            if quantity.kind is not QuantityKind.SCORE:
-                missing[i] = max(sampled - int(baseline.counted[i]), 0)
-        return cls(
-            counts=baseline.counts,
-            rows=baseline.counted,
-            excess=np.zeros(width),
-            not_finite=missing,
-            predicted=None if classes is None else np.asarray(classes.predicted_counts, dtype=np.int64),
-            features=None if embedding is None else np.asarray(embedding.feature_mean, dtype=np.float64),
-            feature_rows=0 if embedding is None else embedding.rows,
-        )
-
-    @classmethod
-    def of_windows(cls, stats: WindowStats) -> Side:
-        """The rows that were counted in one or more windows."""
-        rows = stats.counts.sum(axis=1)
-        return cls(
-            counts=stats.counts,
-            rows=rows,
-            excess=mean_excess(stats.below, stats.above, rows),
-            not_finite=stats.not_finite,
-            predicted=stats.predicted if len(stats.predicted) else None,
-            features=stats.feature_mean(),
-            feature_rows=int(stats.feature_rows[0]),
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spread:
-    """A quantity's quantiles on one side; None without values."""
-
-    low: float | None  # 5 %
-    quarter: float | None
-    median: float | None
-    three_quarters: float | None
-    high: float | None  # 95 %
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +140,7 @@ def _quantities(baseline: Baseline, before: Side, after: Side, options: DriftOpt
     groups, bins = group_table(past)
     psi = psi_table(live, past, groups, bins)
     ks = ks_table(live, past)
-    spreads = [_spreads(side.counts[chosen], edges) for side in (before, after)]
+    quantiles = [spreads(side.counts[chosen], edges) for side in (before, after)]
     alpha = _alphas(baseline, chosen, options)
     made = []
     for i, q in enumerate(chosen.tolist()):
@@ -241,8 +171,8 @@ def _quantities(baseline: Baseline, before: Side, after: Side, options: DriftOpt
                 before=known,
                 after=n,
                 row=q,
-                spread_before=spreads[0][i],
-                spread_after=spreads[1][i],
+                spread_before=quantiles[0][i],
+                spread_after=quantiles[1][i],
             )
         )
     return made
@@ -358,11 +288,3 @@ def _directions(baseline: Baseline, gap: Float64s) -> tuple[str | None, str | No
         return names[c] if c < len(names) else str(c)
 
     return (name(best) if along[best] > 0 else None), (name(worst) if along[worst] < 0 else None)
-
-
-def _spreads(counts: Ints, edges: npt.NDArray[Any]) -> list[Spread]:
-    columns = [quantile_table(counts, edges, level) for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
-    return [
-        Spread(**dict(zip(Spread.__slots__, (float(x) if math.isfinite(x) else None for x in row), strict=True)))
-        for row in zip(*columns, strict=True)
-    ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitoring.console.drift_parts import MoveLine
 from monitoring.console.parts import (
     Balance,
     Bar,
@@ -55,6 +56,27 @@ class ModelPage:
     worst: tuple[CaseCard, ...]
     report_from: str
     report_to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftPage:
+    """What moved in one version's traffic. `problem` says why there is nothing to see."""
+
+    shell: Shell
+    model: str
+    version: str
+    versions: tuple[Choice, ...]
+    spans: tuple[Choice, ...]
+    start: str | None
+    end: str | None
+    rows: int
+    windows: int
+    problem: str | None
+    moved: int
+    compared: int
+    moves: tuple[MoveLine, ...]
+    more: tuple[MoveLine, ...]
+    timeline: Panel | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

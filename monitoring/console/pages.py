@@ -24,6 +24,7 @@ from monitoring.console import charts, parts, words
 from monitoring.console import contexts as c
 from monitoring.console.build import Builder
 from monitoring.console.build_cases import case_page, cases_page
+from monitoring.console.build_drift import drift_page
 from monitoring.console.build_reports import report_line, report_page
 from monitoring.reports import ReportService
 
@@ -79,6 +80,13 @@ def page_router(
     @router.get("/models/{model}")
     def model_page(request: Request, model: Model, version: fields.Name | None = None) -> Response:
         return render(request, "model.html", builder.model(model, version))
+
+    @router.get("/models/{model}/drift")
+    def drift(request: Request, model: Model) -> Response:
+        given = {k: v for k, v in request.query_params.items() if v and k not in ("format", "span")}
+        asked = fields.checked(asks.MoveQuery, given)
+        span = request.query_params.get("span") or ("all" if asked.start or asked.end else "24h")
+        return render(request, "drift.html", drift_page(builder, model, asked, span))
 
     @router.get("/cases")
     def cases(request: Request) -> Response:

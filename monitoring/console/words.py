@@ -41,6 +41,7 @@ METHODS = {
     "jensenshannon": "Jensen-Shannon",
     "ks": "Kolmogorov-Smirnov",
     "mmd": "MMD",
+    "share": "difference of shares",
 }
 SIGNAL_STATES = {
     "ok": "",
