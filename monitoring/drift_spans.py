@@ -199,7 +199,7 @@ def distribution(baseline: Baseline, before: Side, after: Side, move: Move) -> D
     """What a move looks like drawn; None for embeddings and missing values."""
     if move.kind is MoveKind.PREDICTION:
         return _class_distribution(baseline, before, after)
-    if move.kind not in (MoveKind.INPUT, MoveKind.SCORE) or move.row < 0:
+    if move.kind not in (MoveKind.INPUT, MoveKind.SCORE, MoveKind.ANSWER) or move.row < 0:
         return None
     edges = baseline.edges[move.row].astype(np.float64)
     low, high = float(edges[0]), float(edges[-2])

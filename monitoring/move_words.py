@@ -48,6 +48,8 @@ def name_of(subject: str, kind: MoveKind, signature: Signature | None) -> str:
         return f"class '{subject}'"
     if kind is MoveKind.EMBEDDING:
         return "the embeddings"
+    if kind is MoveKind.ANSWER:
+        return f"the answer ({subject.replace('_', ' ')})"
     inputs = () if signature is None else signature.inputs
     owner, _, descriptor = subject.rpartition(":")
     spec = next((s for s in inputs if s.name == owner), None)

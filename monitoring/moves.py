@@ -37,6 +37,7 @@ class MoveKind(StrEnum):
 
     INPUT = "input"  # a feature or a descriptor
     MISSING = "missing"  # the share of values that are NaN or infinite
+    ANSWER = "answer"  # what the model answers: a value, a number of boxes
     SCORE = "score"  # how sure the model is
     PREDICTION = "prediction"  # how often a class is predicted
     EMBEDDING = "embedding"  # where the penultimate features lie
@@ -88,6 +89,14 @@ class Move:
     def moved(self) -> bool:
         """Whether it is more than chance and the floor explain."""
         return self.size > 1.0
+
+
+_KINDS = {
+    QuantityKind.FEATURE: MoveKind.INPUT,
+    QuantityKind.DESCRIPTOR: MoveKind.INPUT,
+    QuantityKind.ANSWER: MoveKind.ANSWER,
+    QuantityKind.SCORE: MoveKind.SCORE,
+}
 
 
 def moves(
@@ -162,7 +171,7 @@ def _quantities(baseline: Baseline, before: Side, after: Side, options: DriftOpt
         size, method, value, threshold = max(options_, key=lambda x: x[0])
         made.append(
             Move(
-                kind=MoveKind.INPUT if inputs[i] else MoveKind.SCORE,
+                kind=_KINDS[quantity.kind],
                 subject=quantity.name,
                 method=method,
                 value=value,

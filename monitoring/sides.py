@@ -48,7 +48,7 @@ class Side:
         sampled = 0 if profile is None else len(profile.frame)
         missing = np.zeros(width, dtype=np.int64)
         for i, quantity in enumerate(baseline.quantities):
-            if quantity.kind is not QuantityKind.SCORE:
+            if quantity.kind in (QuantityKind.FEATURE, QuantityKind.DESCRIPTOR):
                 missing[i] = max(sampled - int(baseline.counted[i]), 0)
         return cls(
             counts=baseline.counts,
