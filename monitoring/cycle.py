@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 
 from monitoring.accounts import update_accounts
 from monitoring.api.options import IngestHealth
+from monitoring.archive.compact import Compactor
 from monitoring.baselines import Baselines
-from monitoring.batches import Place, Records
 from monitoring.catalogue import Catalogue
 from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.options import MonitorOptions
 from monitoring.records.reader import Frame, Position, RecordLogReader
+from monitoring.refetch import Refetch, position_of
 from monitoring.retention import RetentionClock, apply_retention
 from monitoring.shelf import release_sources
 from monitoring.signal_rows import update_signals
@@ -90,7 +91,7 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Lo
         store=store,
         reader=RecordLogReader(options.records_root),
         baselines=baselines,
-        ingest=Ingest(baselines, options, Refetch(options)),
+        ingest=Ingest(baselines, options, Refetch(options, store)),
         retention_clock=RetentionClock(),
         roster=Roster(duties(options)),
     )
@@ -133,7 +134,7 @@ def _keep_accounts(loop: Loop) -> None:
     reader, progress = loop.reader, loop.progress
     with loop.store.write() as connection:
         update_accounts(connection, reader, loop.finished)
-    progress.lag_bytes = sum(reader.lag_bytes(s, _position(loop.ends.get(s))) for s in reader.sources())
+    progress.lag_bytes = sum(reader.lag_bytes(s, position_of(loop.ends.get(s))) for s in reader.sources())
     progress.damages = sum(len(reader.damages(s)) for s in reader.sources())
 
 
@@ -149,11 +150,28 @@ def _retain(loop: Loop) -> None:
     release_sources(loop.store, loop.reader, loop.options.retention.log_bytes)
 
 
+class _Archive:
+    """The duty that compacts; it remembers which segments are damaged."""
+
+    _compactor: Compactor | None = None
+
+    def __call__(self, loop: Loop) -> bool:
+        o = loop.options
+        if self._compactor is None:
+            self._compactor = Compactor(loop.store, o.records_root, o.archive_root, o.archive)
+        return self._compactor.turn()
+
+
 def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
     """Everything that the monitor does besides reading the log, in the order in which it is done."""
     return (
         Duty(name="accounts", interval_s=ACCOUNTS_EVERY_S, run=_keep_accounts, while_behind=True),
         Duty(name="signals", interval_s=options.drift.interval_s, run=_compute_signals),
+        *(
+            [Duty(name="archive", interval_s=options.archive.interval_s, run=_Archive(), aside=True)]
+            if options.archive.enabled
+            else []
+        ),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
 
@@ -174,64 +192,13 @@ def read_frames(
             behind.add(source)
             continue
         taken = 0
-        for frame in reader.read(source, _position(cursors.get(source)), left):
+        for frame in reader.read(source, position_of(cursors.get(source)), left):
             frames.append(frame)
             taken += frame.nbytes
         if taken >= left:
             behind.add(source)
         left -= taken
     return frames, frozenset(behind)
-
-
-class Refetch:
-    """Reads single frames again, with a reader of its own so that the loop's keeps its place.
-
-    Frames asked for in the order of the log are found in one pass over it.
-    """
-
-    def __init__(self, options: MonitorOptions) -> None:
-        self._reader = RecordLogReader(options.records_root)
-        self._at: tuple[str, Position | None] | None = None  # where the reader stands
-        self._last: tuple[Place, Records | None] | None = None
-
-    def __call__(self, place: Place) -> Records | None:
-        """The records of the frame behind `place`, or None when they are gone or cannot be read."""
-        if self._last is None or self._last[0] != place:
-            self._last = (place, self._read(place))
-        return self._last[1]
-
-    def _read(self, place: Place) -> Records | None:
-        try:
-            frame = self._frame_behind(place)
-            return frame.records() if frame is not None and frame.kind == "records" else None
-        except (OSError, ValueError) as error:
-            logger.info("a record of %s cannot be read again: %s", place.source, type(error).__name__)
-            self._at = None
-            return None
-
-    def _frame_behind(self, place: Place) -> Frame | None:
-        wanted = _position(Cursor(place.segment, place.offset, place.sequence))
-        start = wanted
-        if self._at is not None and self._at[0] == place.source and self._at[1] is not None:
-            at = self._at[1]
-            if wanted is not None and at.segment == wanted.segment and at.sequence <= wanted.sequence:
-                start = at  # go on from here instead of reading the segment again for its schemas
-        after = start
-        for frame in self._reader.read(place.source, start, 1 << 62):
-            found = after == wanted
-            after = frame.position
-            self._at = (place.source, after)
-            if found:
-                return frame
-            if wanted is not None and after.sequence > wanted.sequence:
-                return None
-        return None
-
-
-def _position(cursor: Cursor | None) -> Position | None:
-    if cursor is None or cursor.segment < 0:
-        return None
-    return Position(cursor.segment, cursor.offset, cursor.sequence)
 
 
 class Monitor:

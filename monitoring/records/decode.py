@@ -34,7 +34,8 @@ class TensorColumnView:
         """(records, *row_shape) when every record has one row of one shape, else None."""
         if self.layout.row_shape is None or not self.one_row_each or self.datatype is Datatype.BYTES:
             return None
-        values = np.frombuffer(self.column.buffers()[1], self.datatype.numpy)
+        start, size = self.column.offset * self.layout.row_bytes, len(self.column) * self.layout.row_bytes
+        values = np.frombuffer(memoryview(self.column.buffers()[1])[start : start + size], self.datatype.numpy)
         return values.reshape(len(self.column), *self.layout.row_shape)
 
     def raw(self, index: int) -> bytes:
@@ -91,6 +92,16 @@ class DecodedRecords:
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)
+
+    @property
+    def layout(self) -> StreamLayout:
+        """What is equal for all records, and how the columns are stored."""
+        return self._layout
+
+    @property
+    def batch(self) -> pa.RecordBatch:
+        """The columns as they stand in the log."""
+        return self._batch
 
     @cached_property
     def ids(self) -> list[str]:

@@ -215,12 +215,19 @@ def options(folder: Path, **changes: Any) -> MonitorOptions:
 
 
 def day(
-    root: Path, *, seconds: int = 150, rate: int = 40, shift_from: int = 90, seed: int = 0, replicas: int = 2
+    root: Path,
+    *,
+    seconds: int = 150,
+    rate: int = 40,
+    shift_from: int = 90,
+    seed: int = 0,
+    replicas: int = 2,
+    capture: dict[str, Any] | None = None,
 ) -> dict[str, bool]:
     """A log of healthy, then turned digits, feedback for some, refusals and a NaN. Returns {id: answered right}."""
     rng = np.random.default_rng(seed)
     d = digits()
-    writers = [Replica(root, f"r{i}") for i in range(replicas)]
+    writers = [Replica(root, f"r{i}", **(capture or {})) for i in range(replicas)]
     right: dict[str, bool] = {}
     for second in range(seconds):
         chosen = rng.integers(0, len(d.images), rate)
