@@ -78,7 +78,8 @@ def slow_clients(r: dict[str, Any]) -> str:
         ("good clients' p50, before and beside them", f"{p50[0]:.2f} and {p50[1]:.2f} ms"),
         ("good clients' p99, before and beside them", f"{p99[0]:.2f} and {p99[1]:.2f} ms ({r['good_p99_ratio']:.2f})"),
         ("requests of good clients that failed", str(r["good_failed"])),
-        ("slow ones cut after", f"{r['cut_first_s']:.1f} to {r['cut_last_s']:.1f} s"),
+        ("dribbling ones cut after", f"{r['cut_first_s']:.1f} to {r['cut_last_s']:.1f} s"),
+        ("readers that are stuck cut after", f"{r['readers_cut_last_s']:.1f} s"),
         ("memory of the server grew by", f"{r['memory_growth_mib']:.0f} MiB"),
     ]
     return markdown_table(("question", "measured"), rows, right=(1,))

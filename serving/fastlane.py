@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from export.contracts.errors import HardcaseError, InvalidRequest, PayloadTooLarge, Unauthenticated
 from serving.call import ANONYMOUS
 from serving.dataplane import DataPlane
+from serving.drain import Drain
 from serving.entry import Entry
 from serving.errors import error_body
 from serving.http_limits import head_too_large, receive_timeout
@@ -34,7 +35,8 @@ _PREFIX = b"POST /v2/models/"
 _HEADS_KEPT = 1024
 _HEAD_KEY_BYTES = 4096
 _SWEEP_S = 0.25
-_MIN_DRAINED_BYTES = 65_536  # what a client must take in of its answers in every `receive_s`
+_PIPELINED = 2  # requests of one connection under way: the next is read while one runs, a flood stays in the socket
+_HELD_BYTES = 65_536  # of requests that wait their turn; past it they wait in the socket
 _JOIN_BYTES = 65_536  # larger bodies are written beside their head instead of being copied behind it
 
 
@@ -68,11 +70,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._closing = False
         self._stalled = False  # bytes for uvicorn wait in _pending for the lane's answers
         self._write_paused = False
-        self._drain_since = 0.0  # 0 while nothing waits to be sent
-        self._drain_size = 0
+        self._drain = Drain()
         self._active = True
-
-    # connection
 
     def connection_made(self, transport: Any) -> None:
         """Called by the loop."""
@@ -111,6 +110,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         """The client caught up."""
         super().resume_writing()
         self._write_paused = False
+        self._receiving_since = self._receiving_since and monotonic()  # it was not read, whatever the client did
         self.flow.resume_reading()
 
     # bytes in
@@ -130,8 +130,21 @@ class FastLaneProtocol(HttpToolsProtocol):
         elif self._pending:
             data = self._pending + data
             self._pending = b""
+        self._take_in(data)
+
+    def _take_in(self, data: bytes) -> None:
+        """Look at whole messages, one after the other."""
         while data and not self._closing:
+            if self._stalled or len(self._waiting) >= _PIPELINED:
+                self._stall(data)
+                return
             data = self._next(data)
+
+    def _stall(self, data: bytes) -> None:
+        """Keep bytes until the lane's answers before them are out; who stops reading would not see the client go."""
+        self._pending, self._stalled = data, True
+        if len(data) >= _HELD_BYTES:
+            self.flow.pause_reading()
 
     def _next(self, data: bytes) -> bytes:
         """Look at the beginning of a message; returns the bytes behind it, or none when the rest is dealt with."""
@@ -196,8 +209,7 @@ class FastLaneProtocol(HttpToolsProtocol):
     def _pass_in_turn(self, data: bytes) -> bytes:
         """Give bytes to uvicorn, once the lane's answers before them are out."""
         if self._waiting:
-            self._pending, self._stalled = data, True
-            self.flow.pause_reading()
+            self._stall(data)
         else:
             self._pass(data)
         return b""
@@ -285,7 +297,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         data, self._pending, self._stalled = self._pending, b"", False
         if not self._write_paused:
             self.flow.resume_reading()
-        self._pass(data)
+        self._take_in(data)
 
     def _refuse_and_close(self, error: HardcaseError) -> None:
         """Answer and hang up: where the next request begins is not known any more."""
@@ -364,10 +376,11 @@ class FastLaneProtocol(HttpToolsProtocol):
     def sweep(self, now: float) -> None:
         """Called every quarter second: cut what takes too long."""
         limits = self.plane.options.limits
-        if self._reader_is_stuck(now):
+        if self._drain.is_stuck(now, self.transport.get_write_buffer_size(), limits.receive_s):
             self.transport.abort()  # close() would wait for the reader
         elif self._receiving_since:
-            if now - self._receiving_since > limits.receive_s and not self._waiting:
+            late, busy = now - self._receiving_since > limits.receive_s, self._waiting or self._write_paused
+            if late and not busy and not self._closing:
                 part = "body" if self._head is not None or self._inside_body() else "headers"
                 self._refuse_and_close(receive_timeout(limits, part))
         elif self._active or self._waiting or self._asgi_busy():
@@ -375,19 +388,6 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._active_at = now
         elif now - self._active_at > limits.idle_s:
             self.transport.close()
-
-    def _reader_is_stuck(self, now: float) -> bool:
-        """Whether the client has taken in less than `_MIN_DRAINED_BYTES` of its answers for `receive_s`."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent == 0:
-            self._drain_since = 0.0
-        elif self._drain_since == 0.0 or self._drain_size - unsent >= _MIN_DRAINED_BYTES:
-            self._drain_since, self._drain_size = now, unsent
-        elif unsent > self._drain_size:
-            self._drain_size = unsent  # another answer was added: the clock goes on
-        else:
-            return now - self._drain_since > self.plane.options.limits.receive_s
-        return False
 
     def _inside_body(self) -> bool:
         return self._passing and self._asgi_busy()

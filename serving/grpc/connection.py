@@ -10,6 +10,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
+from serving.drain import Drain
 from serving.grpc import http2
 from serving.grpc.calls import GrpcCall
 from serving.grpc.heads import CallHead, HeadReader
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _LAST_CALLS_S = 0.1  # how long calls may be on their way to us after the client heard that we leave
 _LINGER_S = 0.25
-_MIN_DRAINED_BYTES = 65_536  # what a client must take in of its answers in every `receive_s`
 
 
 class GrpcConnection(FrameReader):
@@ -47,8 +47,7 @@ class GrpcConnection(FrameReader):
         self._leaving = False
         self._active = False
         self._active_at = monotonic()
-        self._drain_since = 0.0
-        self._drain_size = 0
+        self._drain = Drain()
 
     # connection
 
@@ -156,7 +155,9 @@ class GrpcConnection(FrameReader):
         """Called every quarter second, with `second` once a second: cut what takes too long."""
         if second:
             self.commotion = 0
-        if self._reader_is_stuck(now):
+        unsent = self.transport.get_write_buffer_size()
+        unsent += sum(len(part) for call in self.calls.values() for part in call.out)
+        if self._drain.is_stuck(now, unsent, self.limits.receive_s):
             self.abort()
             return
         for call in list(self.calls.values()):
@@ -170,17 +171,3 @@ class GrpcConnection(FrameReader):
         elif now - self._active_at > self.limits.idle_s:
             self._leaving = True
             self.flush_soon()
-
-    def _reader_is_stuck(self, now: float) -> bool:
-        """Whether the client has taken in less than `_MIN_DRAINED_BYTES` of its answers for `receive_s`."""
-        unsent = self.transport.get_write_buffer_size()
-        unsent += sum(len(part) for call in self.calls.values() for part in call.out)
-        if unsent == 0:
-            self._drain_since = 0.0
-        elif self._drain_since == 0.0 or self._drain_size - unsent >= _MIN_DRAINED_BYTES:
-            self._drain_since, self._drain_size = now, unsent
-        elif unsent > self._drain_size:
-            self._drain_size = unsent  # another answer was added: the clock goes on
-        else:
-            return now - self._drain_since > self.limits.receive_s
-        return False

@@ -121,6 +121,20 @@ async def test_pipelined_requests_of_both_lanes_are_answered_in_order(tmp_path: 
         assert seen == ["a", "b", "hardcase", "c", "hardcase", "hardcase", 404, "e"]
 
 
+async def test_a_flood_of_one_connection_waits_in_its_socket_and_is_answered_in_order(tmp_path: Path) -> None:
+    plane = Plane(tmp_path, [digits_like_package(tmp_path)], inline=False)
+    plane.runtimes["digits"].sleep_s = 0.005
+    most = 0
+    async with serving(plane) as server:
+        client = await server.connect()
+        client.writer.write(b"".join(infer(f"n{i}", rows=8) for i in range(100)))
+        for i in range(100):
+            most = max(most, plane.data.stats.in_flight)
+            status, _, body = await client.answer()
+            assert (status, identifier(body)) == (200, f"n{i}")
+    assert most == 2, "one runs, one is ready to follow"
+
+
 @pytest.mark.parametrize("step", [1, 3, 17, 64, 200])
 async def test_a_stream_cut_into_pieces_of_any_size_gives_the_same_answers(tmp_path: Path, step: int) -> None:
     plane = Plane(tmp_path, [digits_like_package(tmp_path)])
