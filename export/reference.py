@@ -21,11 +21,20 @@ from export.contracts.reference import (
     ClassReference,
     EmbeddingReference,
     ReferenceProfile,
+    answered,
 )
-from export.contracts.scores import Float64s, ScoreName, softmax, softmax_scores
+from export.contracts.scores import (
+    Float64s,
+    ScoreName,
+    energy,
+    msp,
+    pnorm,
+    softmax,
+    softmax_scores,
+)
 from export.contracts.signature import OutputRole, OutputSpec, Signature
-from export.reference_embedding import compile_embedding, out_of_fold_rmds
-from export.reference_failure import fit_failure_model
+from export.reference_embedding import compile_embedding, neighbours_left_out, out_of_fold_rmds, with_bank
+from export.reference_failure import choose_norm, fit_failure_model
 
 SKETCH_K = 200
 FRAME_ROWS = 2000
@@ -78,14 +87,14 @@ def compile_reference(
         scores = np.asarray(outputs[class_spec.name]).reshape(rows, -1)
         predicted = np.where(np.isfinite(scores), scores, -np.inf).argmax(axis=1).astype(np.int32)
     if class_spec is not None and targets is not None:
-        distances = None
+        distances: dict[str, Float64s] = {}
         if embedding_spec is not None:
-            distances = out_of_fold_rmds(outputs[embedding_spec.name], targets, len(task.class_names), rng)
+            embedding, distances = _embedding(
+                embedding_spec, outputs[embedding_spec.name], targets, task, answered(outputs[class_spec.name]), rng
+            )
         classes, score_values = _classes(class_spec, task, outputs[class_spec.name], targets, distances, seed)
-    if embedding_spec is not None:
-        embedding = compile_embedding(
-            embedding_spec.name, outputs[embedding_spec.name], targets, len(task.class_names), rng
-        )
+    elif embedding_spec is not None:
+        embedding, _ = _embedding(embedding_spec, outputs[embedding_spec.name], None, task, None, rng)
     value_spec = signature.output_with_role(OutputRole.VALUE)
     values = None if value_spec is None else np.asarray(outputs[value_spec.name], dtype=np.float64).reshape(rows, -1)
     sampled = np.sort(rng.permutation(rows)[:FRAME_ROWS])
@@ -187,12 +196,32 @@ def _frame(signature: Signature, inputs: Mapping[str, Array], rows: int) -> npt.
     )
 
 
+def _embedding(
+    spec: OutputSpec,
+    rows: Array,
+    targets: npt.NDArray[np.int64] | None,
+    task: Task,
+    predicted: npt.NDArray[np.int64] | None,
+    rng: np.random.Generator,
+) -> tuple[EmbeddingReference | None, dict[str, Float64s]]:
+    """The embedding's part, and its scores of the reference's own rows: each as if the row had not been there."""
+    count = len(task.class_names)
+    made = compile_embedding(spec.name, rows, targets, count, rng)
+    if made is None:
+        return None, {}
+    made, chosen = with_bank(made, rows, targets, rng)
+    if targets is None or predicted is None:
+        return made, {}
+    scores = {ScoreName.RMDS.value: out_of_fold_rmds(rows, targets, count, rng)}
+    return made, scores | neighbours_left_out(made, rows, predicted, chosen)
+
+
 def _classes(
     spec: OutputSpec,
     task: Task,
     output: Array,
     targets: npt.NDArray[np.int64],
-    distances: Float64s | None,
+    distances: dict[str, Float64s],
     seed: int,
 ) -> tuple[ClassReference, dict[str, Float64s]]:
     count = len(task.class_names)
@@ -202,10 +231,19 @@ def _classes(
     logits = raw if spec.role is OutputRole.LOGITS else np.log(np.maximum(raw, np.finfo(np.float32).tiny))
     temperature, nll, nll_before = fit_temperature(logits, targets)
     predicted = raw.argmax(axis=1)
-    values = softmax_scores(softmax(logits, temperature))
-    if distances is not None:
-        values[ScoreName.RMDS.value] = distances
-    model, p_wrong = fit_failure_model(values, predicted != targets, seed)
+    wrong = predicted != targets
+    p = softmax(logits, temperature)
+    norm = choose_norm(raw, wrong, msp(p)) if spec.role is OutputRole.LOGITS else None
+    values = softmax_scores(p)
+    if norm is not None:
+        values[ScoreName.PNORM.value] = pnorm(raw, norm)
+    if spec.role is OutputRole.LOGITS:
+        values[ScoreName.ENERGY.value] = energy(raw)
+    values |= distances
+    kept = np.sort(np.random.default_rng(seed).permutation(len(raw))[:FRAME_ROWS])
+    score_names = tuple(values)
+    score_rows = np.stack([values[name][kept] for name in score_names], axis=1).astype(np.float32)
+    model, p_wrong = fit_failure_model(values, wrong, seed)
     values[ScoreName.P_WRONG.value] = p_wrong
     confusion = np.zeros((count, count), dtype=np.int64)
     np.add.at(confusion, (targets, predicted), 1)
@@ -221,6 +259,10 @@ def _classes(
         nll=nll,
         nll_before=nll_before,
         failure_model=model,
+        pnorm=norm,
+        score_names=score_names,
+        score_rows=score_rows,
+        score_wrong=wrong[kept],
     )
     return reference, values
 

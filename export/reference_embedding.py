@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,10 +10,12 @@ import numpy.typing as npt
 
 from export.blas import one_blas_thread
 from export.contracts.reference import MAX_ARRAY_BYTES, MMD_LEVELS, EmbeddingReference
-from export.contracts.scores import Float64s, normalise, random_fourier_features, rmds
+from export.contracts.scores import Float64s, likeness, normalise, random_fourier_features, relative_distance
 
 MAX_RANK = 256
 SAMPLE_ROWS = 1000
+BANK_ROWS = 1000
+CLASS_ROWS = 3
 FREQUENCIES = 128
 PERMUTATIONS = 4000
 FOLDS, FOLDS_MANY, MANY_ROWS = 20, 5, 4000  # see docs/decisions/0012: few folds bias the quantiles of few rows
@@ -38,13 +41,16 @@ def compile_embedding(
     bandwidth = median_distance(sample)
     frequencies = (rng.standard_normal((width, FREQUENCIES)) / bandwidth).astype(np.float32)
     features = random_fourier_features(h, frequencies)
+    basis = leading_directions(h, classes)
+    low = h if basis is None else h @ basis
     gaussians: dict[str, Any] = {
         name: None if array is None else array.astype(np.float32)
-        for name, array in fit_gaussians(h, y, classes, leading_directions(h, classes)).items()
+        for name, array in fit_gaussians(low, y, classes).items()
     }
     return EmbeddingReference(
         output=output,
         **gaussians,
+        basis=None if basis is None else basis.astype(np.float32),
         sample=sample.astype(np.float32),
         frequencies=frequencies,
         feature_mean=features.mean(axis=0),
@@ -65,18 +71,52 @@ def _class_features(features: Array, targets: npt.NDArray[np.int64] | None, clas
     return means
 
 
-def fit_gaussians(
-    h: Array, targets: npt.NDArray[np.int64] | None, classes: int, basis: Array | None = None
-) -> dict[str, Any]:
-    """Arguments of `scores.rmds` from length-1 embeddings (rows, features).
+@one_blas_thread
+def with_bank(
+    made: EmbeddingReference, embedding: Array, targets: npt.NDArray[np.int64] | None, rng: np.random.Generator
+) -> tuple[EmbeddingReference, npt.NDArray[np.int64]]:
+    """Add the bank of neighbours; returns also which of the rows (rows, features) it holds.
+
+    A uniform sample, so that distances mean density; but a class keeps `CLASS_ROWS` rows where it has them.
+    """
+    flat = np.asarray(embedding, dtype=np.float64).reshape(len(embedding), -1)
+    usable = np.flatnonzero(np.isfinite(flat).all(axis=1))
+    order = usable[rng.permutation(len(usable))]
+    if targets is not None:
+        early = np.zeros(len(flat), dtype=bool)
+        for k in np.unique(targets[order]):
+            early[order[targets[order] == k][:CLASS_ROWS]] = True
+        order = np.concatenate([order[early[order]], order[~early[order]]])
+    width = flat.shape[1] if made.basis is None else made.basis.shape[1] + 1
+    chosen = np.sort(order[: max(1, min(BANK_ROWS, MAX_ARRAY_BYTES // (4 * width)))])
+    if targets is not None:
+        chosen = chosen[np.argsort(targets[chosen], kind="stable")]
+    bank = made.unit(made.project(normalise(flat[chosen])))
+    classes = None if targets is None else targets[chosen].astype(np.int32)
+    return replace(made, bank=bank.astype(np.float32), bank_classes=classes), chosen
+
+
+@one_blas_thread
+def neighbours_left_out(
+    made: EmbeddingReference, embedding: Array, predicted: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64]
+) -> dict[str, Float64s]:
+    """KNN distance and trust score of the reference's own rows, no row being its own neighbour, by `ScoreName`."""
+    assert made.bank is not None
+    flat = np.asarray(embedding, dtype=np.float64).reshape(len(embedding), -1)
+    cosines = likeness(made.unit(made.project(normalise(flat))), made.bank)
+    cosines[chosen, np.arange(len(chosen))] = -1.0
+    return made.neighbour_scores(cosines, predicted)
+
+
+def fit_gaussians(low: Array, targets: npt.NDArray[np.int64] | None, classes: int) -> dict[str, Any]:
+    """Arguments of `scores.rmds` from length-1 embeddings, (rows, rank), which may be projected.
 
     Covariances are shrunk towards a multiple of the identity (Ledoit & Wolf 2004), because there are often fewer rows
-    than a covariance has entries. Above `MAX_RANK` features a basis (`leading_directions`) is needed.
+    than a covariance has entries. Above `MAX_RANK` features they must be projected (`leading_directions`).
     """
-    low = h if basis is None else h @ basis  # (rows, rank)
     background = _precision_factor(low - low.mean(axis=0))
     out: dict[str, Any] = {
-        "background_factor": background if basis is None else basis @ background,
+        "background_factor": background,
         "background_centre": low.mean(axis=0) @ background,
         "factor": None,
         "centres": None,
@@ -86,7 +126,7 @@ def fit_gaussians(
         for k in np.unique(targets):
             means[k] = low[targets == k].mean(axis=0)
         within = _precision_factor(low - means[targets])
-        out["factor"] = within if basis is None else basis @ within
+        out["factor"] = within
         out["centres"] = means @ within
     return out
 
@@ -108,13 +148,14 @@ def out_of_fold_rmds(
         return out
     h = normalise(flat[rows])
     basis = leading_directions(h, classes)  # knows no labels: once is enough
+    low = h if basis is None else h @ basis
     fold = np.empty(len(rows), dtype=np.int64)
     # Spread every class over the folds: order by class, random within it, then deal the rows out.
     fold[np.lexsort((rng.random(len(rows)), targets[rows]))] = np.arange(len(rows)) % folds
     for k in range(folds):
         inside, outside = fold != k, fold == k
-        fitted = fit_gaussians(h[inside], targets[rows[inside]], classes, basis)
-        out[rows[outside]] = rmds(h[outside], **fitted)
+        fitted = fit_gaussians(low[inside], targets[rows[inside]], classes)
+        out[rows[outside]] = relative_distance(low[outside], **fitted)
     return out
 
 

@@ -1,24 +1,20 @@
-"""P(wrong): a logistic model over the scores, fitted on the reference, kept only if it ranks no worse than MSP."""
+"""P(wrong) at export: fitted out of fold on the reference, kept only if it ranks no worse than MSP."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from export.blas import one_blas_thread
-from export.contracts.scores import FailureModel, Float64s, ScoreName
+from export.contracts.scores import PNORM_CHOICES, FailureModel, Float64s, ScoreName, pnorm
+from export.contracts.scores.fitting import FOLDS, PULLS, CrossFit, cross_fit
+from export.contracts.scores.ranking import augrc
 
-MIN_ERRORS = 20
-FOLDS = 5
-CANDIDATES: tuple[tuple[ScoreName, ...], ...] = (
-    (ScoreName.MSP, ScoreName.MARGIN, ScoreName.ENTROPY, ScoreName.GEN, ScoreName.RMDS),
-    (ScoreName.MSP, ScoreName.MARGIN, ScoreName.ENTROPY, ScoreName.GEN),
-    (ScoreName.MSP,),
-)
-Array: TypeAlias = npt.NDArray[Any]
+MIN_ERRORS = 5
+LOGITS_ONLY = (ScoreName.MSP, ScoreName.MARGIN, ScoreName.ENTROPY, ScoreName.GEN, ScoreName.PNORM, ScoreName.ENERGY)
 
 
 @one_blas_thread
@@ -27,10 +23,12 @@ def fit_failure_model(
 ) -> tuple[FailureModel | None, Float64s]:
     """Fit P(wrong) and say what it predicts out of fold.
 
-    Among the candidates the one with the best cross-validated AUGRC is taken, and none that ranks worse than MSP alone.
+    The model over all scores is taken when its cross-validated AUGRC is no worse than MSP's, first pulled strongly
+    towards the usual weights and then less; else the one over the scores of the logits, by the same rule; else MSP
+    alone, calibrated, which ranks as MSP does.
 
     Args:
-        values: Scores of each row, (rows,); RMDS++ out of fold.
+        values: Scores of each row, (rows,); what is fitted on the rows, out of fold.
         wrong: Whether the model's answer is wrong, (rows,).
         seed: Of the folds.
 
@@ -38,69 +36,51 @@ def fit_failure_model(
         The model, or None below `MIN_ERRORS` wrong (or right) rows; and P(wrong), (rows,): out of fold, or 1 - MSP.
     """
     plain = 1.0 - values[ScoreName.MSP.value]
-    usable = np.isfinite(np.stack(list(values.values()))).all(axis=0)
+    usable = np.asarray(np.isfinite(np.stack(list(values.values()))).all(axis=0))
     if min(int(wrong[usable].sum()), int((~wrong[usable]).sum())) < MIN_ERRORS:
         return None, plain
-    best: tuple[float, tuple[ScoreName, ...], Float64s] | None = None
-    for names in CANDIDATES:
-        if any(name.value not in values for name in names):
-            continue
-        predicted = plain.copy()
-        predicted[usable] = _out_of_fold(_columns(values, names)[usable], wrong[usable], seed)
-        area = augrc(predicted[usable], wrong[usable])
-        if best is None or area < best[0]:
-            best = (area, names, predicted)
-    assert best is not None  # MSP is always a candidate
-    _, names, predicted = best
-    if augrc(predicted[usable], wrong[usable]) > augrc(plain[usable], wrong[usable]) + 1e-12:
-        names = (ScoreName.MSP,)  # one monotone score: ranks as MSP does, and is calibrated
-        predicted[usable] = _out_of_fold(_columns(values, names)[usable], wrong[usable], seed)
-    return _fit(_columns(values, names)[usable], wrong[usable], names), predicted
+    kept = {name: column[usable] for name, column in values.items()}
+    fold = folds(wrong[usable], seed)
+    least = augrc(plain[usable], wrong[usable])
+    for names, pull in _candidates(values):
+        fitted = cross_fit(kept, names, wrong[usable], fold, pull=pull)
+        if augrc(fitted.predicted, wrong[usable]) <= least + 1e-12:
+            return fitted.model, _put(plain, usable, fitted)
+    fitted = cross_fit(kept, (ScoreName.MSP.value,), wrong[usable], fold)
+    return fitted.model, _put(plain, usable, fitted)
 
 
-def augrc(suspicion: Array, wrong: npt.NDArray[np.bool_]) -> float:
-    """Area under the generalised risk-coverage curve: smaller is better, 0 for no errors. Ties share their risk.
+@one_blas_thread
+def choose_norm(
+    logits: npt.NDArray[np.floating[Any]], wrong: npt.NDArray[np.bool_], confidence: Float64s
+) -> int | None:
+    """The p with which MaxLogit-pNorm ranks these errors best, by AUGRC; None where none is better than MSP.
 
-    The mean over coverages k/n of (errors among the k least suspicious) / n.
-
-    References:
-        Traub et al., "Overcoming Common Flaws in the Evaluation of Selective Classification Systems", NeurIPS 2024.
-
-    Example:
-        >>> augrc(np.array([0.1, 0.9]), np.array([False, True])), augrc(np.array([0.9, 0.1]), np.array([False, True]))
-        (0.25, 0.5)
+    One number is chosen among nine on all rows: too little to over-fit by more than the fusion's own check allows.
     """
-    order = np.argsort(suspicion, kind="stable")
-    sorted_wrong, s = wrong[order].astype(np.float64), np.asarray(suspicion)[order]
-    _, start, counts = np.unique(s, return_index=True, return_counts=True)
-    shared = np.add.reduceat(sorted_wrong, start) / counts
-    return float(np.cumsum(np.repeat(shared, counts)).mean() / len(s))
+    keep = np.isfinite(logits).all(axis=1)
+    if not wrong[keep].any():
+        return None
+    areas = {p: augrc(-pnorm(logits[keep], p), wrong[keep]) for p in PNORM_CHOICES}
+    best = min(areas, key=lambda p: (areas[p], p))
+    return best if areas[best] < augrc(-confidence[keep], wrong[keep]) else None
 
 
-def _columns(values: Mapping[str, Float64s], names: tuple[ScoreName, ...]) -> Array:
-    return np.stack([values[name.value] for name in names], axis=1)
+def folds(wrong: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.int64]:
+    """A fold for each row, errors spread evenly, (rows,)."""
+    rng = np.random.default_rng(seed)
+    out = np.empty(len(wrong), dtype=np.int64)
+    out[np.lexsort((rng.random(len(wrong)), wrong))] = np.arange(len(wrong)) % FOLDS
+    return out
 
 
-def _fit(x: Array, wrong: npt.NDArray[np.bool_], names: tuple[ScoreName, ...]) -> FailureModel:
-    from sklearn.linear_model import LogisticRegression
-
-    mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
-    fitted = LogisticRegression(C=1.0, max_iter=1000).fit((x - mean) / scale, wrong)
-    return FailureModel(
-        features=tuple(name.value for name in names),
-        mean=tuple(float(v) for v in mean),
-        scale=tuple(float(v) for v in scale),
-        weights=tuple(float(v) for v in fitted.coef_[0]),
-        intercept=float(fitted.intercept_[0]),
-    )
+def _candidates(values: Mapping[str, Float64s]) -> list[tuple[tuple[str, ...], float]]:
+    every = tuple(name.value for name in ScoreName if name.value in values and name is not ScoreName.P_WRONG)
+    logits = tuple(name.value for name in LOGITS_ONLY if name.value in values)
+    return [(names, pull) for names in dict.fromkeys((every, logits)) for pull in PULLS]
 
 
-def _out_of_fold(x: Array, wrong: npt.NDArray[np.bool_], seed: int) -> Float64s:
-    from sklearn.model_selection import StratifiedKFold
-
-    out = np.empty(len(x))
-    names = tuple(ScoreName)[: x.shape[1]]
-    for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, wrong):
-        model = _fit(x[inside], wrong[inside], names)
-        out[outside] = model.predict({n.value: x[outside, i] for i, n in enumerate(names)})
+def _put(plain: Float64s, usable: npt.NDArray[np.bool_], fitted: CrossFit) -> Float64s:
+    out = plain.copy()
+    out[usable] = fitted.predicted
     return out

@@ -18,14 +18,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.embedding_reference import MMD_LEVELS, EmbeddingReference
 from export.contracts.scores import (
     FailureModel,
     Float64s,
     Floats,
     ScoreName,
+    energy,
     flat_rows,
-    random_fourier_features,
-    rmds,
+    pnorm,
     softmax,
     softmax_scores,
     temper,
@@ -37,8 +38,26 @@ REFERENCE_FILE = "reference.json"
 REFERENCE_ARRAYS = "reference.npz"
 MAX_ARRAY_BYTES = 4 << 20
 QUANTILE_LEVELS = np.linspace(0.0, 1.0, 1001)  # a 0.1 % grid
-MMD_LEVELS = (0.95, 0.99, 0.999)
 Array: TypeAlias = npt.NDArray[Any]
+
+__all__ = [
+    "MAX_ARRAY_BYTES",
+    "MMD_LEVELS",
+    "QUANTILE_LEVELS",
+    "REFERENCE_ARRAYS",
+    "REFERENCE_FILE",
+    "REFERENCE_SCHEMA_VERSION",
+    "ClassReference",
+    "EmbeddingReference",
+    "ReferenceProfile",
+    "answered",
+]
+
+
+def answered(class_output: Floats) -> npt.NDArray[np.int64]:
+    """Class index with the largest score, (rows, classes) → (rows,); 0 for a row with a NaN, whose scores are NaN."""
+    flat = flat_rows(class_output)
+    return np.asarray(np.argmax(np.where(np.isnan(flat), -np.inf, flat) if np.isnan(flat).any() else flat, axis=1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +71,13 @@ class ClassReference:
         predicted_counts: Predictions, (classes,) int64.
         confusion: (classes, classes) int64, row = truth, column = prediction; None above 256 classes.
         accuracy: Share of right answers.
+        nll: Mean negative log-likelihood (nats) at the temperature; `nll_before` without it.
+        failure_model: P(wrong), or None where the reference has too few errors to fit it: then 1 - MSP.
+        pnorm: The norm of MaxLogit-pNorm; None where no norm ranks the reference's errors better than MSP does.
+        score_names: Columns of `score_rows`.
+        score_rows: Scores of reference rows, (rows <= 2000, scores) float32, what is fitted on them out of fold: what
+            another P(wrong) has its threshold from. None in references made before it was kept.
+        score_wrong: Whether those rows were answered wrong, (rows,) bool.
     """
 
     output: str
@@ -65,79 +91,30 @@ class ClassReference:
     nll: float
     nll_before: float
     failure_model: FailureModel | None
+    pnorm: int | None = None
+    score_names: tuple[str, ...] = ()
+    score_rows: Array | None = None
+    score_wrong: Array | None = None
 
     def probabilities(self, output: Floats) -> Float64s:
         """Calibrated class probabilities of the output, (rows, classes)."""
         flat = flat_rows(output)
         return (softmax if self.role is OutputRole.LOGITS else temper)(flat, self.temperature)
 
+    def scores(self, output: Floats, probabilities: Floats | None = None) -> dict[str, Float64s]:
+        """Every score that the output alone gives, by `ScoreName`, (rows,) each.
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EmbeddingReference:
-    """Embeddings (length-1 rows) on the reference. See `scores.rmds` and `scores.random_fourier_features`.
-
-    Attributes:
-        factor: Precision factor of the shared within-class covariance, (features, rank); None without labels.
-        centres: Class means times `factor`, (classes, rank); NaN for a class that the reference lacks.
-        background_factor: The same for one Gaussian over everything, (features, rank).
-        background_centre: (rank,).
-        sample: Random rows, length 1, (<= 1000, features) float32.
-        frequencies: Random Fourier frequencies, (features, D).
-        feature_mean: Mean random Fourier features of the reference, (2·D,).
-        bandwidth: Median distance between reference embeddings, which is the kernel's bandwidth.
-        mmd_scaled: Quantiles at `MMD_LEVELS` of MMD² / (1/n + 1/N) between random splits of the reference.
-        rows: N, rows behind `feature_mean`.
-        class_features: Mean random Fourier features of each true class, (classes, 2·D) float32, NaN for a class that
-            the reference lacks; None without labels, with very many classes, and in profiles made before 2026-11.
-    """
-
-    output: str
-    factor: Array | None
-    centres: Array | None
-    background_factor: Array
-    background_centre: Array
-    sample: Array
-    frequencies: Array
-    feature_mean: Array
-    bandwidth: float
-    mmd_scaled: Array
-    rows: int
-    class_features: Array | None = None
-
-    def rmds(self, embedding: Floats) -> Float64s | None:
-        """RMDS++ of each row, or None without class means."""
-        if self.factor is None or self.centres is None:
-            return None
-        return rmds(
-            embedding,
-            factor=self.factor,
-            centres=self.centres,
-            background_factor=self.background_factor,
-            background_centre=self.background_centre,
-        )
-
-    def features(self, embedding: Floats) -> Float64s:
-        """Random Fourier features (rows, 2·D); their mean over a window is what `mmd_squared` takes."""
-        return random_fourier_features(embedding, self.frequencies)
-
-    def mmd_squared(self, window_mean: Floats) -> float:
-        """Squared maximum mean discrepancy (biased estimate) between a window and the reference.
-
-        References:
-            Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, eq. 5, with random Fourier features.
+        Args:
+            output: (rows, classes).
+            probabilities: What `probabilities` said of it, when it was asked already.
         """
-        gap = np.asarray(window_mean, dtype=np.float64) - self.feature_mean
-        return float(gap @ gap)
-
-    def mmd_threshold(self, rows: int, level: float = 0.999) -> float:
-        """Value that `mmd_squared` of a healthy window of `rows` exceeds with probability 1 - level.
-
-        Raises:
-            ValueError: `level` is not one of `MMD_LEVELS`, or `rows` is not positive.
-        """
-        if level not in MMD_LEVELS or rows < 1:
-            raise ValueError(f"level must be one of {MMD_LEVELS} and rows positive")
-        return float(self.mmd_scaled[MMD_LEVELS.index(level)] * (1.0 / rows + 1.0 / self.rows))
+        flat = flat_rows(output)
+        out = softmax_scores(self.probabilities(flat) if probabilities is None else probabilities)
+        if self.role is OutputRole.LOGITS:
+            if self.pnorm is not None:
+                out[ScoreName.PNORM.value] = pnorm(flat, self.pnorm)
+            out[ScoreName.ENERGY.value] = energy(flat)
+        return out
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,20 +151,25 @@ class ReferenceProfile:
     frame_predicted: Array | None = None
     schema_version: int = REFERENCE_SCHEMA_VERSION
 
-    def scores(self, class_output: Floats | None, embedding: Floats | None) -> dict[str, Float64s]:
+    def scores(
+        self, class_output: Floats | None, embedding: Floats | None, probabilities: Floats | None = None
+    ) -> dict[str, Float64s]:
         """Every score that the profile allows, by `ScoreName`, (rows,) each.
 
         Args:
             class_output: The output named by `classes.output`, (rows, classes).
             embedding: The output named by `embedding.output`, (rows, features).
+            probabilities: `classes.probabilities(class_output)`, when it was asked for already.
         """
         out: dict[str, Float64s] = {}
+        predicted = None
         if self.classes is not None and class_output is not None:
-            out.update(softmax_scores(self.classes.probabilities(class_output)))
+            out.update(self.classes.scores(class_output, probabilities))
+            predicted = answered(class_output)
         if self.embedding is not None and embedding is not None:
-            distance = self.embedding.rmds(embedding)
-            if distance is not None:
-                out[ScoreName.RMDS.value] = distance
+            out.update(self.embedding.scores(embedding, predicted))
+        if ScoreName.TRUST.value in out:  # a row without an answer has none that neighbours could agree with
+            out[ScoreName.TRUST.value][np.isnan(out[ScoreName.MSP.value])] = np.nan
         if ScoreName.MSP.value in out:
             out[ScoreName.P_WRONG.value] = self.p_wrong(out)
         return out

@@ -57,6 +57,8 @@ class _ClassHead:
     nll: float
     nll_before: float
     failure_model: FailureModel | None
+    pnorm: int | None = None
+    score_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +81,7 @@ class _Head:
     schema_version: int
 
 
-_CLASS_ARRAYS = ("label_counts", "predicted_counts", "confusion")
+_CLASS_ARRAYS = ("label_counts", "predicted_counts", "confusion", "score_rows", "score_wrong")
 _EMBEDDING_ARRAYS = (
     "factor",
     "centres",
@@ -90,8 +92,21 @@ _EMBEDDING_ARRAYS = (
     "feature_mean",
     "mmd_scaled",
     "class_features",
+    "basis",
+    "bank",
+    "bank_classes",
 )
-_OPTIONAL = ("confusion", "factor", "centres", "class_features")
+_OPTIONAL = (
+    "confusion",
+    "factor",
+    "centres",
+    "class_features",
+    "score_rows",
+    "score_wrong",
+    "basis",
+    "bank",
+    "bank_classes",
+)
 
 
 def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:

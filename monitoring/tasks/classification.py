@@ -17,6 +17,7 @@ from monitoring.tasks.protocol import Answered, Float64s, Row, Said, Shown, Verd
 from monitoring.tasks.tensors import first_value, flat_output, number, unknown
 
 MAX_CLASSES = 1000  # classes counted one by one; a model with more has no class histogram
+WITHOUT_REFERENCE = (ScoreName.MSP, ScoreName.MARGIN, ScoreName.ENTROPY, ScoreName.GEN, ScoreName.P_WRONG)
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -43,7 +44,7 @@ class Classification:
         logits = flat_output(batch, self._output)
         embedding = flat_output(batch, self._embedding)
         probabilities = None if logits is None else self._probabilities(logits)
-        scores = self._scores(probabilities, embedding)
+        scores = self._scores(logits, probabilities, embedding)
         predicted = np.full(rows, -1, dtype=np.int64)
         if logits is not None:
             finite = np.isfinite(logits).all(axis=1)
@@ -95,18 +96,15 @@ class Classification:
             return np.asarray(logits, dtype=np.float64)
         return softmax(logits)
 
-    def _scores(self, probabilities: Float64s | None, embedding: Array | None) -> dict[str, Float64s]:
-        if probabilities is None:
+    def _scores(
+        self, logits: Array | None, probabilities: Float64s | None, embedding: Array | None
+    ) -> dict[str, Float64s]:
+        if logits is None or probabilities is None:
             return {}
+        if self._profile is not None and self._profile.classes is not None:
+            return self._profile.scores(logits, embedding, probabilities)
         scores = softmax_scores(probabilities)
-        profile = self._profile
-        if profile is None:
-            return scores | {ScoreName.P_WRONG.value: 1.0 - scores[ScoreName.MSP.value]}
-        if profile.embedding is not None and embedding is not None:
-            distance = profile.embedding.rmds(embedding)
-            if distance is not None:
-                scores[ScoreName.RMDS.value] = distance
-        return scores | {ScoreName.P_WRONG.value: profile.p_wrong(scores)}
+        return scores | {ScoreName.P_WRONG.value: 1.0 - scores[ScoreName.MSP.value]}
 
 
 def class_index(label: object, names: tuple[str, ...], classes: int) -> int | None:
@@ -128,7 +126,7 @@ def class_index(label: object, names: tuple[str, ...], classes: int) -> int | No
 
 def _ceiling(name: ScoreName, classes: int) -> float | None:
     """Largest value of a score of so many classes; None when it has no bound that is known beforehand."""
-    if not classes or name is ScoreName.RMDS:
+    if not classes or name not in WITHOUT_REFERENCE:
         return None
     if name is ScoreName.ENTROPY:
         return math.log(max(classes, 2))
