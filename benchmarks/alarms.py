@@ -20,12 +20,15 @@ import numpy.typing as npt
 
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
-from monitoring.alarms.bets import Bets, label_bets, proxy_bets
+from monitoring.alarms.bets import BINS, Bets, Table, better_bets, fastest, proxy_bins, worse_bets
 from monitoring.alarms.evidence import LifeEvidence, RunEvidence
 
 RESULTS = ROOT / "benchmarks" / "results" / "alarms.json"
 TOLERANCE, ALPHA, RUN_LENGTH = 0.10, 0.01, 10_000
 HEALTHY = 0.05
+EXPECTED = (HEALTHY + TOLERANCE) / 2  # as `monitoring.alarms.limits` has it
+RECOVERY_RUN_LENGTH = 200
+PROXIES = (1.1, 1.5, 3.0)  # sharpness; they correlate with the truth at about 0.73, 0.8 and 0.92
 NEVER = 1 << 30
 Array = npt.NDArray[Any]
 
@@ -43,18 +46,25 @@ class World:
     def __init__(self, seed: int, before: float, after: float, change: int, runs: int, sharpness: float = 0.0) -> None:
         self._random = np.random.default_rng(seed)
         self.before, self.after, self.change, self.runs, self.sharpness = before, after, change, runs, sharpness
-        self.kept: list[tuple[Array, Array]] = []
-        self._means = {q: self._proxy_of(self._random.random(400_000) < q).mean() for q in {before, after}}
+        self.populations: dict[float, tuple[Array, Array]] = {}
+        for rate in sorted({before, after}) if sharpness else ():
+            wrong = self._random.random(400_000) < rate
+            self.populations[rate] = (wrong, self._proxy_of(wrong))
 
-    def label(self, t: int) -> tuple[Array, Array | None, float | None]:
-        """Label number `t` of each stream: wrong or not, proxy, and the proxy's mean over all that was recorded."""
-        rate = self.before if t < self.change else self.after
-        wrong = self._random.random(self.runs) < rate
+    def population(self, t: int) -> Array | None:
+        """How the proxies of everything that label `t` was drawn from lie in the bins; None without a proxy."""
         if not self.sharpness:
-            return wrong.astype(float), None, None
-        proxy = self._proxy_of(wrong)
-        self.kept.append((wrong, proxy))
-        return wrong.astype(float), proxy, float(self._means[rate])
+            return None
+        return np.bincount(proxy_bins(self.populations[self.rate(t)][1]), minlength=BINS)
+
+    def rate(self, t: int) -> float:
+        """The error rate at label `t`."""
+        return self.before if t < self.change else self.after
+
+    def label(self, t: int) -> tuple[Array, Array | None]:
+        """Label number `t` of each stream: wrong or not, and the bin of its proxy."""
+        wrong = self._random.random(self.runs) < self.rate(t)
+        return wrong.astype(float), proxy_bins(self._proxy_of(wrong)) if self.sharpness else None
 
     def _proxy_of(self, wrong: Array) -> Array:
         s = self.sharpness or 1.0
@@ -64,17 +74,20 @@ class World:
 
     @property
     def correlation(self) -> float:
-        """Of proxy and truth, over everything drawn so far."""
-        wrong, proxy = (np.concatenate(part) for part in zip(*self.kept, strict=True))
+        """Of proxy and truth, after the change."""
+        wrong, proxy = self.populations[self.after]
         return float(np.corrcoef(wrong, proxy)[0, 1])
 
 
-def first_alarm(world: World, evidence: LifeEvidence | RunEvidence, threshold: float, labels: int) -> Array:
+def first_alarm(world: World, evidence: LifeEvidence | RunEvidence, bets: Bets, threshold: float, labels: int) -> Array:
     """(runs,) number of labels at the first alarm of each stream, NEVER without one."""
-    evidence.stakes = np.zeros((world.runs, *evidence.bets.weights.shape))
+    evidence.stakes = np.zeros((world.runs, *evidence.weights.shape))
     first = np.full(world.runs, NEVER)
+    tables: dict[float, Table] = {}
     for t in range(labels):
-        evidence.update(*world.label(t))
+        if world.rate(t) not in tables:
+            tables[world.rate(t)] = bets.table(world.population(t))
+        evidence.update(tables[world.rate(t)].factors(*world.label(t)))
         first = np.where((first == NEVER) & (evidence.value >= threshold), t + 1, first)
         if (first != NEVER).all():
             break
@@ -86,7 +99,7 @@ def knowing(world: World, labels: int) -> Array:
     q = world.after
     total, first = np.zeros(world.runs), np.full(world.runs, NEVER)
     for t in range(labels):
-        wrong, _, _ = world.label(t)
+        wrong, _ = world.label(t)
         total += np.where(wrong > 0, math.log(q / TOLERANCE), math.log((1 - q) / (1 - TOLERANCE)))
         first = np.where((first == NEVER) & (total >= math.log(1 / ALPHA)), t + 1, first)
         if (first != NEVER).all():
@@ -111,54 +124,77 @@ def share_of(first: Array, labels: int) -> float:
     return float((first <= labels).mean())
 
 
+def limit_of_proxy(world: World, bins: int = BINS) -> float:
+    """Labels that the best possible bet with this proxy needs, over those of the best without it.
+
+    The best bet knows the new error rate and how errors depend on the proxy; nothing that keeps the promise for every
+    way in which they may depend on it grows faster (`monitoring.alarms.bets`).
+    """
+    wrong, proxy = world.populations[world.after]
+    place = proxy_bins(proxy)
+    records, errors = np.bincount(place, minlength=bins), np.bincount(place, wrong, minlength=bins)
+    chance = np.clip(errors / np.maximum(records, 1), 1e-6, 1 - 1e-6)
+    share = records / records.sum()
+    table = fastest(chance[None], share, TOLERANCE, np.array([True]))
+    growth = (1 - chance) * np.log(table.a[0]) + chance * np.log(table.a[0] + table.b[0])
+    q = world.after
+    alone = q * math.log(q / TOLERANCE) + (1 - q) * math.log((1 - q) / (1 - TOLERANCE))
+    return float(alone / (share * growth).sum())
+
+
 def simulate(runs: int, seed: int) -> dict[str, Any]:
     """All experiments; every one has a seed of its own."""
-    life, run = LifeEvidence, RunEvidence
-    plain = label_bets(TOLERANCE)
+    plain = worse_bets(TOLERANCE)
 
-    def delays(make: Any, bets: Bets, threshold: float, q: float, sharpness: float = 0.0) -> tuple[int, World]:
-        world = World(seed + round(100 * q), q, q, 0, runs, sharpness)
-        return int(np.median(first_alarm(world, make(bets), threshold, 3_000))), world
+    def alarms(world: World, labels: int, bets: Bets = plain, kind: Any = LifeEvidence, at: float = 1 / ALPHA) -> Array:
+        return first_alarm(world, kind(bets.weights), bets, at, labels)
 
-    boundary = World(seed, TOLERANCE, TOLERANCE, 0, runs)
     result: dict[str, Any] = {
         "false_alarms": {
-            "lifetime promise": share_of(first_alarm(boundary, life(plain), 1 / ALPHA, 4_000), 4_000),
+            "lifetime promise": share_of(alarms(World(seed, TOLERANCE, TOLERANCE, 0, runs), 4_000), 4_000),
             "lifetime promise, with proxy": share_of(
-                first_alarm(World(seed + 1, 0.1, 0.1, 0, runs, 3.0), life(proxy_bets(TOLERANCE)), 1 / ALPHA, 4_000),
-                4_000,
+                alarms(World(seed + 1, TOLERANCE, TOLERANCE, 0, runs, PROXIES[-1]), 4_000), 4_000
             ),
-            "window z-test, a look every 200": share_of(peeking(World(seed + 2, 0.1, 0.1, 0, runs), 4_000), 4_000),
+            "window z-test, a look every 200": share_of(
+                peeking(World(seed + 2, TOLERANCE, TOLERANCE, 0, runs), 4_000), 4_000
+            ),
         },
         "delay": [],
+        "proxy": [],
         "late": [],
     }
     for q in (0.15, 0.20, 0.30):
         known = int(np.median(knowing(World(seed + 7 + round(100 * q), q, q, 0, runs), 4_000)))
-        ours, _ = delays(life, plain, 1 / ALPHA, q)
-        helped, world = delays(life, proxy_bets(TOLERANCE), 1 / ALPHA, q, 3.0)
-        row = {"error_rate": q, "knowing": known, "ours": ours, "ratio": round(ours / known, 3)}
-        row |= {
-            "with_proxy": helped,
-            "proxy_ratio": round(helped / ours, 3),
-            "correlation": round(world.correlation, 3),
-        }
-        result["delay"].append(row)
-    for name, make, bets, threshold in (
-        ("lifetime promise", life, plain, 1 / ALPHA),
-        ("run-length promise at the healthy rate", run, label_bets(HEALTHY), RUN_LENGTH),
+        ours = int(np.median(alarms(World(seed + round(100 * q), q, q, 0, runs), 3_000)))
+        result["delay"].append({"error_rate": q, "knowing": known, "ours": ours, "ratio": round(ours / known, 3)})
+        for sharpness in PROXIES:
+            world = World(seed + round(100 * q), q, q, 0, runs, sharpness)
+            helped = int(np.median(alarms(world, 3_000)))
+            result["proxy"].append(
+                {
+                    "error_rate": q,
+                    "correlation": round(world.correlation, 3),
+                    "labels": helped,
+                    "of_those_without": round(helped / ours, 3),
+                    "limit": round(limit_of_proxy(world), 3),
+                }
+            )
+    for name, kind, bets, threshold in (
+        ("lifetime promise", LifeEvidence, plain, 1 / ALPHA),
+        ("run-length promise at the expected rate", RunEvidence, worse_bets(EXPECTED), RUN_LENGTH),
     ):
-        world = World(seed + 50, HEALTHY, 0.20, 3_000, max(100, runs // 2))
-        first = first_alarm(world, make(bets), threshold, 4_500)
+        first = alarms(World(seed + 50, HEALTHY, 0.20, 3_000, max(100, runs // 2)), 4_500, bets, kind, threshold)
         after = first[first > 3_000] - 3_000
         early = share_of(first, 3_000)
         result["late"].append({"name": name, "median_labels": int(np.median(after)), "alarmed_before": early})
-    result["run_length"] = {
-        "promised": RUN_LENGTH,
-        "alarmed_within_a_tenth": share_of(
-            first_alarm(World(seed + 60, HEALTHY, HEALTHY, 0, runs), run(label_bets(HEALTHY)), RUN_LENGTH, 1_000), 1_000
-        ),
-    }
+    boundary = World(seed + 60, EXPECTED, EXPECTED, 0, runs)
+    early = share_of(alarms(boundary, 1_000, worse_bets(EXPECTED), RunEvidence, RUN_LENGTH), 1_000)
+    result["run_length"] = {"promised": RUN_LENGTH, "alarmed_within_a_tenth": early}
+    back = RunEvidence(better_bets(TOLERANCE).weights)
+    for name, rate in (("back_to_healthy", HEALTHY), ("still_at_the_tolerance", TOLERANCE)):
+        world = World(seed + 70, rate, rate, 0, max(100, runs // 2))
+        first = first_alarm(world, back, better_bets(TOLERANCE), RECOVERY_RUN_LENGTH, 4_000)
+        result.setdefault("recovery", {})[name] = {"mean_labels": round(float(np.minimum(first, 4_000).mean()), 1)}
     return result
 
 
@@ -173,7 +209,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     runs = 200 if options.quick else options.runs
-    settings = {"runs": runs, "seed": options.seed, "tolerance": TOLERANCE, "alpha": ALPHA, "healthy": HEALTHY}
+    settings = {
+        "runs": runs,
+        "seed": options.seed,
+        "tolerance": TOLERANCE,
+        "alpha": ALPHA,
+        "healthy": HEALTHY,
+        "expected": EXPECTED,
+    }
     result = {"machine": machine_facts(ROOT), "settings": settings, **simulate(runs, options.seed)}
     text = json.dumps(result, indent=1)
     print(text)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
-from deploy.settings_findings import CaseSettings, DriftSettings, RetentionSettings
+from deploy.settings_findings import AlarmSettings, CaseSettings, DriftSettings, RetentionSettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
 
@@ -271,6 +271,7 @@ class MonitorSettings(Section):
     """Rows of input values kept per window, for reports."""
     cases: CaseSettings = CaseSettings()
     drift: DriftSettings = DriftSettings()
+    alarms: AlarmSettings = AlarmSettings()
     retention: RetentionSettings = RetentionSettings()
 
 

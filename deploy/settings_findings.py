@@ -33,6 +33,32 @@ class CaseSettings(Section):
     """Largest tensor kept with a case; of a larger one only name, datatype and shape are kept."""
 
 
+class ModelToleranceSettings(Section):
+    """The error rate that is all right for one model."""
+
+    model: str = Field(min_length=1)
+    """Name of the model."""
+    tolerance: float = Field(gt=0, lt=1)
+    """Share of wrong answers that is all right."""
+
+
+class AlarmSettings(Section):
+    """When an alarm on the audited error rate fires, and when it ends. See docs/guides/alarms.md."""
+
+    margin: float = Field(default=0.05, gt=0, lt=1)
+    """A model's tolerance is its reference's error rate plus this, where `tolerances` does not name it."""
+    tolerances: tuple[ModelToleranceSettings, ...] = ()
+    """Models whose tolerance is set rather than derived."""
+    lifetime_alpha: float = Field(default=0.01, gt=0, lt=1)
+    """Chance that a model's lifetime alarm ever fires falsely."""
+    run_length: float = Field(default=10_000.0, gt=1)
+    """Audited labels between two false run-length alarms of a model: at least so many, on average."""
+    recovery_run_length: float = Field(default=200.0, gt=1)
+    """While the error rate is not below the tolerance, an alarm ends falsely at most once in so many labels."""
+    interval_s: Seconds = 1.0
+    """Audited labels are counted at most this often."""
+
+
 class DriftSettings(Section):
     """When a difference from the reference counts as a drift signal. Signals are drawn; they never page anybody."""
 
@@ -73,6 +99,8 @@ class RetentionSettings(Section):
     """Bytes of all tensors kept with cases; past it the oldest cases lose theirs."""
     feedback_days: float = Field(default=180.0, gt=0)
     """Days that feedback is kept."""
+    audit_label_rows: int = Field(default=100_000, ge=1000)
+    """Audited labels kept per model; past it the oldest go. The evidence does not need them."""
     dead_letter_rows: int = Field(default=10_000, ge=1)
     """Records that could not be read, kept with the reason."""
     log_bytes: Size = 4 << 30

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from monitoring.accounts import update_accounts
+from monitoring.alarms.rows_moved import note_moved
+from monitoring.alarms.rows_turn import FOREVER_NS, take_labels
+from monitoring.alarms.watch import Watcher
 from monitoring.api.options import IngestHealth
 from monitoring.archive.compact import Compactor
 from monitoring.baselines import Baselines
@@ -67,6 +70,8 @@ class Loop:
     Attributes:
         ends: How far each source is consumed and committed.
         finished: Sources whose writer is dead and of which everything was read.
+        behind: Sources that held more than the last cycle read.
+        read_ns: Wall clock when the last cycle began to read.
     """
 
     options: MonitorOptions
@@ -76,11 +81,21 @@ class Loop:
     ingest: Ingest
     retention_clock: RetentionClock
     roster: Roster[Loop]
+    watcher: Watcher
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
     ends: dict[str, Cursor] = field(default_factory=dict)
     finished: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
+    read_ns: int = 0
+
+    @property
+    def frontier_ns(self) -> int:
+        """Everything that happened earlier has been read, as far as the clocks of the replicas are right."""
+        alive = any(source not in self.finished for source in self.reader.sources())
+        seen = [self.ends.get(source, START).event_ns for source in self.behind]
+        return min([*seen, self.read_ns if alive else FOREVER_NS])
 
 
 def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Loop:
@@ -94,13 +109,14 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Lo
         ingest=Ingest(baselines, options, Refetch(options, store)),
         retention_clock=RetentionClock(),
         roster=Roster(duties(options)),
+        watcher=Watcher(options.alarms),
     )
 
 
 def run_cycle(loop: Loop) -> bool:
     """Consume one batch of the log; returns whether there may be more to consume at once."""
     options, store, reader, progress = loop.options, loop.store, loop.reader, loop.progress
-    started = loop.monotonic()
+    started, read_ns = loop.monotonic(), int(loop.wall() * 1e9)
 
     with store.read() as connection:
         cursors = read_cursors(connection)
@@ -116,7 +132,7 @@ def run_cycle(loop: Loop) -> bool:
             if end != cursors.get(source):
                 reader.acknowledge(source, Position(end.segment, end.offset, end.sequence))
 
-    loop.ends, loop.finished = prepared.ends, dead - behind
+    loop.ends, loop.finished, loop.behind, loop.read_ns = prepared.ends, dead - behind, behind, read_ns
     more = loop.roster.run_due(loop, behind=bool(behind))
 
     newest_ns = max((end.event_ns for end in prepared.ends.values()), default=0)
@@ -142,6 +158,13 @@ def _compute_signals(loop: Loop) -> bool:
     with loop.store.write() as connection:
         loop.progress.signals_due = update_signals(connection, loop.baselines, loop.options)
     return loop.progress.signals_due > 0
+
+
+def _watch(loop: Loop) -> bool:
+    with loop.store.write() as connection:
+        more = take_labels(connection, loop.watcher, loop.baselines, loop.options, loop.frontier_ns)
+        note_moved(connection)
+    return more
 
 
 def _retain(loop: Loop) -> None:
@@ -172,6 +195,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
             if options.archive.enabled
             else []
         ),
+        Duty(name="alarms", interval_s=options.alarms.interval_s, run=_watch, while_behind=True),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from export.contracts.cases import FlagReason
 from export.contracts.traffic import Variant
+from monitoring.alarms.rows import Populations, add_population, write_populations
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, Poison, Records, assemble
@@ -147,6 +148,7 @@ class Ingest:
         deltas: dict[WindowKey, WindowDelta] = {}
         candidates: dict[tuple[str, str, int], list[Candidate]] = {}
         hashes: list[int] = []
+        populations: Populations = {}
         for unit in prepared.units:
             batch = unit.batch
             version_id = versions[batch.model, batch.version]
@@ -162,12 +164,14 @@ class Ingest:
                 if key not in deltas:
                     deltas[key] = WindowDelta(stats=WindowStats.empty(unit.baseline))
                 deltas[key] = _count(unit, here, flags, lots, deltas[key], options)
+                add_population(populations, key, batch, unit.scored, here)
                 if (start_s + options.window_s + options.lateness_s) * NANOSECONDS <= watermark_ns:
                     deltas[key].late += int(here.sum())
                 wanted = _candidates(unit, here, flags, lots, options)
                 candidates.setdefault((batch.model, batch.version, start_s), []).extend(wanted)
         for key in sorted(deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
             add_to_window(connection, key, options.window_s, deltas[key])
+        write_populations(connection, populations)
         for (model, version, start_s), wanted in sorted(candidates.items()):
             admit(connection, model, version, start_s, wanted, options.cases)
         touched = waiting_for(connection, hashes) | add_feedback(connection, prepared.feedback)

@@ -63,6 +63,36 @@ class DriftOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelTolerance:
+    """The error rate that is all right for one model."""
+
+    model: str
+    tolerance: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlarmOptions:
+    """When an alarm on the audited error rate fires, and when it ends.
+
+    Attributes:
+        margin: The tolerance of a model is its reference's error rate plus this, where nothing else is set.
+        tolerances: Of single models.
+        lifetime_alpha: Chance that a model's lifetime alarm ever fires falsely.
+        run_length: Labels between two false run-length alarms, on average, at least.
+        recovery_run_length: The same for the evidence that ends an alarm: while the error rate is not below the
+            tolerance, an alarm ends falsely at most once in so many labels.
+        interval_s: Labels are counted at most this often.
+    """
+
+    margin: float = 0.05
+    tolerances: tuple[ModelTolerance, ...] = ()
+    lifetime_alpha: float = 0.01
+    run_length: float = 10_000.0
+    recovery_run_length: float = 200.0
+    interval_s: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RetentionOptions:
     """What is kept. Ages count only while the monitor runs, so that a jumping clock deletes nothing early.
 
@@ -71,6 +101,7 @@ class RetentionOptions:
         case_rows: Cases; past it the oldest without a label go first.
         tensor_bytes: Bytes of all tensors kept with cases; past it the oldest cases lose theirs.
         log_bytes: Bytes of consumed logs of dead replicas; past it the oldest go.
+        audit_label_rows: Audited labels kept per model; past it the oldest go. The evidence does not need them.
     """
 
     interval_s: float = 60.0
@@ -81,6 +112,7 @@ class RetentionOptions:
     case_rows: int = 50_000
     tensor_bytes: int = 2 << 30
     feedback_days: float = 180.0
+    audit_label_rows: int = 100_000
     dead_letter_rows: int = 10_000
     log_bytes: int = 4 << 30
     event_rows: int = 50_000
@@ -136,6 +168,7 @@ class MonitorOptions:
     token_sha256: tuple[str, ...] = ()
     cases: CaseOptions = field(default_factory=CaseOptions)
     drift: DriftOptions = field(default_factory=DriftOptions)
+    alarms: AlarmOptions = field(default_factory=AlarmOptions)
     retention: RetentionOptions = field(default_factory=RetentionOptions)
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
 

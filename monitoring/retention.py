@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from export.contracts.cases import CaseState
 from monitoring import schema as t
+from monitoring.alarms.rows_moved import prune
 from monitoring.case_rows import InputState
 from monitoring.facts import read_fact, write_fact
 from monitoring.options import RetentionOptions
@@ -63,6 +64,7 @@ def apply_retention(connection: sa.Connection, now_s: float, options: RetentionO
     connection.execute(t.report_columns.delete().where(t.report_columns.c.end_s < now_s - options.window_days * DAY_S))
     oldest_ns = int((now_s - options.feedback_days * DAY_S) * 1e9)
     connection.execute(t.feedback.delete().where(t.feedback.c.time_ns < oldest_ns))
+    prune(connection, now_s - options.feedback_days * DAY_S, options.audit_label_rows)
     _keep_newest(connection, t.records, t.records.c.seq, options.record_rows)
     _keep_newest(connection, t.dead_letters, t.dead_letters.c.id, options.dead_letter_rows)
     _keep_newest(connection, t.events, t.events.c.id, options.event_rows)

@@ -78,7 +78,7 @@ alarms = Table(
     Column("low", Float),
     Column("high", Float),
     Column("examples", JSON, nullable=False),  # ids of failing cases, newest first
-    Column("moved", JSON),  # signals over their threshold beside it; NULL until they are computed
+    Column("moved", JSON(none_as_null=True)),  # signals over their threshold beside it; NULL until they are computed
     UniqueConstraint("model", "promise", "number"),
     Index("ix_alarms_fired_ns", "fired_ns"),
 )

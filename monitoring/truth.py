@@ -18,6 +18,7 @@ import xxhash
 from export.contracts.cases import CaseState
 from export.contracts.scores import ScoreName
 from monitoring import schema as t
+from monitoring.alarms.rows import audit_label, write_labels
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.case_rows import InputState, Loaded, to_json
@@ -89,11 +90,13 @@ class Settler:
         self._deltas: dict[WindowKey, WindowDelta] = {}
         self._candidates: dict[tuple[str, str, int], list[Candidate]] = {}
         self._updates: list[tuple[str, dict[str, Any]]] = []
+        self._audited: list[dict[str, Any]] = []
 
     def settle(self, id_hashes: set[int]) -> None:
         """Bring records, windows and cases in line with the feedback about these ids."""
         for chunk in _chunked(sorted(id_hashes), 400):
             self._settle_chunk(chunk)
+        write_labels(self._connection, self._audited)
         for key in sorted(self._deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
             add_to_window(self._connection, key, self._options.window_s, self._deltas[key])
         for (model, version, start_s), candidates in sorted(self._candidates.items()):
@@ -123,6 +126,9 @@ class Settler:
         baseline = self._baselines.get(record["model"], record["version"])
         verdicts = [judge(item, record, baseline, self._factor) for item in items]
         labelled = [(i, x) for i, (x, _) in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"]]
+        if record["flags"] & AUDIT_BIT:
+            audited = audit_label(record, labelled, self._options)
+            self._audited += [] if audited is None else [audited]
         label, truth = None, None
         if labelled:  # the newest label holds
             item, truth = labelled[-1]

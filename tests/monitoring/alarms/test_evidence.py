@@ -9,114 +9,177 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.alarms import NEVER, World, first_alarm, knowing, peeking, share_of
-from monitoring.alarms.bets import label_bets, proxy_bets
-from monitoring.alarms.evidence import FIRST_SHARE, LifeEvidence, RunEvidence, start_share
+from benchmarks.alarms import NEVER, World, first_alarm, knowing, limit_of_proxy, peeking, share_of
+from monitoring.alarms.bets import BINS, Bets, better_bets, proxy_bins, worse_bets
+from monitoring.alarms.evidence import FIRST_SHARE, RENEWAL_SHARE, LifeEvidence, RunEvidence, renewal_share, start_share
 
 ALPHA = 0.01
 
 
-@given(st.floats(0.01, 0.95), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_no_bet_can_lose_more_than_its_stake(tolerance: float, wrong: float, proxy: float, mean: float) -> None:
-    for bets in (label_bets(tolerance), proxy_bets(tolerance)):
+def life(bets: Bets) -> LifeEvidence:
+    return LifeEvidence(bets.weights)
+
+
+@given(st.floats(0.01, 0.95), st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1))
+def test_no_bet_can_lose_more_than_its_stake(tolerance: float, wrong: float, proxy: float, weight: float) -> None:
+    population = np.ones(BINS)
+    for bets in (worse_bets(tolerance), better_bets(tolerance)):
         assert bets.weights.sum() == pytest.approx(1.0)
-        assert (bets.factors(wrong, proxy, mean) >= 0).all()
+        assert (bets.table(population).factors(wrong, proxy_bins(proxy), weight) >= 0).all()
 
 
-@given(st.floats(0.02, 0.9), st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(0, 2**32 - 1))
+@given(
+    st.floats(0.02, 0.9), st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(0, 2**32 - 1), st.booleans()
+)
 def test_no_bet_gains_on_average_when_the_error_rate_is_the_tolerance(
-    tolerance: float, proxies: list[float], seed: int
+    tolerance: float, proxies: list[float], seed: int, worse: bool
 ) -> None:
     """Exact expectation over a finite population: every input with its own chance to be wrong, one drawn uniformly."""
-    population = np.asarray(proxies)
-    chances = np.random.default_rng(seed).random(population.size)
+    rng = np.random.default_rng(seed)
+    bins = proxy_bins(proxies)
+    chances = rng.random(bins.size)
+    # As close to the boundary as clipping allows, from the side that the bets speak against.
     chances = np.clip(chances * tolerance / max(chances.mean(), 1e-9), 0, 1)
-    rate = chances.mean()
-    if rate > tolerance:
+    if not worse:
+        chances = np.clip(chances + max(0.0, tolerance - chances.mean()), 0, 1)
+    if worse != (chances.mean() <= tolerance) and chances.mean() != tolerance:
         return
-    for bets in (label_bets(tolerance), proxy_bets(tolerance)):
-        right, wrong = (bets.factors(np.full(population.size, y), population, population.mean()) for y in (0.0, 1.0))
-        expected = (chances[:, None] * wrong + (1 - chances[:, None]) * right).mean(axis=0)
-        assert (expected <= 1 + 1e-9).all()
+    kept = rng.uniform(0.05, 1.0, bins.size)  # capture prefers some records, and says so
+    weights = np.zeros(BINS)
+    np.add.at(weights, bins, 1.0 / kept)
+    truth = (chances / kept).sum() / (1.0 / kept).sum()
+    if worse != (truth <= tolerance):
+        return
+    bets = worse_bets(tolerance) if worse else better_bets(tolerance)
+    table = bets.table(weights)
+    right, wrong = (table.factors(np.full(bins.size, y), bins, kept.min() / kept) for y in (0.0, 1.0))
+    # The population was captured with `kept`; `weights` is what it stands for, and the draw is uniform among captured.
+    expected = (chances[:, None] * wrong + (1 - chances[:, None]) * right).mean(axis=0)
+    assert (expected <= 1 + 1e-9).all()
 
 
-def test_a_proxy_whose_mean_is_wrong_is_what_would_break_the_promise() -> None:
-    """The negative control of the test above: with a mean from another population some bet gains under the null."""
-    bets, population, chances = proxy_bets(0.1), np.array([0.0, 1.0]), np.array([0.0, 0.2])
-    right, wrong = (bets.factors(np.full(2, y), population, 0.9) for y in (0.0, 1.0))
+def test_a_population_that_is_not_the_labels_own_is_what_would_break_the_promise() -> None:
+    """The negative control of the test above: made for another population, some bet gains under the null."""
+    bins, chances = proxy_bins([0.02, 0.98]), np.array([0.0, 0.2])
+    elsewhere = np.bincount(proxy_bins([0.98]), minlength=BINS)
+    table = worse_bets(0.1).table(elsewhere)
+    right, wrong = (table.factors(np.full(2, y), bins) for y in (0.0, 1.0))
     assert ((chances[:, None] * wrong + (1 - chances[:, None]) * right).mean(axis=0) > 1).any()
 
 
-def test_shares_of_the_starts_add_up_to_the_whole_stake() -> None:
+def test_without_a_proxy_a_bet_is_the_likelihood_ratio() -> None:
+    for bets in (worse_bets(0.1), better_bets(0.1)):
+        for table in (bets.table(), bets.table(np.zeros(BINS))):
+            assert table.factors(1.0, 0) == pytest.approx(bets.rates / 0.1)
+            assert table.factors(0.0, 0) == pytest.approx((1 - bets.rates) / 0.9)
+
+
+def test_shares_of_the_starts_and_renewals_add_up_to_the_whole_stake() -> None:
     shares = [start_share(k) for k in range(100_000)]
     assert shares[0] == FIRST_SHARE
     assert all(a > b > 0 for a, b in itertools.pairwise(shares))
-    assert 0.97 < sum(shares) <= 1.0
+    renewals = sum(renewal_share(k) for k in range(1, 100_000))
+    assert 0.99 * RENEWAL_SHARE < renewals <= RENEWAL_SHARE
+    assert 0.97 < sum(shares) + renewals <= 1.0
 
 
 def test_evidence_in_one_number_is_the_sum_over_all_starts() -> None:
-    rng, bets = np.random.default_rng(3), label_bets(0.1)
-    labels = (rng.random(170) < 0.15).astype(float)
-    life, run = LifeEvidence(bets), RunEvidence(bets)
-    for y in labels:
-        life.update(y)
-        run.update(y)
-    products = [np.prod([bets.factors(y) for y in labels[start:]], axis=0) for start in range(labels.size)]
+    rng, bets = np.random.default_rng(3), worse_bets(0.1)
+    table = bets.table()
+    factors = [table.factors(y) for y in (rng.random(170) < 0.15).astype(float)]
+    life_evidence, run = life(bets), RunEvidence(bets.weights)
+    for f in factors:
+        life_evidence.update(f)
+        run.update(f)
+    products = [np.prod(factors[start:], axis=0) for start in range(len(factors))]
     begun = [start_share(k) * float((bets.weights * products[50 * k]).sum()) for k in range(4)]
     waiting = 1 - sum(start_share(k) for k in range(4))
-    assert float(life.value) == pytest.approx(sum(begun) + waiting)
+    assert float(life_evidence.value) == pytest.approx(sum(begun) + waiting)
     assert float(run.value) == pytest.approx(sum(float((bets.weights * p).sum()) for p in products))
+
+
+@pytest.mark.parametrize("renewals", [0, 6])
+def test_renewals_spend_the_promise_and_do_not_repeat_it(renewals: int) -> None:
+    """Six new versions within a life: still one budget. Each with the whole stake would break it."""
+    runs, labels = 1_500, 1_400
+    bets = worse_bets(0.1)
+    rng, table = np.random.default_rng(8), bets.table()
+    kept, repeated = life(bets), life(bets)
+    kept.stakes = np.zeros((runs, bets.weights.size))
+    repeated.stakes = kept.stakes.copy()
+    alarmed, cheated = np.zeros(runs, bool), np.zeros(runs, bool)
+    for label in range(labels):
+        if renewals and label and label % (labels // (renewals + 1)) == 0:
+            kept.renew()
+            repeated = life(bets)
+            repeated.stakes = np.zeros((runs, bets.weights.size))
+        factors = table.factors((rng.random(runs) < 0.1).astype(float))
+        kept.update(factors)
+        repeated.update(factors)
+        alarmed |= kept.value >= 1 / ALPHA
+        cheated |= repeated.value >= 1 / ALPHA
+    assert alarmed.mean() <= 0.016  # a binomial of 1,500 at 0.01 stays below with 98.5 %
+    if renewals:
+        assert cheated.mean() > 1.5 * alarmed.mean()
 
 
 @pytest.mark.parametrize("with_proxy", [False, True])
 def test_at_the_boundary_the_lifetime_promise_holds_and_a_peeking_test_does_not(with_proxy: bool) -> None:
-    runs, labels = 600, 2_000
-    bets = proxy_bets(0.1) if with_proxy else label_bets(0.1)
-    first = first_alarm(World(11, 0.1, 0.1, 0, runs, 3.0 * with_proxy), LifeEvidence(bets), 1 / ALPHA, labels)
+    runs, labels, bets = 600, 2_000, worse_bets(0.1)
+    first = first_alarm(World(11, 0.1, 0.1, 0, runs, 3.0 * with_proxy), life(bets), bets, 1 / ALPHA, labels)
     assert share_of(first, labels) <= 0.02  # the promise is 0.01; a binomial of 600 stays below 0.02 with 99.6 %
     assert share_of(peeking(World(12, 0.1, 0.1, 0, runs), labels), labels) > 0.08
 
 
 @pytest.mark.parametrize(("rate", "limit"), [(0.2, 1.45), (0.3, 1.6)])
 def test_a_real_change_is_seen_nearly_as_soon_as_by_the_test_that_knows_it(rate: float, limit: float) -> None:
-    world = World(21, rate, rate, 0, 600)
-    ours = np.median(first_alarm(world, LifeEvidence(label_bets(0.1)), 1 / ALPHA, 1_500))
+    bets = worse_bets(0.1)
+    ours = np.median(first_alarm(World(21, rate, rate, 0, 600), life(bets), bets, 1 / ALPHA, 1_500))
     assert ours <= limit * np.median(knowing(World(22, rate, rate, 0, 600), 1_500))
 
 
 def test_a_change_after_a_long_healthy_history_is_still_seen() -> None:
-    first = first_alarm(World(31, 0.05, 0.2, 3_000, 200), LifeEvidence(label_bets(0.1)), 1 / ALPHA, 4_200)
+    bets = worse_bets(0.1)
+    first = first_alarm(World(31, 0.05, 0.2, 3_000, 200), life(bets), bets, 1 / ALPHA, 4_200)
     assert share_of(first, 3_000) <= 0.02
     assert np.median(first) - 3_000 <= 400
-    plain = LifeEvidence(label_bets(0.1))
-    plain.update(0.0)
-    for _ in range(2_999):  # without later starts the stake is lost: this is what they are for
-        plain.stakes = plain.stakes * plain.bets.factors(0.05)
-    assert float(plain.stakes.sum()) < 1e-10
+    run_bets = worse_bets(0.075)
+    run = first_alarm(World(31, 0.05, 0.2, 3_000, 200), RunEvidence(run_bets.weights), run_bets, 10_000, 4_200)
+    assert np.median(run[run > 3_000]) - 3_000 <= 100
+    lost = np.prod([bets.table().factors(float(y)) for y in np.random.default_rng(1).random(3_000) < 0.05], axis=0)
+    assert lost.max() < 1e-3  # a stake without later starts: this is what they are for
 
 
 def test_a_proxy_that_follows_the_truth_saves_labels_and_a_useless_one_costs_few() -> None:
-    def median(sharpness: float, bets: object) -> float:
-        first = first_alarm(World(41, 0.15, 0.15, 0, 400, sharpness), LifeEvidence(bets), 1 / ALPHA, 2_500)  # type: ignore[arg-type]
-        return float(np.median(first))
+    bets = worse_bets(0.1)
 
-    alone = median(0.0, label_bets(0.1))
-    assert median(3.0, proxy_bets(0.1)) <= 0.5 * alone
+    def median(world: World) -> float:
+        return float(np.median(first_alarm(world, life(bets), bets, 1 / ALPHA, 2_500)))
+
+    alone, sharp = median(World(41, 0.15, 0.15, 0, 400)), World(41, 0.15, 0.15, 0, 400, 3.0)
+    assert limit_of_proxy(sharp) * alone <= median(sharp) <= 0.4 * alone
 
     class Useless(World):
         def _proxy_of(self, wrong: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
             return self._random.random(wrong.shape)
 
-    useless = first_alarm(Useless(42, 0.15, 0.15, 0, 200, 1.0), LifeEvidence(proxy_bets(0.1)), 1 / ALPHA, 4_000)
-    assert alone <= np.median(useless) <= 1.9 * alone
+    assert alone <= median(Useless(42, 0.15, 0.15, 0, 200, 1.0)) <= 1.9 * alone
+
+
+def test_evidence_for_recovery_needs_a_rate_below_the_tolerance() -> None:
+    bets = better_bets(0.1)
+
+    def mean(rate: float) -> float:
+        first = first_alarm(World(51, rate, rate, 0, 600), RunEvidence(bets.weights), bets, 200, 1_500)
+        return float(np.minimum(first, 1_500).mean())
+
+    assert mean(0.02) < 120
+    assert mean(0.1) >= 180  # promised is 200 on average; the mean of 600 streams wobbles by 8
+    assert mean(0.3) > 1_400
 
 
 def test_wrong_settings_are_refused() -> None:
     for tolerance in (0.0, 1.0, -1.0):
         with pytest.raises(ValueError, match="tolerance"):
-            label_bets(tolerance)
-    with pytest.raises(ValueError, match="share"):
-        proxy_bets(0.1, share=1.0)
-    with pytest.raises(ValueError, match="proxy"):
-        proxy_bets(0.1).factors(1.0)
+            worse_bets(tolerance)
     assert NEVER > 10**6
