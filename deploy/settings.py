@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
 from deploy.settings_findings import AlarmSettings, CaseSettings, DriftSettings, RetentionSettings
+from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
 
@@ -284,6 +285,7 @@ class Settings(Section):
     capture: CaptureSettings = CaptureSettings()
     monitor: MonitorSettings = MonitorSettings()
     ray: RaySettings = RaySettings()
+    observability: ObservabilitySettings = ObservabilitySettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -7,30 +7,22 @@ the subjects of signals, whose number a version's signature bounds. No label hol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.samples import Exemplar
 
 from export.contracts.cases import FlagReason
 from monitoring.cycle import Loop, Progress
 from monitoring.drift import Scope
 from monitoring.flags import FLAG_BITS
+from monitoring.metric_family import Family
+from monitoring.metric_family import make as _family
+from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
 from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
 
 MAX_VERSIONS = 20
 MAX_EXEMPLAR = 128 - len("record_id")  # characters of an exemplar's label (OpenMetrics 1.0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Family:
-    """One metric: `kind` is "counter" or "gauge"; a counter's samples get the suffix `_total`."""
-
-    name: str
-    kind: str
-    text: str
-    labels: tuple[str, ...] = ()
 
 
 PROGRESS: tuple[tuple[Family, Callable[[Progress], float]], ...] = (
@@ -156,6 +148,7 @@ FAMILIES = (
     SIGNAL_THRESHOLD,
     ESTIMATE,
     ACCURACY,
+    *ALARM_FAMILIES,
 )
 
 
@@ -187,6 +180,7 @@ class MonitorCollector:
         versions = sorted(self._store.versions(), key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
         yield from self._signals(versions)
         yield from self._accuracies(versions)
+        yield from alarm_metrics(self._store, {v.model for v in versions})
 
     def _cases(self) -> Metric:
         family = _family(CASES)
@@ -264,8 +258,3 @@ def _accounts(rows: tuple[AccountingRow, ...]) -> Metric:
     for key, count in sorted(sums.items()):
         family.add_metric(list(key), count)
     return family
-
-
-def _family(family: Family) -> CounterMetricFamily | GaugeMetricFamily:
-    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
-    return kind(family.name, family.text, labels=family.labels)

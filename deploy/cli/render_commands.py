@@ -12,6 +12,7 @@ from deploy.errors import UsageError
 
 render_app = typer.Typer(no_args_is_help=True, help="Write files for other programs and other machines.")
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+ConsoleUrl = Annotated[str | None, typer.Option(help="Where people reach the console; links lead there.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")]
 
 
@@ -25,40 +26,87 @@ def render_prometheus(
     ctx: typer.Context,
     out: Out,
     alertmanager: Annotated[str | None, typer.Option(help="host:port of an Alertmanager that hears of alerts.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that Alertmanager posts alerts to.")] = None,
+    console_url: ConsoleUrl = None,
     token_file: Annotated[str | None, typer.Option(help="File with the bearer token, when one is asked for.")] = None,
-    availability: Annotated[float, typer.Option(help="Share of requests that must not fail.")] = 0.999,
-    latency_s: Annotated[float, typer.Option(help="Within this an answer counts as fast; a histogram bound.")] = 0.1,
-    fast: Annotated[float, typer.Option(help="Share of answers that must be fast.")] = 0.99,
+    availability: Annotated[float | None, typer.Option(help="Share of requests that must not fail.")] = None,
+    latency_s: Annotated[float | None, typer.Option(help="Within this an answer is fast; a histogram bound.")] = None,
+    fast: Annotated[float | None, typer.Option(help="Share of answers that must be fast.")] = None,
     force: Force = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Prometheus' configuration, recording rules and alerts, and a start for Alertmanager.
+    """Prometheus' configuration, recording rules and alerts, and a configuration for Alertmanager.
+
+    Objectives, links and webhook are those of the settings (observability.*) unless they are given here.
 
     Example: hardcase render prometheus -o observability, then: prometheus --config.file observability/prometheus.yml
     """
+    from dataclasses import replace
+
+    from deploy.observability.local import around_of
     from deploy.observability.prometheus import write_prometheus
-    from deploy.observability.rules import Objectives
 
     invocation: Invocation = ctx.obj
+    settings = invocation.settings.observability
+    given = {"availability": availability, "latency_s": latency_s, "fast": fast}
     try:
-        objectives = Objectives(availability=availability, latency_s=latency_s, fast=fast)
+        objectives = replace(
+            settings.objectives.as_objectives(), **{name: value for name, value in given.items() if value is not None}
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if out.exists() and any(out.iterdir()) and not force:
-        raise UsageError(f"{out} is not empty; --force writes over it")
-    monitor = invocation.settings.monitor
-    files = write_prometheus(
-        out,
-        monitor=f"{monitor.host}:{monitor.port}",
+    _check_free(out, force)
+    around = around_of(invocation.settings)
+    around = replace(
+        around,
         alertmanager=alertmanager,
-        objectives=objectives,
         token_file=token_file,
+        webhook=webhook or around.webhook,
+        console=(console_url or around.console).rstrip("/"),
     )
+    files = write_prometheus(out, around, objectives)
     if as_json:
         print_json({"folder": str(out), "files": files})
         return
     console().print(f"{len(files)} files written to {out}")
-    console().print(f"start it: prometheus --config.file {out / 'prometheus.yml'}")
+    features = "--enable-feature=exemplar-storage"
+    console().print(f"start it: prometheus --config.file {out / 'prometheus.yml'} {features}")
+
+
+@render_app.command("grafana")
+def render_grafana(
+    ctx: typer.Context,
+    out: Out,
+    prometheus: Annotated[str | None, typer.Option(help="URL of Prometheus, as Grafana reaches it.")] = None,
+    console_url: ConsoleUrl = None,
+    force: Force = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Grafana's provisioning: the data source and the dashboards Fleet, Model, Serving internals and Loop.
+
+    Example: hardcase render grafana -o grafana
+    """
+    from deploy.observability.grafana import VERSION, start_hint, write_grafana
+    from deploy.observability.local import around_of, prometheus_url
+
+    invocation: Invocation = ctx.obj
+    _check_free(out, force)
+    files = write_grafana(
+        out,
+        prometheus=prometheus or prometheus_url(invocation.settings),
+        console=(console_url or around_of(invocation.settings).console).rstrip("/"),
+        objectives=invocation.settings.observability.objectives.as_objectives(),
+    )
+    if as_json:
+        print_json({"folder": str(out), "files": files})
+        return
+    console().print(f"{len(files)} files written to {out}, for Grafana {VERSION} and later")
+    console().print(f"open it: {start_hint(out)}")
+
+
+def _check_free(out: Path, force: bool) -> None:
+    if out.exists() and any(out.iterdir()) and not force:
+        raise UsageError(f"{out} is not empty; --force writes over it")
 
 
 @render_app.command("cpp")

@@ -2,49 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deploy.observability.rules import RUNBOOK, Objectives, alerts, recordings
+from deploy.observability.alerts import alerts
+from deploy.observability.rules import RUNBOOK, Alert, Objectives, paced, recordings
 
 RULES_FILE = "rules/hardcase.yml"
+_SINCE_S = 3600
 
 
-def rule_groups(objectives: Objectives) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What Prometheus has to do with.
+
+    Attributes:
+        monitor: `host:port` of the monitor.
+        console: Where people reach the console: URL without a slash at its end; links in alerts begin with it.
+        alertmanager: `host:port`, or None.
+        token_file: File with the bearer token that monitor and replicas ask for, None when they ask for none.
+        webhook: URL that Alertmanager tells of alerts, or None.
+        pace: Intervals, windows and durations are multiplied with it; drills play days in minutes.
+    """
+
+    monitor: str
+    console: str
+    alertmanager: str | None = None
+    token_file: str | None = None
+    webhook: str | None = None
+    pace: float = 1.0
+
+    def interval(self, seconds: float) -> str:
+        """A duration in Prometheus' notation, at this pace."""
+        return f"{seconds:g}s" if self.pace == 1.0 else f"{max(200, round(seconds * self.pace * 1000))}ms"
+
+
+def console_link(alert: Alert, console: str) -> str:
+    """The template of the link from an alert to the console.
+
+    `ALERTS_FOR_STATE` is the time since when the alert's expression holds; it is not there yet at the first evaluation.
+    """
+    name = alert.name
+    labels = f"alertname='{name}',severity='{alert.severity.value}'"
+    seconds = f"min(ALERTS_FOR_STATE{{{labels},model='%s'}} or vector(time())) - {_SINCE_S}"
+    moment = '(. | first | value | toTime).Format "2006-01-02T15:04:05Z"'
+    since = f'{{{{ with query (printf "{seconds}" $labels.model) }}}}{{{{ {moment} }}}}{{{{ end }}}}'
+    return console + alert.console.replace("$since", since)
+
+
+def rule_groups(objectives: Objectives, around: Around) -> dict[str, Any]:
     """The rule file as Prometheus reads it."""
-    recorded = [{"record": r.name, "expr": r.expression} for r in recordings(objectives)]
+    pace = around.pace
+    recorded = [{"record": r.name, "expr": paced(r.expression, pace)} for r in recordings(objectives)]
     raised = [
         {
             "alert": a.name,
-            "expr": a.expression,
-            **({"for": a.lasts} if a.lasts != "0m" else {}),
+            "expr": paced(a.expression, pace),
+            **({"for": paced(a.lasts, pace)} if a.lasts != "0m" else {}),
             "labels": {"severity": a.severity.value},
-            "annotations": {"summary": a.summary, "action": a.action, "runbook_url": f"{RUNBOOK}#{a.anchor}"},
+            "annotations": {
+                "summary": a.summary,
+                "action": a.action,
+                "runbook_url": f"{RUNBOOK}#{a.anchor}",
+                "console_url": console_link(a, around.console),
+            },
         }
         for a in alerts(objectives)
     ]
+    interval = around.interval(30)
     return {
         "groups": [
-            {"name": "hardcase-recordings", "interval": "30s", "rules": recorded},
-            {"name": "hardcase-alerts", "interval": "30s", "rules": raised},
+            {"name": "hardcase-recordings", "interval": interval, "rules": recorded},
+            {"name": "hardcase-alerts", "interval": interval, "rules": raised},
         ]
     }
 
 
-def prometheus_config(monitor: str, alertmanager: str | None, *, token_file: str | None = None) -> dict[str, Any]:
-    """Scrape what the monitor's service discovery lists: itself, and every replica that it knows of.
-
-    Args:
-        monitor: `host:port` of the monitor.
-        alertmanager: `host:port`, or None.
-        token_file: File with the bearer token that monitor and replicas ask for, None when they ask for none.
-    """
+def prometheus_config(around: Around) -> dict[str, Any]:
+    """Scrape what the monitor's service discovery lists: itself, and every replica that it knows of."""
+    token_file, alertmanager = around.token_file, around.alertmanager
     credentials = {"authorization": {"type": "Bearer", "credentials_file": token_file}} if token_file else {}
-    discovery = {"url": f"http://{monitor}/sd/prometheus", "refresh_interval": "10s", **credentials}
+    discovery = {
+        "url": f"http://{around.monitor}/sd/prometheus",
+        "refresh_interval": around.interval(10),
+        **credentials,
+    }
     config: dict[str, Any] = {
-        "global": {"scrape_interval": "10s", "evaluation_interval": "15s"},
+        "global": {"scrape_interval": around.interval(10), "evaluation_interval": around.interval(15)},
         "rule_files": [RULES_FILE],
         "scrape_configs": [
             {"job_name": "hardcase", "http_sd_configs": [discovery], **credentials},
@@ -55,14 +102,19 @@ def prometheus_config(monitor: str, alertmanager: str | None, *, token_file: str
     return config
 
 
-def alertmanager_config() -> dict[str, Any]:
-    """Two routes, pages and tickets, grouped by model; the receivers are for you to fill in."""
+def alertmanager_config(around: Around) -> dict[str, Any]:
+    """Two routes, pages and tickets, grouped by model; without a webhook the receivers are for you to fill in."""
+
+    def receiver(name: str) -> dict[str, Any]:
+        told = {"webhook_configs": [{"url": around.webhook, "send_resolved": True}]} if around.webhook else {}
+        return {"name": name, **told}
+
     return {
         "route": {
             "receiver": "tickets",
             "group_by": ["alertname", "model"],
-            "group_wait": "30s",
-            "group_interval": "5m",
+            "group_wait": around.interval(30),
+            "group_interval": around.interval(300),
             "repeat_interval": "12h",
             "routes": [{"matchers": ['severity="page"'], "receiver": "pages", "repeat_interval": "1h"}],
         },
@@ -73,18 +125,16 @@ def alertmanager_config() -> dict[str, Any]:
                 "equal": ["alertname", "model"],
             }
         ],
-        "receivers": [{"name": "pages"}, {"name": "tickets"}],
+        "receivers": [receiver("pages"), receiver("tickets")],
     }
 
 
-def write_prometheus(
-    folder: Path, *, monitor: str, alertmanager: str | None, objectives: Objectives, token_file: str | None = None
-) -> list[str]:
+def write_prometheus(folder: Path, around: Around, objectives: Objectives) -> list[str]:
     """Write all files; returns their names, relative to the folder."""
     files = {
-        "prometheus.yml": prometheus_config(monitor, alertmanager, token_file=token_file),
-        RULES_FILE: rule_groups(objectives),
-        "alertmanager.yml": alertmanager_config(),
+        "prometheus.yml": prometheus_config(around),
+        RULES_FILE: rule_groups(objectives, around),
+        "alertmanager.yml": alertmanager_config(around),
     }
     for name, content in files.items():
         path = folder / name

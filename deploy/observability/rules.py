@@ -1,4 +1,7 @@
-"""Recording rules and alerts, as data. Every alert says what it costs the users, and has a runbook entry and a test.
+"""Recording rules and burn-rate alerts, as data; alerts about states are in `deploy.observability.alerts`.
+
+Every alert says what it costs the users, and has a runbook entry, a test and a drill. What is only interesting, drift
+above all, is drawn and never an alert.
 
 Error and latency alerts burn a budget: an objective of 99.9 % allows 0.1 % of a month's requests to fail, and an alert
 fires when the budget is being spent so fast that it would be gone too soon, over a long window (it matters) and a short
@@ -7,6 +10,7 @@ one (it still goes on). Factors and windows are those of Google's SRE workbook, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,18 +45,25 @@ class Alert:
     """An alert.
 
     Attributes:
+        measures: What is looked at. Each has samples on a system where nothing is wrong, so that a silent alert is a
+            healthy system and not a misspelt metric.
+        expression: The measures with their limits.
         lasts: How long the expression must hold, in Prometheus' notation.
         summary: One line; may use labels.
         action: What to do first.
         anchor: Its heading in the runbook, as a link target.
+        console: Where in the console to look: path and query, may use labels. `$since` becomes the time an hour before
+            the alert began.
     """
 
     name: str
+    measures: tuple[str, ...]
     expression: str
     severity: Severity
     summary: str
     action: str
     anchor: str
+    console: str
     lasts: str = "0m"
 
 
@@ -104,8 +115,8 @@ _BURNS = (
 )
 
 
-def alerts(objectives: Objectives) -> Iterator[Alert]:
-    """All alerts."""
+def burn_alerts(objectives: Objectives) -> Iterator[Alert]:
+    """Errors and latency, each as a page and as a ticket."""
     yield from _burning(
         "HardcaseErrorBudgetBurns",
         "hardcase_request_errors",
@@ -113,6 +124,7 @@ def alerts(objectives: Objectives) -> Iterator[Alert]:
         "{{ $labels.model }} fails {{ $value | humanizePercentage }} of its requests",
         "See which outcome it is (failed, deadline, rejected) and since which version: hardcase traffic status",
         "requests-fail",
+        "/cases?model={{ $labels.model }}&from=$since",
     )
     yield from _burning(
         "HardcaseLatencyBudgetBurns",
@@ -121,125 +133,45 @@ def alerts(objectives: Objectives) -> Iterator[Alert]:
         f"{{{{ $labels.model }}}} answers {{{{ $value | humanizePercentage }}}} later than {objectives.latency_s:g} s",
         "Compare queue and compute time: a long queue wants replicas, long computing a smaller model or a GPU",
         "requests-are-slow",
+        "/models/{{ $labels.model }}",
     )
-    yield from _STATES
 
 
-def _burning(name: str, metric: str, budget: float, summary: str, action: str, anchor: str) -> Iterator[Alert]:
+def _burning(
+    name: str, metric: str, budget: float, summary: str, action: str, anchor: str, console: str
+) -> Iterator[Alert]:
     for severity in Severity:
+        burns = [burn for burn in _BURNS if burn[-1] is severity]
         pairs = [
             f"(model:{metric}:ratio_rate{long} > {factor * budget:.6g} and "
             f"model:{metric}:ratio_rate{short} > {factor * budget:.6g})"
-            for factor, long, short, of in _BURNS
-            if of is severity
+            for factor, long, short, _ in burns
         ]
         yield Alert(
             name=name,
+            measures=tuple(f"model:{metric}:ratio_rate{w}" for _, long, short, _ in burns for w in (long, short)),
             expression=" or ".join(pairs),
             severity=severity,
             summary=summary,
             action=action,
             anchor=anchor,
+            console=console,
             lasts="2m",
         )
 
 
-_STATES = (
-    Alert(
-        name="HardcaseNotReady",
-        expression="max by (instance) (hardcase_ready) == 0",
-        severity=Severity.PAGE,
-        lasts="2m",
-        summary="Replica {{ $labels.instance }} has a promoted model without a version that answers",
-        action="hardcase traffic status MODEL shows which version is refused, and why; hardcase rollback MODEL",
-        anchor="a-version-is-unavailable",
-    ),
-    Alert(
-        name="HardcaseChampionBehind",
-        expression="max by (model) (hardcase_champion_behind) == 1",
-        severity=Severity.TICKET,
-        lasts="10m",
-        summary="{{ $labels.model }} is answered by another version than its plan names",
-        action="The planned champion does not load: hardcase traffic status MODEL has the reason",
-        anchor="a-version-is-unavailable",
-    ),
-    Alert(
-        name="HardcaseVersionUnavailable",
-        expression='max by (model, version) (hardcase_version_state{state="UNAVAILABLE"}) == 1',
-        severity=Severity.TICKET,
-        lasts="5m",
-        summary="{{ $labels.model }} {{ $labels.version }} is refused by at least one replica",
-        action="hardcase traffic status MODEL has the reason",
-        anchor="a-version-is-unavailable",
-    ),
-    Alert(
-        name="HardcaseRequestsShed",
-        expression="sum by (model) (rate(hardcase_shed_requests_total[5m])) > 1",
-        severity=Severity.TICKET,
-        lasts="10m",
-        summary="{{ $labels.model }} turns away {{ $value | humanize }} requests a second, because it is overloaded",
-        action="More replicas, or less traffic: hardcase_queue_expected_wait_seconds says how far behind it is",
-        anchor="requests-are-answered-with-503",
-    ),
-    Alert(
-        name="HardcaseSlowLane",
-        expression='max by (instance) (hardcase_lane{lane="asgi"}) == 1',
-        severity=Severity.TICKET,
-        lasts="10m",
-        summary="Replica {{ $labels.instance }} answers through ASGI, several times slower than it could",
-        action="The hook of the fast lane is not in place: hardcase doctor says what is in the way",
-        anchor="a-replica-is-in-the-slow-lane",
-    ),
-    Alert(
-        name="HardcaseCpuFallback",
-        expression="sum by (instance) (increase(hardcase_cpu_fallbacks_total[1h])) > 0",
-        severity=Severity.TICKET,
-        summary="Replica {{ $labels.instance }} runs on the CPU what was meant for an accelerator",
-        action="hardcase doctor lists GPU and provider facts; serving.runtime.allow_cpu_fallback allowed it",
-        anchor="a-model-runs-on-the-cpu",
-    ),
-    Alert(
-        name="HardcaseCaptureLoss",
-        expression='sum by (model) (rate(hardcase_capture_records_total{result=~"dropped_.*"}[5m])) > 0',
-        severity=Severity.TICKET,
-        lasts="5m",
-        summary="{{ $labels.model }}: {{ $value | humanize }} records a second are not captured",
-        action="The label result of hardcase_capture_records_total names the reason: disk_full, quota, buffer_full",
-        anchor="records-are-dropped",
-    ),
-    Alert(
-        name="HardcaseMonitorLag",
-        expression="max(hardcase_monitor_lag_seconds) > 300",
-        severity=Severity.TICKET,
-        lasts="5m",
-        summary="The monitor is {{ $value | humanizeDuration }} behind: charts and cases are old",
-        action="hardcase status shows the lag of each log; a monitor that is only slow catches up by itself",
-        anchor="the-monitor-is-behind-or-down",
-    ),
-    Alert(
-        name="HardcaseMonitorStuck",
-        expression="max(hardcase_monitor_heartbeat_age_seconds) > 120"
-        " or absent(hardcase_monitor_heartbeat_age_seconds)",
-        severity=Severity.TICKET,
-        lasts="5m",
-        summary="The monitor's loop does not turn: nothing is ingested, scored or alarmed",
-        action="tail .hardcase/logs/monitor.log; serving goes on without it",
-        anchor="the-monitor-is-behind-or-down",
-    ),
-    Alert(
-        name="HardcaseLogDamaged",
-        expression="max(hardcase_monitor_log_damages) > 0",
-        severity=Severity.TICKET,
-        summary="{{ $value | humanize }} places of the record log do not verify",
-        action="hardcase records verify explains each",
-        anchor="the-log-reports-damage",
-    ),
-    Alert(
-        name="HardcaseChallengerTripped",
-        expression="max by (model, version) (hardcase_challenger_tripped) == 1",
-        severity=Severity.TICKET,
-        summary="Challenger {{ $labels.version }} of {{ $labels.model }} failed too often and was taken out",
-        action="hardcase traffic status MODEL; its records in the console show what failed",
-        anchor="a-challenger-was-taken-out",
-    ),
-)
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def paced(text: str, pace: float) -> str:
+    """Every duration in an expression or a field `pace` times as long: drills play days in minutes.
+
+    Example:
+        >>> paced("rate(x_total[5m]) > 1", 1 / 60), paced("2m", 0.5), paced("up == 0", 0.5)
+        ('rate(x_total[5000ms]) > 1', '60000ms', 'up == 0')
+    """
+
+    def shorter(match: re.Match[str]) -> str:
+        return f"{match[1]}{round(float(match[2]) * _SECONDS[match[3]] * pace * 1000)}ms{match[4]}"
+
+    return re.sub(r"(\[|^)([0-9]+)([smhd])(\]|$)", shorter, text) if pace != 1.0 else text

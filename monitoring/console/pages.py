@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import jinja2
 from fastapi import APIRouter, Request, Response
@@ -17,7 +17,7 @@ from export.contracts.codec import to_plain
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring.api import asks, fields
 from monitoring.api.options import ConsoleOptions, MonitorView
-from monitoring.api.routes import CaseId, Model, ReportId
+from monitoring.api.routes import CaseId, Model, RecordId, ReportId
 from monitoring.api.security import COOKIE, Sessions
 from monitoring.api.views import View
 from monitoring.console import charts, parts, words
@@ -95,6 +95,16 @@ def page_router(
     @router.get("/cases/{case}")
     def one_case(request: Request, case: CaseId) -> Response:
         return render(request, "case.html", case_page(builder, case))
+
+    @router.get("/records/{record:path}")
+    def one_record(record: RecordId) -> Response:
+        """Where links from charts lead: the case of a record, or what is known of one that is no case."""
+        found = view.store.records(record, None)
+        if not found:
+            raise NotFound("there is no record with this id, or the monitor has not read it yet, or no longer has it")
+        row = next((r for r in found if r.has_case), None)
+        to = f"/cases/{row.case_id}" if row is not None else f"/api/records/{quote(record, safe='')}"
+        return RedirectResponse(to, status_code=302)
 
     @router.get("/reports")
     def report_list(request: Request) -> Response:

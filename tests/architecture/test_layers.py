@@ -36,6 +36,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/alarms/rows", "monitoring/alarms/queries.py",
                    "monitoring/purge.py", "monitoring/database.py", "monitoring/store", "monitoring/queries.py",
                    "monitoring/migrations/", "monitoring/ingest", "monitoring/record_rows.py",
+                   "monitoring/metrics_alarms.py",
                    "monitoring/signal_rows.py", "monitoring/drift_spans.py", "monitoring/slice_rows.py",
                    "monitoring/report_rows.py",
                    "monitoring/window_rows.py", "monitoring/accounts.py",
@@ -45,6 +46,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "alembic": ("monitoring/database.py", "monitoring/migrations/"),
     "sklearn": ("deploy/demo/digits.py", "export/reference_", "monitoring/slices/"),
     "typer": ("deploy/cli/",),
+    "grafana_foundation_sdk": ("deploy/observability/grafana.py",),
     "pydantic": ("deploy/settings", "monitoring/api/"),
 }  # fmt: skip
 

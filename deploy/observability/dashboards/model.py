@@ -1,0 +1,277 @@
+"""*Model*: one model from traffic to failures."""
+
+from __future__ import annotations
+
+from deploy.observability.panels import Board, Kind, Panel, Query, Row, Step, mean, percentile, pick, rate
+
+_CONSOLE = "/models/${model}"
+_CASES = "/cases?model=${model}"
+_LATENCY = "hardcase_request_total_seconds"
+
+_TRAFFIC = Row(
+    title="Traffic",
+    panels=(
+        Panel(
+            title="Which versions answer how much?",
+            text="Requests by version and by the part that it plays: champion, canary, shadow, or asked for by name.",
+            unit="reqps",
+            low=0,
+            stacked=True,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression=f"sum by (version, variant) ({rate('hardcase_requests_total', model=True)})",
+                    legend="{{version}} as {{variant}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="How do requests end?",
+            text="By outcome. failed, deadline and rejected are our fault; invalid and cancelled the client's.",
+            unit="reqps",
+            low=0,
+            console=_CASES,
+            queries=(
+                Query(
+                    expression=f"sum by (outcome) ({rate('hardcase_requests_total', model=True)})",
+                    legend="{{outcome}}",
+                    exemplars=True,
+                ),
+            ),
+        ),
+        Panel(
+            title="How long do answers take?",
+            text="Percentiles of the time from the last byte received to the answer. Points lead to single records.",
+            unit="s",
+            low=0,
+            console=_CONSOLE,
+            queries=tuple(
+                Query(expression=percentile(share, _LATENCY, "version", model=True), legend=name, exemplars=share > 0.9)
+                for share, name in (
+                    (0.5, "median, {{version}}"),
+                    (0.95, "p95, {{version}}"),
+                    (0.99, "p99, {{version}}"),
+                )
+            ),
+        ),
+        Panel(
+            title="Where does the time go?",
+            text="Means: waiting for a batch, and the batch itself.",
+            unit="s",
+            low=0,
+            width=12,
+            console=_CONSOLE,
+            queries=tuple(
+                Query(expression=mean(f"hardcase_request_{part}_seconds", "version", model=True), legend=legend)
+                for part, legend in (("queue", "waiting, {{version}}"), ("compute", "computing, {{version}}"))
+            ),
+        ),
+        Panel(
+            title="How many rows are answered?",
+            text="A request may carry several rows.",
+            unit="rowsps",
+            low=0,
+            width=12,
+            console=_CONSOLE,
+            queries=(
+                Query(expression=f"sum by (version) ({rate('hardcase_rows_total', model=True)})", legend="{{version}}"),
+            ),
+        ),
+    ),
+)
+
+_ACCURACY = Row(
+    title="Right or wrong?",
+    panels=(
+        Panel(
+            title="How accurate is it, without labels?",
+            text="1 - mean P(wrong) over the last window. It does not see concept drift: compare with labels.",
+            unit="percentunit",
+            high=1,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression=f"max by (version) ({pick('hardcase_accuracy_estimate', model=True)})",
+                    legend="estimate, {{version}}",
+                ),
+                Query(
+                    expression=f"max by (version) ({pick('hardcase_accuracy_labelled', model=True)})",
+                    legend="labelled, {{version}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Which records are flagged, and why?",
+            text="By scores and rules. Points lead to single records.",
+            unit="ops",
+            low=0,
+            console=_CASES,
+            queries=(
+                Query(
+                    expression=f"sum by (reason) ({rate('hardcase_monitor_flagged_records_total', model=True)})",
+                    legend="{{reason}}",
+                    exemplars=True,
+                ),
+            ),
+        ),
+        Panel(
+            title="Which cases are there?",
+            text="Failure cases by reason, in every state; one with two reasons counts under both.",
+            unit="short",
+            low=0,
+            console=_CASES,
+            queries=(Query(expression=f"sum by (reason) ({pick('hardcase_cases', model=True)})", legend="{{reason}}"),),
+        ),
+    ),
+)
+
+_ALARMS = Row(
+    title="Alarms",
+    panels=(
+        Panel(
+            title="In which state are its alarms?",
+            text="By promise: lifetime is wrong with a small probability ever, run_length once in so many labels."
+            " recovering is still open.",
+            unit="bool_yes_no",
+            low=0,
+            high=1,
+            width=12,
+            console="/alarms?model=${model}",
+            queries=(
+                Query(
+                    expression=f"max by (promise, state) ({pick('hardcase_alarm', model=True)})",
+                    legend="{{promise}}: {{state}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Has somebody silenced them?",
+            text="A silence in the console has an author, a reason and an end; while it lasts, nobody is paged.",
+            unit="bool_yes_no",
+            low=0,
+            high=1,
+            width=12,
+            console="/alarms?model=${model}",
+            queries=(
+                Query(
+                    expression=f"max by (promise) ({pick('hardcase_alarm_silenced', model=True)})",
+                    legend="{{promise}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+_DRIFT = Row(
+    title="What has moved?",
+    panels=(
+        Panel(
+            title="Which signals are furthest beyond chance?",
+            text="Distance from the reference relative to its threshold, the ten largest. Above 1 is more than chance"
+            " and the floor explain. Signals are drawn and never page: moved is not broken.",
+            unit="short",
+            low=0,
+            width=12,
+            console=_CONSOLE,
+            steps=(Step(above=None, color="green"), Step(above=1, color="orange")),
+            queries=(
+                Query(
+                    expression=f"topk(10, {pick('hardcase_drift_signal', model=True)}"
+                    f" / {pick('hardcase_drift_signal_threshold', model=True)})",
+                    legend="{{subject}} ({{method}}, {{version}})",
+                ),
+            ),
+        ),
+        Panel(
+            title="What kind of thing has moved?",
+            text="Signals above their threshold, by what they watch: input descriptors, features, predictions, scores,"
+            " embedding.",
+            unit="short",
+            low=0,
+            width=12,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression=f"sum by (kind) ({pick('hardcase_drift_signal', model=True)} > bool "
+                    f"{pick('hardcase_drift_signal_threshold', model=True)})",
+                    legend="{{kind}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+_CHALLENGER = Row(
+    title="Challenger",
+    panels=(
+        Panel(
+            title="Is the challenger on duty?",
+            text="No: it is loading, refused, or taken out.",
+            unit="bool_yes_no",
+            low=0,
+            high=1,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression=f"min by (version, mode) ({pick('hardcase_challenger_on_duty', model=True)})",
+                    legend="{{version}} as {{mode}}",
+                    may_be_empty="the plan names no challenger",
+                ),
+            ),
+        ),
+        Panel(
+            title="How often do shadow and champion differ?",
+            text="Share of compared rows, by kind of difference.",
+            unit="percentunit",
+            low=0,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression="sum by (version, difference) "
+                    f"({rate('hardcase_shadow_different_rows_total', model=True)}) / on (version) group_left "
+                    f"sum by (version) ({rate('hardcase_shadow_rows_total', model=True)})",
+                    legend="{{version}}: {{difference}}",
+                    may_be_empty="the plan names no shadow",
+                ),
+            ),
+        ),
+        Panel(
+            title="Which canary requests did the champion take over?",
+            text="Requests of the canary's share that the champion answered, by reason.",
+            unit="reqps",
+            low=0,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression=f"sum by (version, reason) ({rate('hardcase_canary_fallbacks_total', model=True)})",
+                    legend="{{version}}: {{reason}}",
+                    may_be_empty="the plan names no canary",
+                ),
+            ),
+        ),
+        Panel(
+            title="What runs each version, and where?",
+            text="Versions in memory with runtime, device and execution provider.",
+            unit="short",
+            kind=Kind.TABLE,
+            width=24,
+            height=5,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression="count by (version, runtime, device, provider) "
+                    f"({pick('hardcase_version_info', model=True)})",
+                    legend="{{version}} {{runtime}} {{device}} {{provider}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+MODEL = Board(
+    uid="hardcase-model",
+    title="Hardcase / Model",
+    text="One model: traffic, latency, accuracy, drift, failures, challenger.",
+    models=True,
+    rows=(_TRAFFIC, _ACCURACY, _ALARMS, _DRIFT, _CHALLENGER),
+)
