@@ -41,6 +41,7 @@ from monitoring.record_rows import insert_records
 from monitoring.records.record import Event, Feedback, Outcome
 from monitoring.samples import WindowSample
 from monitoring.scores import Scored, blank, score_batch
+from monitoring.slice_rows import SliceTally
 from monitoring.store import FIXED_POINT
 from monitoring.truth import Settler, add_feedback, waiting_for
 from monitoring.window_rows import NANOSECONDS, WindowDelta, WindowKey, add_to_window
@@ -149,6 +150,7 @@ class Ingest:
         candidates: dict[tuple[str, str, int], list[Candidate]] = {}
         hashes: list[int] = []
         populations: Populations = {}
+        slices = SliceTally(options)
         for unit in prepared.units:
             batch = unit.batch
             version_id = versions[batch.model, batch.version]
@@ -157,6 +159,7 @@ class Ingest:
             flags = unit.scored.flags | _audits(unit, lots, options)
             insert_records(connection, unit.batch, unit.scored, version_id, id_hashes, flags)
             hashes += id_hashes.tolist()
+            slices.add(version_id, batch, unit.scored, unit.baseline)
             starts = batch.time_ns // (options.window_s * NANOSECONDS) * options.window_s
             for start_s in np.unique(starts).tolist():
                 here = starts == start_s
@@ -172,6 +175,7 @@ class Ingest:
         for key in sorted(deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
             add_to_window(connection, key, options.window_s, deltas[key])
         write_populations(connection, populations)
+        slices.write(connection)
         for (model, version, start_s), wanted in sorted(candidates.items()):
             admit(connection, model, version, start_s, wanted, options.cases)
         touched = waiting_for(connection, hashes) | add_feedback(connection, prepared.feedback)

@@ -91,7 +91,7 @@ class Move:
         return self.size > 1.0
 
 
-_KINDS = {
+KINDS = {
     QuantityKind.FEATURE: MoveKind.INPUT,
     QuantityKind.DESCRIPTOR: MoveKind.INPUT,
     QuantityKind.ANSWER: MoveKind.ANSWER,
@@ -171,7 +171,7 @@ def _quantities(baseline: Baseline, before: Side, after: Side, options: DriftOpt
         size, method, value, threshold = max(options_, key=lambda x: x[0])
         made.append(
             Move(
-                kind=_KINDS[quantity.kind],
+                kind=KINDS[quantity.kind],
                 subject=quantity.name,
                 method=method,
                 value=value,

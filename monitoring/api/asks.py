@@ -67,6 +67,14 @@ class MoveQuery(Asked):
     limit: int = Field(20, ge=1, le=500)
 
 
+class SliceMoveQuery(Asked):
+    """Slices of which version, and up to when."""
+
+    version: Name | None = None
+    end: AskedTime | None = Field(None, alias="to")
+    limit: int = Field(50, ge=1, le=500)
+
+
 class ReportQuery(Asked):
     """Which reports."""
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from monitoring.api.fields import Answer, Time
 from monitoring.moves import MoveKind
+from monitoring.slice_drift import SliceState
 
 
 class Quantiles(Answer):
@@ -72,3 +73,31 @@ class Moves(Answer):
     moved: int
     compared: int
     moves: list[Move]
+
+
+class SliceMove(Answer):
+    """One slice, and what moved most in it."""
+
+    attribute: str = Field(description='Such as "predicted class", or the name of a tag or request parameter.')
+    value: str
+    state: SliceState = Field(description='"ok", or why there is no comparison.')
+    words: str = Field(description="What moved most, or why nothing can be said.")
+    moved: bool
+    size: float | None = Field(description="Distance in thresholds; null where nothing was compared.")
+    subject: str | None
+    rows: int
+    rows_before: int
+    against: str = Field(description='"its own past", "the reference", or empty.')
+    start: Time | None = Field(description="Since when rows count as now.")
+    p_wrong: float | None = Field(description="Mean P(wrong) now.")
+    p_wrong_before: float | None
+
+
+class SliceMoves(Answer):
+    """Slices, what moved most first: each beside its own past, or beside the reference."""
+
+    model: str
+    version: str
+    moved: int
+    compared: int
+    slices: list[SliceMove]

@@ -20,4 +20,9 @@ def drift_router(view: View) -> APIRouter:
         """What moved most against the reference, each with a sentence, its distributions and a timeline."""
         return drift_views.moves(view, model, query)
 
+    @router.get("/api/models/{model}/moves/slices")
+    def slice_moves(model: Model, query: Annotated[asks.SliceMoveQuery, Query()]) -> drift_models.SliceMoves:
+        """Which slices (predicted classes, variants, tags, request parameters) are no longer like their own past."""
+        return drift_views.slices(view, model, query)
+
     return router

@@ -11,6 +11,8 @@ from monitoring.baseline import Baseline
 from monitoring.drift_spans import SpanDrift, distribution, since, span_drift
 from monitoring.move_words import sentence
 from monitoring.moves import Move
+from monitoring.slice_drift import SliceDrift
+from monitoring.slice_rows import newest_slices
 
 TIMELINES = 6  # of the first moves
 NANOSECONDS = 1_000_000_000
@@ -47,6 +49,38 @@ def moves(view: View, model: str, query: asks.MoveQuery) -> m.Moves:
         moved=sum(move.moved for move in span.moves),
         compared=len(span.moves),
         moves=[_move(baseline, span, move) for move in span.moves[: query.limit]],
+    )
+
+
+def slices(view: View, model: str, query: asks.SliceMoveQuery) -> m.SliceMoves:
+    """Which slices moved.
+
+    Raises:
+        NotFound: unknown model or version.
+    """
+    view.known(model, query.version)
+    version = query.version or view.default_version(model)
+    to_s = None if query.end is None else int(query.end.timestamp())
+    found = newest_slices(view.store, view.baseline(model, version), view.drift_options, model, version, to_s)
+    return m.SliceMoves(
+        model=model,
+        version=version,
+        moved=sum(s.size > 1.0 for s in found),
+        compared=sum(s.move is not None for s in found),
+        slices=[_slice(s) for s in found[: query.limit]],
+    )
+
+
+def _slice(found: SliceDrift) -> m.SliceMove:
+    same = {n: getattr(found, n) for n in ("attribute", "value", "state", "words", "rows", "rows_before", "against")}
+    return m.SliceMove(
+        **same,
+        moved=found.size > 1.0,
+        size=None if found.move is None else found.size,
+        subject=None if found.move is None else found.move.subject,
+        start=_time(found.start_s),
+        p_wrong=found.p_wrong,
+        p_wrong_before=found.p_wrong_before,
     )
 
 

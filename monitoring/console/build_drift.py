@@ -26,6 +26,7 @@ def drift_page(builder: Builder, model: str, asked: asks.MoveQuery, span: str) -
     version = asked.version or view.default_version(model)
     query = _query(view, model, version, asked, span)
     found = drift_views.moves(view, model, query)
+    parted = drift_views.slices(view, model, asks.SliceMoveQuery.model_validate({"version": version, "to": query.end}))
     return c.DriftPage(
         shell=builder.shell("overview"),
         model=model,
@@ -48,6 +49,8 @@ def drift_page(builder: Builder, model: str, asked: asks.MoveQuery, span: str) -
         moves=tuple(_line(move) for move in found.moves[:SHOWN]),
         more=tuple(_line(move) for move in found.moves[SHOWN:]),
         timeline=_timeline(found),
+        slices=tuple(_slice(s) for s in parted.slices),
+        slices_moved=parted.moved,
     )
 
 
@@ -77,6 +80,15 @@ def _line(move: m.Move) -> d.MoveLine:
         rows_after=move.rows_after,
         since=None if move.since is None else fields.to_text(move.since),
         histogram=None if drawn is None else histogram(drawn.labels, drawn.before, drawn.after, drawn.numeric),
+    )
+
+
+def _slice(found: m.SliceMove) -> d.SliceLine:
+    same = ("attribute", "value", "words", "moved", "size", "rows", "rows_before", "against", "p_wrong")
+    return d.SliceLine(
+        **{name: getattr(found, name) for name in same},
+        state=found.state.value,
+        p_wrong_before=found.p_wrong_before,
     )
 
 

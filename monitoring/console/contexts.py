@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitoring.console.drift_parts import MoveLine
+from monitoring.console.drift_parts import MoveLine, SliceLine
 from monitoring.console.parts import (
     Balance,
     Bar,
@@ -77,6 +77,8 @@ class DriftPage:
     moves: tuple[MoveLine, ...]
     more: tuple[MoveLine, ...]
     timeline: Panel | None
+    slices: tuple[SliceLine, ...]
+    slices_moved: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
