@@ -1,8 +1,9 @@
 """Failure cases: which records of a window become one, and what is kept of them.
 
-Each window of a version has four pools with a budget each: scores, audit, rules, feedback. A pool keeps its best by a
-fixed order, so the cases of a window depend on the records in it and not on the order in which they came. A record is
-one case however many pools want it; a case carries every reason that held for its record.
+Each window of a version has pools with a budget each: scores, audit, rules, feedback, disagreement
+(`monitoring.case_pools`). A pool keeps its best by a fixed order, so the cases of a window depend on the records in it
+and not on the order in which they came. A record is one case however many pools want it; a case carries every reason
+that held for its record.
 """
 
 from __future__ import annotations
@@ -11,22 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
-from export.contracts.cases import CaseState, FlagReason
+from export.contracts.cases import CaseState
 from monitoring import schema as t
+from monitoring.case_pools import AUDIT_BIT, RULE_BITS, Standing, survivors
 from monitoring.case_rows import Loaded, opinions, plain_text, tensors_of
-from monitoring.flags import FLAG_BITS
+from monitoring.contents import content_hashes
 from monitoring.keys import printable, record_hash
 from monitoring.options import CaseOptions
 
-SCORE_BITS = FLAG_BITS[FlagReason.LOW_CONFIDENCE] | FLAG_BITS[FlagReason.NOVELTY]
-RULE_BITS = (
-    FLAG_BITS[FlagReason.RULE_ERROR] | FLAG_BITS[FlagReason.RULE_NOT_FINITE] | FLAG_BITS[FlagReason.RULE_DEADLINE]
-)
-AUDIT_BIT = FLAG_BITS[FlagReason.AUDIT]
-FEEDBACK_BIT = FLAG_BITS[FlagReason.NEGATIVE_FEEDBACK]
 RULE_RANK = 1.0 + 1e-5  # a failed request needs no score to be a failure
 EVICTABLE = (CaseState.OPEN, CaseState.LABELLED)  # no person holds these; a label from feedback lives on in the index
 
@@ -41,6 +36,7 @@ class Candidate:
         load: Fetches the record; None when the log has let it go.
         place: Source and sequence, so that many are fetched in the order of the log.
         known: The case's row as far as the record index knows it, for when `load` comes back empty.
+        content: Hash of its inputs. `cell`: region of the embedding. `vector`: as kept with the record.
     """
 
     id: str
@@ -50,40 +46,9 @@ class Candidate:
     load: Callable[[], Loaded | None]
     place: tuple[str, int] = ("", 0)
     known: Callable[[], dict[str, Any]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What decides about a case, whether it is in the table yet or not."""
-
-    id: str
-    flags: int
-    rank: float
-    audit_rank: float
-
-
-def preselect(
-    flags: np.ndarray[Any, np.dtype[np.int64]],
-    ranks: np.ndarray[Any, np.dtype[np.float64]],
-    audit_ranks: np.ndarray[Any, np.dtype[np.float64]],
-    options: CaseOptions,
-) -> list[int]:
-    """Indices that could enter a pool: the best of each, so that few records are looked at one by one."""
-    chosen: set[int] = set()
-    pools = (
-        (SCORE_BITS, -ranks, options.scored_per_window),
-        (AUDIT_BIT, audit_ranks, options.audits_per_window),
-        (RULE_BITS, audit_ranks, options.rules_per_window),
-        (FEEDBACK_BIT, -ranks, options.feedback_per_window),
-    )
-    for bits, key, budget in pools:
-        members = np.flatnonzero(flags & bits)
-        if len(members) > budget:
-            # Ties at the edge are decided by id later: take all of them.
-            edge = np.partition(key[members], budget - 1)[budget - 1] if budget else -np.inf
-            members = members[key[members] <= edge]
-        chosen.update(members.tolist())
-    return sorted(chosen)
+    content: int | None = None
+    cell: int = -1
+    vector: bytes | None = None
 
 
 def admit(
@@ -100,7 +65,7 @@ def admit(
     """
     c = t.cases.c
     here = sa.and_(c.model == model, c.version == version, c.window_start_s == start_s)
-    columns = sa.select(c.id, c.flags, c.rank, c.audit_rank, c.state).where(here)
+    columns = sa.select(c.id, c.flags, c.rank, c.audit_rank, c.state, c.content_hash, c.cell).where(here)
     present = {row.id: row for row in connection.execute(columns)}
     wanted = {x.id: x for x in candidates}
     fresh = {x.id: x for x in wanted.values() if x.id not in present}
@@ -110,9 +75,22 @@ def admit(
         return 0
     for identity in changed:
         connection.execute(t.cases.update().where(c.id == identity).values(flags=reasons[identity]))
-    standings = [_Standing(r.id, reasons[r.id], r.rank, r.audit_rank) for r in present.values()]
-    standings += [_Standing(x.id, x.flags, x.rank, x.audit_rank) for x in fresh.values()]
-    kept = _survivors(standings, options)
+    standings = [
+        Standing(
+            id=r.id,
+            flags=reasons[r.id],
+            rank=r.rank,
+            audit_rank=r.audit_rank,
+            content=r.content_hash,
+            cell=-1 if r.cell is None else r.cell,
+        )
+        for r in present.values()
+    ]
+    standings += [
+        Standing(id=x.id, flags=x.flags, rank=x.rank, audit_rank=x.audit_rank, content=x.content, cell=x.cell)
+        for x in fresh.values()
+    ]
+    kept = survivors(standings, options)
     evicted = [r.id for r in present.values() if r.id not in kept and r.state in EVICTABLE]
     for chunk in _chunks(evicted, 500):
         connection.execute(t.cases.delete().where(c.id.in_(chunk)))
@@ -126,7 +104,17 @@ def admit(
     if tensors:
         connection.execute(t.case_tensors.insert(), tensors)
     _set_inclusion(connection, here, options)
+    mark_due(connection, model, version, start_s)
     return len(rows)
+
+
+def mark_due(connection: sa.Connection, model: str, version: str, start_s: int) -> None:
+    """Note that a window's cases changed: `monitoring.case_groups` works out groups and queue anew."""
+    key = {"model": model, "version": version, "start_s": start_s}
+    d = t.case_windows_due.c
+    known = sa.select(d.start_s).where(d.model == model, d.version == version, d.start_s == start_s)
+    if connection.scalar(known) is None:
+        connection.execute(t.case_windows_due.insert().values(**key))
 
 
 def rank_of(flags: int, score_rank: float) -> float:
@@ -147,6 +135,12 @@ def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, A
         "label": None,
         "correct": None,
         "comment": None,
+        "content_hash": x.content,
+        "cell": x.cell,
+        "vector": x.vector,
+        "group_id": None,
+        "likeness": None,
+        "queue": None,
     }
     if loaded is None:
         return decided | (x.known() if x.known is not None else {}), []
@@ -175,22 +169,9 @@ def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, A
         "tags": plain_text(piece.records.tags[item]),
         "source": piece.place.source,
         "input_state": state.value,
+        "content_hash": content_hashes(batch, [record])[0] if x.content is None else x.content,
     }
     return decided | facts | opinions(loaded), tensors
-
-
-def _survivors(standings: list[_Standing], options: CaseOptions) -> set[str]:
-    by_rank = sorted(standings, key=lambda s: (-s.rank, s.id))
-    by_lot = sorted(standings, key=lambda s: (s.audit_rank, s.id))
-    kept: set[str] = set()
-    for order, bits, budget in (
-        (by_rank, SCORE_BITS, options.scored_per_window),
-        (by_lot, AUDIT_BIT, options.audits_per_window),
-        (by_lot, RULE_BITS, options.rules_per_window),
-        (by_rank, FEEDBACK_BIT, options.feedback_per_window),
-    ):
-        kept.update([s.id for s in order if s.flags & bits][:budget])
-    return kept
 
 
 def _set_inclusion(connection: sa.Connection, here: sa.ColumnElement[bool], options: CaseOptions) -> None:

@@ -13,6 +13,7 @@ FLAG_BITS: dict[FlagReason, int] = {
     FlagReason.RULE_DEADLINE: 16,
     FlagReason.NEGATIVE_FEEDBACK: 32,
     FlagReason.AUDIT: 64,
+    FlagReason.DISAGREEMENT: 128,
 }
 
 

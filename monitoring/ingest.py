@@ -21,8 +21,10 @@ from monitoring.alarms.rows import Populations, add_population, write_population
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, Poison, Records, assemble
+from monitoring.case_pools import RULE_BITS, SCORE_BITS, preselect
 from monitoring.case_rows import Loaded
-from monitoring.cases import RULE_BITS, SCORE_BITS, Candidate, admit, preselect, rank_of
+from monitoring.cases import Candidate, admit, rank_of
+from monitoring.disagreement import contradictions
 from monitoring.flag_counts import FlagCounts
 from monitoring.flags import FLAG_BITS
 from monitoring.ingest_rows import (
@@ -37,6 +39,7 @@ from monitoring.ingest_rows import (
 )
 from monitoring.keys import audit_ranks, case_id, printable, record_hashes
 from monitoring.options import MonitorOptions
+from monitoring.particulars import Particulars, note
 from monitoring.record_rows import insert_records
 from monitoring.records.record import Event, Feedback, Outcome
 from monitoring.samples import WindowSample
@@ -157,7 +160,8 @@ class Ingest:
             id_hashes = np.array(record_hashes(batch.model, batch.ids), dtype=np.int64)
             lots = audit_ranks(id_hashes, batch.time_ns)
             flags = unit.scored.flags | _audits(unit, lots, options)
-            insert_records(connection, unit.batch, unit.scored, version_id, id_hashes, flags)
+            noted = note(batch, unit.scored, unit.baseline, flags)
+            insert_records(connection, batch, unit.scored, version_id, id_hashes, flags, noted)
             hashes += id_hashes.tolist()
             slices.add(version_id, batch, unit.scored, unit.baseline)
             starts = batch.time_ns // (options.window_s * NANOSECONDS) * options.window_s
@@ -170,7 +174,7 @@ class Ingest:
                 add_population(populations, key, batch, unit.scored, here)
                 if (start_s + options.window_s + options.lateness_s) * NANOSECONDS <= watermark_ns:
                     deltas[key].late += int(here.sum())
-                wanted = _candidates(unit, here, flags, lots, options)
+                wanted = _candidates(unit, here, flags, lots, noted, options)
                 candidates.setdefault((batch.model, batch.version, start_s), []).extend(wanted)
         for key in sorted(deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
             add_to_window(connection, key, options.window_s, deltas[key])
@@ -179,7 +183,9 @@ class Ingest:
         for (model, version, start_s), wanted in sorted(candidates.items()):
             admit(connection, model, version, start_s, wanted, options.cases)
         touched = waiting_for(connection, hashes) | add_feedback(connection, prepared.feedback)
-        Settler(connection, self._baselines, options, self._reload).settle(touched)
+        settler = Settler(connection, self._baselines, options, self._reload)
+        settler.settle(touched)
+        settler.dispute(contradictions(connection, self._baselines, [unit.batch for unit in prepared.units], options))
         write_events(connection, prepared.events)
         write_poisons(connection, prepared.poisons)
         count_ingested(connection, [unit.batch for unit in prepared.units])
@@ -255,13 +261,16 @@ def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, opt
     return delta
 
 
-def _candidates(unit: Unit, here: Any, flags: Any, lots: Any, options: MonitorOptions) -> list[Candidate]:
+def _candidates(
+    unit: Unit, here: Any, flags: Any, lots: Any, noted: Particulars, options: MonitorOptions
+) -> list[Candidate]:
     members = np.flatnonzero(here & (flags != 0))
     if not len(members):
         return []
     ranks = unit.scored.ranks
     made = []
-    for i in preselect(flags[members], ranks[members], lots[members], options.cases):
+    contents = [noted.contents[i] for i in members.tolist()]
+    for i in preselect(flags[members], ranks[members], lots[members], contents, noted.cells[members], options.cases):
         record = int(members[i])
         loaded = Loaded(batch=unit.batch, scored=unit.scored, baseline=unit.baseline, record=record)
         made.append(
@@ -271,6 +280,9 @@ def _candidates(unit: Unit, here: Any, flags: Any, lots: Any, options: MonitorOp
                 rank=rank_of(int(flags[record]), float(ranks[record])),
                 audit_rank=float(lots[record]),
                 load=lambda loaded=loaded: loaded,  # type: ignore[misc]  # the default binds this turn's value
+                content=noted.contents[record],
+                cell=int(noted.cells[record]),
+                vector=noted.vector_of(record),
             )
         )
     return made

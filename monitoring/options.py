@@ -20,6 +20,9 @@ class CaseOptions:
         audits_per_window: ... the audit: those with the lowest audit rank win, which keeps the draw uniform.
         rules_per_window: ... failed requests, outputs that are not finite, passed deadlines.
         feedback_per_window: ... negative feedback.
+        disagreements_per_window: ... answers that a shadow contradicts.
+        audit_floor: Share of the review queue's places that go to audit cases, as long as there are any.
+        group_s: How far back a case looks for one that is alike, in seconds of event time.
         value_error_factor: A regression's answer counts as wrong when it misses the label by more than this many times
             the mean absolute error on the reference.
         tensor_bytes: Largest tensor kept with a case; of a larger one only its name, datatype and shape are kept.
@@ -33,6 +36,9 @@ class CaseOptions:
     audits_per_window: int = 20
     rules_per_window: int = 20
     feedback_per_window: int = 200
+    disagreements_per_window: int = 50
+    audit_floor: float = 0.15
+    group_s: float = 86_400.0
     value_error_factor: float = 3.0
     tensor_bytes: int = 1 << 20
 

@@ -12,6 +12,7 @@ from monitoring import schema as t
 from monitoring.batches import Batch
 from monitoring.case_rows import to_json
 from monitoring.keys import printable
+from monitoring.particulars import Particulars
 from monitoring.scores import Scored
 
 _COLUMNS = (
@@ -35,8 +36,12 @@ _COLUMNS = (
     "segment",
     "offset",
     "sequence",
+    "content_hash",
+    "vector",
+    "bins",
+    "tags",
 )
-_LATER = {"seq", "label", "correct_rows", "scores", "fit", "content_hash", "vector", "bins", "tags"}
+_LATER = {"seq", "label", "correct_rows", "scores", "fit"}
 assert set(_COLUMNS) | _LATER == set(t.records.c.keys())
 
 
@@ -47,6 +52,7 @@ def insert_records(
     version_id: int,
     id_hashes: npt.NDArray[np.int64],
     flags: npt.NDArray[np.int64],
+    noted: Particulars,
 ) -> None:
     """Index the records of a batch."""
     n = len(batch)
@@ -85,6 +91,10 @@ def insert_records(
         segment,
         offset,
         sequence,
+        noted.contents,
+        [noted.vector_of(record) for record in range(n)] if noted.vectors is not None else [None] * n,
+        [row.tobytes() for row in noted.bins] if noted.bins is not None else [None] * n,
+        noted.tags,
         strict=True,
     )
     connection.exec_driver_sql(_statement(connection.dialect), list(rows))

@@ -8,7 +8,7 @@ may run as often as one likes, and the order of arrival leaves no trace.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,12 @@ from monitoring import schema as t
 from monitoring.alarms.rows import audit_label, write_labels
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
+from monitoring.case_pools import AUDIT_BIT, FEEDBACK_BIT
 from monitoring.case_rows import InputState, Loaded, to_json
-from monitoring.cases import AUDIT_BIT, FEEDBACK_BIT, Candidate, admit, rank_of
+from monitoring.cases import Candidate, admit, rank_of
 from monitoring.keys import audit_ranks, case_id, printable, record_hash
 from monitoring.options import MonitorOptions
+from monitoring.particulars import of_record
 from monitoring.records.record import Feedback
 from monitoring.scores import RANK_TIE
 from monitoring.tasks.protocol import Row, Said, Verdict
@@ -104,6 +106,17 @@ class Settler:
         for identity, values in self._updates:
             self._connection.execute(t.cases.update().where(t.cases.c.id == identity).values(**values))
 
+    def dispute(self, records: Sequence[tuple[Row, int]]) -> None:
+        """Let records in, each with the flags that it has now, about which another version says something else."""
+        wanted: dict[tuple[str, str, int], list[Candidate]] = {}
+        for record, flags in records:
+            identity = case_id(record["model"], record["record_id"], record["time_ns"])
+            start = window_start(record["time_ns"], self._options.window_s)
+            where = (record["model"], record["version"], start)
+            wanted.setdefault(where, []).append(self._candidate(identity, record, flags))
+        for (model, version, start_s), candidates in sorted(wanted.items()):
+            admit(self._connection, model, version, start_s, candidates, self._options.cases)
+
     def _settle_chunk(self, hashes: list[int]) -> None:
         r, v, f = t.records.c, t.versions.c, t.feedback.c
         query = sa.select(t.records, v.model, v.version).join(t.versions, r.version_id == v.id)
@@ -178,6 +191,7 @@ class Settler:
     def _candidate(self, identity: str, record: Row, flags: int) -> Candidate:
         p, sure = record["p_wrong"], record["confidence"]
         lot = audit_ranks(np.array([record["id_hash"]]), np.array([record["time_ns"]]))[0]
+        content, cell, vector = of_record(record, self._baselines.get(record["model"], record["version"]))
         return Candidate(
             id=identity,
             flags=flags,
@@ -186,6 +200,9 @@ class Settler:
             load=lambda: self._load(record),
             place=(record["source"], record["sequence"]),
             known=lambda: self._known(record, flags),
+            content=content,
+            cell=cell,
+            vector=vector,
         )
 
     def _known(self, record: Row, flags: int) -> dict[str, Any]:

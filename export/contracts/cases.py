@@ -14,6 +14,7 @@ class FlagReason(StrEnum):
     RULE_NOT_FINITE = "rule_not_finite"  # NaN or infinity in an output
     RULE_DEADLINE = "rule_deadline"  # the deadline passed
     NEGATIVE_FEEDBACK = "negative_feedback"  # the ground truth differs, or somebody complained
+    DISAGREEMENT = "disagreement"  # a shadow gave another answer to the same request
     AUDIT = "audit"  # drawn uniformly at random, so that estimates stay honest
 
 

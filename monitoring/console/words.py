@@ -16,6 +16,7 @@ REASONS = {
     FlagReason.RULE_NOT_FINITE: ("not finite", "An output holds NaN or infinity."),
     FlagReason.RULE_DEADLINE: ("too late", "The deadline passed before the answer was ready."),
     FlagReason.NEGATIVE_FEEDBACK: ("feedback", "The ground truth differs from the answer, or somebody complained."),
+    FlagReason.DISAGREEMENT: ("disagreement", "A version in the shadow gave another answer to the same request."),
     FlagReason.AUDIT: ("audit", "Drawn uniformly at random, so that estimates stay honest."),
 }
 STATES = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,23 +15,25 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply."""
-    for column in (
+    columns: tuple[sa.Column[Any], ...] = (
         sa.Column("content_hash", sa.BigInteger(), nullable=True),
         sa.Column("vector", sa.LargeBinary(), nullable=True),
         sa.Column("bins", sa.LargeBinary(), nullable=True),
         sa.Column("tags", sa.Text(), nullable=True),
-    ):
+    )
+    for column in columns:
         op.add_column("records", column)
     known = sa.text("content_hash IS NOT NULL")
     op.create_index("ix_records_content_hash", "records", ["content_hash"], sqlite_where=known, postgresql_where=known)
-    for column in (
+    columns = (
         sa.Column("content_hash", sa.BigInteger(), nullable=True),
         sa.Column("cell", sa.Integer(), nullable=True),
         sa.Column("vector", sa.LargeBinary(), nullable=True),
         sa.Column("group_id", sa.String(length=16), nullable=True),
         sa.Column("likeness", sa.Float(), nullable=True),
         sa.Column("queue", sa.Float(), nullable=True),
-    ):
+    )
+    for column in columns:
         op.add_column("cases", column)
     op.create_index("ix_cases_group_id", "cases", ["group_id"])
     op.create_index("ix_cases_model_queue_id", "cases", ["model", "queue", "id"])
