@@ -46,7 +46,7 @@ class Quantity:
     group: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Baseline:
     """What a version is compared with. Made once by `compile_baseline`; compared by identity.
 

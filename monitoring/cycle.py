@@ -20,6 +20,7 @@ from monitoring.alarms.watch import Watcher
 from monitoring.api.options import IngestHealth
 from monitoring.archive.compact import Compactor
 from monitoring.baselines import Baselines
+from monitoring.case_groups import mark_orphans, update_groups
 from monitoring.catalogue import Catalogue
 from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
@@ -35,6 +36,7 @@ from monitoring.store import Store
 logger = logging.getLogger(__name__)
 
 ACCOUNTS_EVERY_S = 1.0
+QUEUE_EVERY_S = 2.0
 RETRY_FIRST_S = 0.2
 RETRY_LAST_S = 10.0
 
@@ -167,9 +169,15 @@ def _watch(loop: Loop) -> bool:
     return more
 
 
+def _order_cases(loop: Loop) -> bool:
+    with loop.store.write() as connection:
+        return update_groups(connection, loop.baselines, loop.options.cases) > 0
+
+
 def _retain(loop: Loop) -> None:
     with loop.store.write() as connection:
         apply_retention(connection, loop.retention_clock.advance(connection), loop.options.retention)
+        mark_orphans(connection)
     release_sources(loop.store, loop.reader, loop.options.retention.log_bytes)
 
 
@@ -196,6 +204,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
             else []
         ),
         Duty(name="alarms", interval_s=options.alarms.interval_s, run=_watch, while_behind=True),
+        Duty(name="queue", interval_s=QUEUE_EVERY_S, run=_order_cases),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
 

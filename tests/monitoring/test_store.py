@@ -154,6 +154,8 @@ def test_a_window_budget_keeps_the_best_whatever_the_order(store: Store) -> None
                 admit(connection, "m", "1", 0, [candidate(identity, flags)], options)
         kept = sorted(c.id for c in store.cases().cases)
         wanted = wanted or kept
-        assert kept == wanted == sorted(f"{i:016x}" for i in (0, 1, 5, 6, 7))  # two by lot, three by rank
+        assert kept == wanted
+        assert len(kept) == 5  # two by lot; the first by rank, and two that the weighted draw chose
+        assert {f"{i:016x}" for i in (0, 1, 7)} < set(kept)
         with store.write() as connection:
             connection.execute(t.cases.delete())
