@@ -6,6 +6,7 @@ Handlers take and give bytes: grpcio never sees a message class.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from grpc import aio
 from export.contracts.errors import HardcaseError, Unauthenticated
 from serving.auth import is_loopback
 from serving.entry import Entry
+from serving.grpc.reflection import REFLECT, reflect
 from serving.grpc.service import INFER, STREAM_INFER, WATCH, GrpcService, Metadata
 from serving.grpc.status import Status, status_of
 from serving.grpc.stream import IN_FLIGHT, InferStream
@@ -65,6 +67,8 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             return self._stream
         if path == WATCH:
             return self._watch
+        if path in REFLECT:
+            return grpc.stream_stream_rpc_method_handler(functools.partial(self._on_reflection, path))
 
         async def unary(body: bytes, context: Any) -> bytes:
             return await self._on_unary(path, body, context)
@@ -104,6 +108,15 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             return
         async for answer in answers:
             yield answer
+
+    async def _on_reflection(self, path: str, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        try:
+            self._metadata(path, context)
+        except Exception as error:
+            end(context, status_of(error))
+            return
+        async for body in requests:
+            yield reflect(body)
 
     async def _on_stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         try:

@@ -1,4 +1,4 @@
-"""Compile the two `.proto` files into `contract.binpb`, the form in which they are loaded. Needs grpcio-tools.
+"""Compile the `.proto` files into `contract.binpb`, the form in which they are loaded. Needs grpcio-tools.
 
 python -m serving.grpc.compile
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from serving.grpc.messages import FILES
+
 FOLDER = Path(__file__).parent
-SOURCES = ("inference.proto", "health.proto")
 CONTRACT = "contract.binpb"
 
 
@@ -21,7 +22,7 @@ def compile_to(target: Path) -> None:
     """
     from grpc_tools import protoc
 
-    status = protoc.main(["protoc", f"-I{FOLDER}", f"--descriptor_set_out={target}", *SOURCES])
+    status = protoc.main(["protoc", f"-I{FOLDER}", f"--descriptor_set_out={target}", *FILES])
     if status:
         raise RuntimeError("the .proto files do not compile")
 

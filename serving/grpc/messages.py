@@ -19,11 +19,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 SERVICE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1.ServerReflection"
+FILES = ("inference.proto", "health.proto", "reflection.proto")
 
 
 @cache
 def pool() -> descriptor_pool.DescriptorPool:
-    """The pool that knows both files, for reflection."""
+    """The pool that knows all files."""
     made = descriptor_pool.DescriptorPool()
     data = importlib.resources.files("serving.grpc").joinpath("contract.binpb").read_bytes()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
@@ -35,7 +37,7 @@ def pool() -> descriptor_pool.DescriptorPool:
 def messages() -> Any:
     """A namespace with every top-level message class: `messages().ModelInferRequest` and so on."""
     found: dict[str, Any] = {}
-    for name in ("inference.proto", "health.proto"):
+    for name in FILES:
         for message in pool().FindFileByName(name).message_types_by_name.values():
             found[message.name] = message_factory.GetMessageClass(message)
     return SimpleNamespace(**found)

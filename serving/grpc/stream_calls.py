@@ -1,4 +1,4 @@
-"""Calls of the lane that do not end with one answer: ModelStreamInfer, and watching health."""
+"""Calls of the lane that do not end with one answer: ModelStreamInfer, reflection, and watching health."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from export.contracts.errors import HardcaseError, InvalidRequest, PayloadTooLar
 from serving.grpc.calls import PREFIX, GrpcCall, InferCall
 from serving.grpc.heads import OK_TRAILERS, CallHead
 from serving.grpc.http2 import STREAM_WINDOW
+from serving.grpc.reflection import REFLECT, ReflectionStream
 from serving.grpc.service import INFER, STREAM_INFER, WATCH
 from serving.grpc.stream import IN_FLIGHT, InferStream
 from serving.http_limits import inflate
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 class StreamCall(GrpcCall):
     """ModelStreamInfer."""
 
-    __slots__ = ("_infer", "_taking")
+    __slots__ = ("_stream", "_taking")
 
     def __init__(self, connection: GrpcConnection, stream: int, head: CallHead, window: int) -> None:
         super().__init__(connection, stream, head, window)
         self._taking = False
-        self._infer = InferStream(connection.service, head.metadata, self._send, head.timeout_ns)
+        self._stream = self._open(connection, head)
+
+    def _open(self, connection: GrpcConnection, head: CallHead) -> InferStream | ReflectionStream:
+        return InferStream(connection.service, head.metadata, self._send, head.timeout_ns)
 
     def data(self, payload: bytes, ended: bool) -> None:
         """Payload of a DATA frame: any part of any number of messages."""
@@ -54,7 +58,7 @@ class StreamCall(GrpcCall):
     def _take_whole(self) -> None:
         """Hand over every whole message for which there is room."""
         limit = self.connection.limits.body_bytes
-        while self.size >= PREFIX and self._infer.in_flight + len(self.out) < IN_FLIGHT and not self.gone:
+        while self.size >= PREFIX and self._stream.in_flight + len(self.out) < IN_FLIGHT and not self.gone:
             if len(self.parts[0]) < PREFIX:
                 self.parts = [b"".join(self.parts)]
             length = int.from_bytes(self.parts[0][1:PREFIX], "big")
@@ -74,9 +78,9 @@ class StreamCall(GrpcCall):
         """After what was whole is handed over: wait for more, or end."""
         if self.gone:
             return
-        whole_waits = self._infer.in_flight + len(self.out) >= IN_FLIGHT
+        whole_waits = self._stream.in_flight + len(self.out) >= IN_FLIGHT
         self.since = 0.0 if not self.size or whole_waits else self.since or monotonic()
-        if self.ended and not self._infer.in_flight and not whole_waits:
+        if self.ended and not self._stream.in_flight and not whole_waits:
             if self.size:
                 self.fail_now(InvalidRequest("request: the stream ends within a message"))
             elif self.trailers is None:
@@ -94,7 +98,7 @@ class StreamCall(GrpcCall):
             except HardcaseError as error:
                 self.fail_now(error)
                 return
-        self._infer.take(body)
+        self._stream.take(body)
 
     def _send(self, answer: bytes) -> None:
         if not self.gone:
@@ -108,19 +112,28 @@ class StreamCall(GrpcCall):
 
     def leave(self) -> None:
         """The server stops: end, once every request is answered."""
-        if not self._infer.in_flight and not self.size and not self.out:
+        if not self._stream.in_flight and not self.size and not self.out:
             self.fail_now(Unavailable("the server is stopping"))
 
     def fail_now(self, error: BaseException) -> None:
         """End the whole stream with an error."""
         if not self.gone:
             super().fail_now(error)
-            self._infer.cancel()
+            self._stream.cancel()
 
     def cancel(self) -> None:
         """The client is gone."""
         super().cancel()
-        self._infer.cancel()
+        self._stream.cancel()
+
+
+class ReflectionCall(StreamCall):
+    """ServerReflectionInfo."""
+
+    __slots__ = ()
+
+    def _open(self, connection: GrpcConnection, head: CallHead) -> ReflectionStream:
+        return ReflectionStream(self._send)
 
 
 class WatchCall(GrpcCall):
@@ -141,7 +154,12 @@ class WatchCall(GrpcCall):
             self.connection.send(self, answer, None)
 
 
-_KINDS: dict[str, type[GrpcCall]] = {INFER: InferCall, STREAM_INFER: StreamCall, WATCH: WatchCall}
+_KINDS: dict[str, type[GrpcCall]] = {
+    INFER: InferCall,
+    STREAM_INFER: StreamCall,
+    WATCH: WatchCall,
+    **dict.fromkeys(REFLECT, ReflectionCall),
+}
 
 
 def new_call(connection: GrpcConnection, stream: int, head: CallHead, window: int) -> GrpcCall:

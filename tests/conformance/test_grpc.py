@@ -14,7 +14,7 @@ import pytest
 
 from export.contracts.datatypes import Datatype
 from serving.auth import hash_token
-from serving.grpc.messages import HEALTH, SERVICE, messages, method_path, pool
+from serving.grpc.messages import HEALTH, REFLECTION, SERVICE, messages, method_path, pool
 from serving.grpc.service import INFER, OPEN_METHODS, STREAM_INFER
 from serving.options import ApiKey, AuthOptions
 from tests.conformance.conftest import OPTIONS, Models, leaks
@@ -62,7 +62,7 @@ def x_of(rng: np.random.Generator, *shape: int) -> Tensor:
 
 ALL_METHODS = [
     (method_path(method.name, service), method.client_streaming or method.server_streaming)
-    for service in (SERVICE, HEALTH)
+    for service in (SERVICE, HEALTH, REFLECTION)
     for method in pool().FindServiceByName(service).methods
 ]
 
@@ -121,6 +121,51 @@ def test_health_of_the_server_and_of_the_service(channel: grpc.Channel):
         call = watch(M.HealthCheckRequest(service=service).SerializeToString(), timeout=10)
         assert M.HealthCheckResponse.FromString(next(call)).status == status
         call.cancel()
+
+
+# reflection
+
+
+def test_a_client_without_proto_files_learns_the_whole_contract(channel: grpc.Channel):
+    """With gRPC's own reflection client, as grpcurl does it: list, then describe, down to the fields."""
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+    database = ProtoReflectionDescriptorDatabase(channel)  # it speaks v1alpha
+    assert set(database.get_services()) == {SERVICE, HEALTH, REFLECTION}
+    learned = DescriptorPool(database)
+    for name in (SERVICE, HEALTH):
+        told, ours = learned.FindServiceByName(name), pool().FindServiceByName(name)
+        assert [m.name for m in told.methods] == [m.name for m in ours.methods]
+    fields = learned.FindMessageTypeByName("inference.ModelInferRequest").fields_by_name
+    assert fields["raw_input_contents"].number == 7
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "code"),
+    [
+        ({"list_services": ""}, "list_services_response", None),
+        ({"file_by_filename": "health.proto"}, "file_descriptor_response", None),
+        ({"file_containing_symbol": "inference.NoSuchThing"}, "error_response", 5),
+        ({"file_by_filename": "x" * 100_000}, "error_response", 5),
+        ({"all_extension_numbers_of_type": "inference.ModelInferRequest"}, "error_response", 12),
+        ({}, "error_response", 3),
+    ],
+)
+def test_reflection_version_1_answers_every_question(
+    channel: grpc.Channel, question: dict[str, str], kind: str, code: int | None
+):
+    request = M.ServerReflectionRequest(host="h", **question)
+    call = channel.stream_stream(method_path("ServerReflectionInfo", REFLECTION))(
+        iter([request.SerializeToString()] * 3), timeout=20
+    )
+    answers = [M.ServerReflectionResponse.FromString(data) for data in call]
+    assert len(answers) == 3, "one stream takes many questions"
+    for answer in answers:
+        assert answer.WhichOneof("message_response") == kind
+        assert answer.original_request == request
+        assert code is None or answer.error_response.error_code == code
+        assert len(answer.error_response.error_message) < 300
 
 
 def test_methods_that_are_not_offered(channel: grpc.Channel):
