@@ -180,7 +180,8 @@ class MonitorCollector:
         versions = sorted(self._store.versions(), key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
         yield from self._signals(versions)
         yield from self._accuracies(versions)
-        yield from alarm_metrics(self._store, {v.model for v in versions})
+        alarms = None if self._loop is None else self._loop.options.alarms
+        yield from alarm_metrics(self._store, {v.model for v in versions}, options=alarms)
 
     def _cases(self) -> Metric:
         family = _family(CASES)

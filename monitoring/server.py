@@ -73,6 +73,7 @@ def serve_monitor(
             reports=reports,
             metrics=_metrics(monitor, store),
             drift=options.drift,
+            alarms=options.alarms,
         )
         config = uvicorn.Config(
             app,

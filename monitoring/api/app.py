@@ -9,17 +9,20 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from monitoring.api import errors, files, routes
+from monitoring.api.alarm_routes import alarm_router
+from monitoring.api.alarm_views import AlarmView
 from monitoring.api.drift_routes import drift_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.security import Guard, Sessions
 from monitoring.api.views import View
 from monitoring.catalogue import Catalogue
 from monitoring.console.pages import error_page, page_router
-from monitoring.options import DriftOptions
+from monitoring.options import AlarmOptions, DriftOptions
 from monitoring.reports import ReportService
 from monitoring.store import Store
 
-DESCRIPTION = """What Hardcase's monitor knows: models, windows, drift signals, failure cases, records, reports.
+DESCRIPTION = """What Hardcase's monitor knows: models, windows, drift signals, failure cases, alarms, records,
+reports.
 
 Errors are `{"error": text}`. Times are RFC 3339 in UTC. Undefined values are null, never zero."""
 
@@ -34,6 +37,7 @@ def build_console(
     reports: ReportService,
     metrics: Any = None,
     drift: DriftOptions | None = None,
+    alarms: AlarmOptions | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
@@ -45,6 +49,7 @@ def build_console(
         targets: What Prometheus scrapes.
         options: Where it is bound and who may ask.
         reports: The report service; its life is the caller's affair.
+        alarms: When alarms fire and end; the defaults where None.
         drift: Floors and chances by which the pages rank what moved; the defaults where None.
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         clock: For "5 minutes ago" on the pages.
@@ -56,6 +61,7 @@ def build_console(
 
     options.check()
     view = View(store=store, catalogue=catalogue, drift_options=drift or DriftOptions())
+    alarm_view = AlarmView(view=view, options=alarms or AlarmOptions(), clock=clock)
     sessions = Sessions(options)
     app = FastAPI(
         title="Hardcase monitor",
@@ -71,10 +77,11 @@ def build_console(
     app.include_router(routes.health_router(monitor, targets, options))
     app.include_router(routes.model_router(view))
     app.include_router(drift_router(view))
+    app.include_router(alarm_router(alarm_view))
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
-    app.include_router(page_router(view, monitor, reports, options, sessions, clock))
+    app.include_router(page_router(view, monitor, reports, options, sessions, clock, alarm_view))
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, sessions=sessions)
     _describe_errors(app)

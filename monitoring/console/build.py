@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from export.contracts.cases import CaseState
+from monitoring.alarms.queries import firing_alarms
 from monitoring.api import asks, fields
 from monitoring.api import models as m
 from monitoring.api.options import ConsoleOptions, MonitorView
@@ -40,6 +41,7 @@ class Builder:
             ready=health.ready,
             health=behind if health.ready else health.reasons[0],
             open_cases=waiting,
+            firing=firing_alarms(self.view.store),
         )
 
     def overview(self) -> c.OverviewPage:

@@ -26,6 +26,8 @@ def cases_page(builder: Builder, query: asks.CaseQuery) -> c.CasesPage:
         state=query.state,
         correct=query.correct,
         min_p_wrong=query.min_score,
+        from_ns=None if query.start is None else int(query.start.timestamp()) * 1_000_000_000,
+        to_ns=None if query.end is None else int(query.end.timestamp()) * 1_000_000_000,
         order=query.order,
         cursor=query.cursor,
         limit=PAGE,
@@ -38,6 +40,8 @@ def cases_page(builder: Builder, query: asks.CaseQuery) -> c.CasesPage:
         "correct": None if query.correct is None else str(query.correct).lower(),
         "min_score": None if query.min_score is None else f"{query.min_score:g}",
         "order": query.order.value,
+        "from": None if query.start is None else fields.to_text(query.start),
+        "to": None if query.end is None else fields.to_text(query.end),
     }
     given = {k: v for k, v in asked.items() if v is not None}
     first = f"/cases?{urlencode(given)}"
@@ -54,7 +58,7 @@ def cases_page(builder: Builder, query: asks.CaseQuery) -> c.CasesPage:
 
 def _total(builder: Builder, query: asks.CaseQuery) -> int | None:
     """How many cases fit, where counting is cheap; None where a filter would need a scan."""
-    if query.correct is not None or query.min_score is not None:
+    if query.correct is not None or query.min_score is not None or query.start or query.end:
         return None
     from monitoring.flags import FLAG_BITS
 

@@ -145,6 +145,10 @@ _STEPS_S = (60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172
 
 
 def _x_ticks(panel: Panel, x: Scale) -> tuple[Tick, ...]:
+    if panel.axis.counts:
+        step = max(1, int(_nice((panel.axis.to_s - panel.axis.from_s + 1) / 6)))
+        places = range(-(-panel.axis.from_s // step) * step, panel.axis.to_s + 1, step)
+        return tuple(Tick(at=x(at), label=f"{at:,}") for at in places)
     span = max(panel.axis.to_s - panel.axis.from_s, panel.axis.step_s)
     step = next((s for s in _STEPS_S if span / s <= 6), _STEPS_S[-1])
     first = -(-panel.axis.from_s // step) * step
@@ -206,7 +210,8 @@ def _columns(panel: Panel, x: Scale) -> tuple[tuple[float, str, str], ...]:
             if point.value is not None:
                 basis = f" (n = {point.n:,})" if point.n else ""
                 lines.setdefault(point.at_s, []).append(f"{series.name}: {number(point.value, panel.unit)}{basis}")
-    return tuple(
-        (x(at), datetime.fromtimestamp(at, UTC).strftime("%b %d, %H:%M"), "\n".join(texts))
-        for at, texts in sorted(lines.items())
-    )
+    return tuple((x(at), _when(panel, at), "\n".join(texts)) for at, texts in sorted(lines.items()))
+
+
+def _when(panel: Panel, at: int) -> str:
+    return f"label {at:,}" if panel.axis.counts else datetime.fromtimestamp(at, UTC).strftime("%b %d, %H:%M")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitoring.console.alarm_parts import AlarmLine, HistoryLine, MovedLine, SilenceLine, WatchCard
 from monitoring.console.drift_parts import MoveLine, SliceLine
 from monitoring.console.parts import (
     Balance,
@@ -133,6 +134,32 @@ class ReportPage:
     html: str | None
     json: str | None
     busy: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlarmsPage:
+    """How the models are watched, their alarms, and who holds back what."""
+
+    shell: Shell
+    model: str | None
+    watching: tuple[WatchCard, ...]
+    alarms: tuple[AlarmLine, ...]
+    silences: tuple[SilenceLine, ...]
+    promises: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlarmPage:
+    """One alarm with its evidence. `moved` is None until the signals are computed."""
+
+    shell: Shell
+    alarm: AlarmLine
+    facts: tuple[Fact, ...]
+    panels: tuple[Panel, ...]
+    history: tuple[HistoryLine, ...]
+    moved: tuple[MovedLine, ...] | None
+    failing: tuple[CaseCard, ...]
+    drift: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

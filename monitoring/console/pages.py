@@ -16,6 +16,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from export.contracts.codec import to_plain
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring.api import asks, fields
+from monitoring.api.alarm_models import SilenceEnd, SilenceStart
+from monitoring.api.alarm_routes import AlarmId, SilenceId
+from monitoring.api.alarm_views import AlarmView
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import CaseId, Model, RecordId, ReportId
 from monitoring.api.security import COOKIE, Sessions
@@ -23,6 +26,7 @@ from monitoring.api.views import View
 from monitoring.console import charts, parts, words
 from monitoring.console import contexts as c
 from monitoring.console.build import Builder
+from monitoring.console.build_alarms import alarm_page, alarms_page
 from monitoring.console.build_cases import case_page, cases_page
 from monitoring.console.build_drift import drift_page
 from monitoring.console.build_reports import report_line, report_page
@@ -68,6 +72,7 @@ def page_router(
     options: ConsoleOptions,
     sessions: Sessions,
     clock: Callable[[], datetime],
+    alarms: AlarmView,
 ) -> APIRouter:
     """All pages. They are no part of the API's contract, so they are not in its document."""
     router = APIRouter(include_in_schema=False)
@@ -87,6 +92,25 @@ def page_router(
         asked = fields.checked(asks.MoveQuery, given)
         span = request.query_params.get("span") or ("all" if asked.start or asked.end else "24h")
         return render(request, "drift.html", drift_page(builder, model, asked, span))
+
+    @router.get("/alarms")
+    def alarm_list(request: Request, model: fields.Name | None = None) -> Response:
+        return render(request, "alarms.html", alarms_page(builder, alarms, model))
+
+    @router.get("/alarms/{alarm}")
+    def one_alarm(request: Request, alarm: AlarmId) -> Response:
+        return render(request, "alarm.html", alarm_page(builder, alarms, alarm))
+
+    @router.post("/silences")
+    async def start_silence(request: Request) -> Response:
+        given = {name: value for name, value in (await _form(request)).items() if value}
+        made = alarms.start_silence(fields.checked(SilenceStart, given))
+        return RedirectResponse(f"/alarms?model={made.model}", status_code=303)
+
+    @router.post("/silences/{silence}/end")
+    async def end_silence(request: Request, silence: SilenceId) -> Response:
+        made = alarms.end_silence(silence, fields.checked(SilenceEnd, await _form(request)))
+        return RedirectResponse(f"/alarms?model={made.model}", status_code=303)
 
     @router.get("/cases")
     def cases(request: Request) -> Response:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 class Shell:
     """What every page has around its content."""
 
-    section: str  # "overview", "cases", "reports" or ""
+    section: str  # "overview", "alarms", "cases", "reports" or ""
     ready: bool
     health: str  # one line
     open_cases: int
+    firing: int = 0  # alarms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +37,12 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """The time axis, in seconds since the epoch; `step_s` is the length of a window."""
+    """The time axis, in seconds since the epoch; `step_s` is a window's length. `counts` makes it one of labels."""
 
     from_s: int
     to_s: int
     step_s: int
+    counts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,7 +43,7 @@ def test_every_family_is_served_and_ten_thousand_ids_add_no_series(tmp_path: Pat
     assert counts[0] == counts[1]
     assert set(counts[0]) == {family.name for family in FAMILIES}
     empty = {name for name, n in counts[0].items() if n == 0}
-    assert empty == {"hardcase_monitor_dead_letters", "hardcase_accuracy_labelled"}
+    assert empty == {"hardcase_monitor_dead_letters", "hardcase_accuracy_labelled", "hardcase_alarm_evidence"}
     assert all(family.text.endswith(".") for family in FAMILIES)
     replica.close()
     loop.store.close()
