@@ -162,6 +162,7 @@ METRICS: dict[str, MetricSpec] = {
             "Versions that run on the CPU although an accelerator was asked for, because the settings allow it.",
         ),
         MetricSpec("hardcase_lane", Kind.GAUGE, "1 for the lane that inference requests take.", ("lane",)),
+        MetricSpec("hardcase_grpc_lane", Kind.GAUGE, "1 for the server that gRPC calls reach.", ("lane",)),
         MetricSpec(
             "hardcase_capture_requests_total",
             Kind.COUNTER,

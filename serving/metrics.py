@@ -30,6 +30,7 @@ from serving.version import LoadedVersion
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LANES = ("fast", "asgi", "none")
+GRPC_LANES = ("fast", "grpcio", "none")
 BATCH_ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -161,9 +162,12 @@ class ReplicaCollector(Collector):
             unrouted.add_metric([outcome], stats.unrouted.get(outcome, 0))
         for name in LANES:
             lane.add_metric([name], stats.lane == name)
+        grpc_lane = _gauge("hardcase_grpc_lane")
+        for name in GRPC_LANES:
+            grpc_lane.add_metric([name], stats.grpc_lane == name)
         build = _gauge("hardcase_build_info")
         build.add_metric([importlib.metadata.version("hardcase"), platform.python_version()], 1)
-        yield from (unrouted, lane, build)
+        yield from (unrouted, lane, grpc_lane, build)
         yield _single(_counter("hardcase_unauthenticated_requests_total"), stats.unauthenticated)
         yield _single(_counter("hardcase_cpu_fallbacks_total"), stats.cpu_fallbacks)
         yield _single(_gauge("hardcase_in_flight_requests"), stats.in_flight)

@@ -209,6 +209,7 @@ class ServerStats:
 
     Attributes:
         lane: "fast", "asgi", or "none" before the server starts. Set by whoever starts it.
+        grpc_lane: "fast" for our own gRPC server, "grpcio" for that library's, "none" without gRPC. Set when it starts.
         in_flight: Inference requests whose answer is not handed over yet, in both lanes.
         connections: Open connections of the fast lane's protocol class.
         unrouted: Requests that named no model we host, by outcome.
@@ -216,10 +217,11 @@ class ServerStats:
         cpu_fallbacks: Loads that wanted an accelerator and were allowed to run on the CPU.
     """
 
-    __slots__ = ("connections", "cpu_fallbacks", "in_flight", "lane", "unauthenticated", "unrouted")
+    __slots__ = ("connections", "cpu_fallbacks", "grpc_lane", "in_flight", "lane", "unauthenticated", "unrouted")
 
     def __init__(self) -> None:
         self.lane = "none"
+        self.grpc_lane = "none"
         self.in_flight = 0
         self.connections = 0
         self.unrouted: dict[Outcome, int] = {}

@@ -46,6 +46,8 @@ def add_to(_servicer: Any, server: Any) -> None:
         _servicer: Ray's, without a use.
         server: Ray's `gRPCGenericServer`.
     """
+    if _Offered.handlers is not None:
+        _Offered.handlers.mark_used()
     for service in (SERVICE, HEALTH):
         methods = {method.name: _handler(method_path(method.name, service)) for method in _methods(service)}
         server.add_passthrough_service(service)

@@ -47,6 +47,7 @@ class GrpcLane:
             lambda: GrpcConnection(self._service, self), sock=self._socket, backlog=2048
         )
         self._sweeper = self.loop.create_task(self._sweep_forever())
+        self._service.plane.stats.grpc_lane = "fast"
 
     async def stop(self, grace_s: float) -> None:
         """Take nothing new, finish what is under way, for at most `grace_s`."""

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
 
 from export.registry import Registry
 from monitoring.records.reader import RecordLogReader
+from serving.grpc.messages import messages
 from serving.ray_environment import RayPorts, ray_environment
 from tests.support import wire
 from tests.support.ray_cluster import RayServing
@@ -74,6 +76,19 @@ def test_the_replicas_servers_use_our_protocol_class(cluster: RayServing) -> Non
         with socket.create_connection(("127.0.0.1", port)):
             # only our class counts connections
             wait_for(lambda p=port, b=before: metric(p, "hardcase_connections") > b)  # type: ignore[misc]
+
+
+def test_grpc_in_a_replica_is_our_server_and_not_the_fallback(cluster: RayServing) -> None:
+    """Both would answer alike: what says which one does is set when it starts. The fallback knows no reflection."""
+    for port in cluster.replica_ports():
+        wait_for(lambda p=port: metric(p, 'hardcase_grpc_lane{lane="fast"}') == 1)  # type: ignore[misc]
+        assert metric(port, 'hardcase_grpc_lane{lane="grpcio"}') == 0
+    with grpc.insecure_channel(f"127.0.0.1:{cluster.grpc_port}") as channel:
+        ask = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        question = messages().ServerReflectionRequest(list_services="").SerializeToString()
+        (answer,) = ask(iter([question]), timeout=20)
+    told = messages().ServerReflectionResponse.FromString(answer)
+    assert "inference.GRPCInferenceService" in {s.name for s in told.list_services_response.service}
 
 
 def test_requests_are_answered_through_haproxy_and_by_each_replica_directly(cluster: RayServing) -> None:

@@ -158,7 +158,7 @@ def test_the_table_is_what_is_exposed_with_closed_label_sets(server: Server) -> 
         "outcome": set(Outcome),
         "state": set(VersionState),
         "reason": {*ReleaseReason, *ShedReason},
-        "lane": {"fast", "asgi", "none"},
+        "lane": {"fast", "asgi", "grpcio", "none"},
         "version": None,
     }
     for spec in METRICS.values():

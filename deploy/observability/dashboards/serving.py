@@ -135,10 +135,13 @@ _LANES = Row(
     panels=(
         Panel(
             title="Which lane do requests take?",
-            text="Replicas by lane. asgi answers the same, several times slower.",
+            text="Replicas by lane. asgi and grpcio answer the same, several times slower.",
             unit="short",
             low=0,
-            queries=(Query(expression=f"sum by (lane) ({pick('hardcase_lane')})", legend="{{lane}}"),),
+            queries=(
+                Query(expression=f"sum by (lane) ({pick('hardcase_lane')})", legend="HTTP {{lane}}"),
+                Query(expression=f"sum by (lane) ({pick('hardcase_grpc_lane')})", legend="gRPC {{lane}}"),
+            ),
         ),
         Panel(
             title="In which state are the versions?",
