@@ -135,7 +135,16 @@ def _profile(a: Assembly) -> tuple[ReferenceProfile | None, Array | None]:
     classifies = a.signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES) is not None
     targets = class_indices(a.labels, a.task) if classifies and a.labels is not None else None
     outputs = in_batches(a.trusted, a.reference)
-    return compile_reference(a.signature, a.task, a.reference, outputs, a.labels, seed=a.seed), targets
+    made = compile_reference(
+        a.signature,
+        a.task,
+        a.reference,
+        outputs,
+        a.labels,
+        seed=a.seed,
+        answer=lambda rows: in_batches(a.trusted, rows),
+    )
+    return made, targets
 
 
 def _golden(a: Assembly) -> Golden | None:

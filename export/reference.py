@@ -8,6 +8,7 @@ quantiles taken out of fold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,6 +34,7 @@ from export.contracts.scores import (
     softmax_scores,
 )
 from export.contracts.signature import OutputRole, OutputSpec, Signature
+from export.reference_accuracy import Answer, compile_accuracy
 from export.reference_embedding import compile_embedding, neighbours_left_out, out_of_fold_rmds, with_bank
 from export.reference_failure import choose_norm, fit_failure_model
 
@@ -53,6 +55,7 @@ def compile_reference(
     labels: Sequence[Any] | Array | None,
     *,
     seed: int = 0,
+    answer: Answer | None = None,
 ) -> ReferenceProfile:
     """Compile the profile of a model.
 
@@ -63,6 +66,7 @@ def compile_reference(
         outputs: What the model answered for them, by output name, (rows, ...).
         labels: Class indices or class names, or regression targets, (rows,); None compiles what needs none.
         seed: Of the row sample, the folds, the random features and the permutations.
+        answer: Runs the model on rows; with it a classifier rehearses changed inputs (`export.rehearsal`).
 
     Raises:
         ValueError: no rows, or labels that do not fit the rows or the classes.
@@ -98,7 +102,7 @@ def compile_reference(
     value_spec = signature.output_with_role(OutputRole.VALUE)
     values = None if value_spec is None else np.asarray(outputs[value_spec.name], dtype=np.float64).reshape(rows, -1)
     sampled = np.sort(rng.permutation(rows)[:FRAME_ROWS])
-    return ReferenceProfile(
+    profile = ReferenceProfile(
         rows=rows,
         columns=descriptors.columns(signature),
         sketches=tuple(sketch(column) for column in frame.T),
@@ -115,6 +119,10 @@ def compile_reference(
         value_error=_value_error(values, labels),
         frame_predicted=None if predicted is None else predicted[sampled],
     )
+    if classes is None or targets is None:
+        return profile
+    made = compile_accuracy(profile, inputs, outputs, score_values, targets, answer, seed=seed)
+    return replace(profile, accuracy=made)
 
 
 def class_indices(labels: Sequence[Any] | Array, task: Task) -> npt.NDArray[np.int64]:

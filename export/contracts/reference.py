@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.accuracy import AccuracyReference
 from export.contracts.embedding_reference import MMD_LEVELS, EmbeddingReference
 from export.contracts.scores import (
     FailureModel,
@@ -134,6 +135,7 @@ class ReferenceProfile:
         score_quantiles: By score name, quantiles at `QUANTILE_LEVELS`, (1001,). RMDS and P(wrong) are out of fold.
         value_quantiles: Regression outputs, (values <= 16, 1001), or None.
         value_error: Mean absolute error on the reference, of a regression with labels, or None.
+        accuracy: What accuracy is estimated with when there are no labels; None in profiles of earlier releases.
     """
 
     rows: int
@@ -149,6 +151,7 @@ class ReferenceProfile:
     value_quantiles: Array | None = None
     value_error: float | None = None
     frame_predicted: Array | None = None
+    accuracy: AccuracyReference | None = None
     schema_version: int = REFERENCE_SCHEMA_VERSION
 
     def scores(

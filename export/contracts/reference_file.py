@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from export.contracts import codec
+from export.contracts.accuracy import ESTIMATES, AccuracyReference
 from export.contracts.arrays import load_npz, save_npz
 from export.contracts.reference import (
     REFERENCE_ARRAYS,
@@ -69,6 +70,15 @@ class _EmbeddingHead:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _AccuracyHead:
+    scores: tuple[str, ...]
+    atc: tuple[float, ...]
+    atc_score: str
+    kinds: tuple[str, ...]
+    reach: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Head:
     """The JSON half of a stored profile."""
 
@@ -79,6 +89,7 @@ class _Head:
     embedding: _EmbeddingHead | None
     value_error: float | None
     schema_version: int
+    accuracy: _AccuracyHead | None = field(default=None, metadata=codec.ONLY_WHEN_SET)
 
 
 _CLASS_ARRAYS = ("label_counts", "predicted_counts", "confusion", "score_rows", "score_wrong")
@@ -107,6 +118,7 @@ _OPTIONAL = (
     "bank",
     "bank_classes",
 )
+_ACCURACY_ARRAYS = ("prior", "features", "accuracy", "errors")
 
 
 def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
@@ -123,8 +135,12 @@ def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
         arrays["value_quantiles"] = p.value_quantiles
     if p.frame_predicted is not None:
         arrays["frame_predicted"] = p.frame_predicted
-    c, e = p.classes, p.embedding
-    for prefix, part, names in (("class", c, _CLASS_ARRAYS), ("embedding", e, _EMBEDDING_ARRAYS)):
+    c, e, y = p.classes, p.embedding, p.accuracy
+    for prefix, part, names in (
+        ("class", c, _CLASS_ARRAYS),
+        ("embedding", e, _EMBEDDING_ARRAYS),
+        ("accuracy", y, _ACCURACY_ARRAYS),
+    ):
         for name in names:
             array = getattr(part, name, None)
             if array is not None:
@@ -137,6 +153,7 @@ def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
         embedding=None if e is None else _EmbeddingHead(output=e.output, bandwidth=e.bandwidth, rows=e.rows),
         value_error=p.value_error,
         schema_version=p.schema_version,
+        accuracy=None if y is None else _AccuracyHead(**{n: getattr(y, n) for n in _AccuracyHead.__slots__}),
     )
     return head, arrays
 
@@ -168,5 +185,14 @@ def _from_stored(head: _Head, arrays: dict[str, Array]) -> ReferenceProfile:
         value_quantiles=arrays.get("value_quantiles"),
         value_error=head.value_error,
         frame_predicted=arrays.get("frame_predicted"),
+        accuracy=None if head.accuracy is None else _accuracy(part("accuracy", _ACCURACY_ARRAYS, head.accuracy)),
         schema_version=head.schema_version,
     )
+
+
+def _accuracy(parts: dict[str, Any]) -> AccuracyReference:
+    made = AccuracyReference(**parts)
+    windows, columns = len(made.kinds), len(ESTIMATES)
+    if len(made.atc) != 2 or made.errors.shape != (windows, columns) or len(made.features) != windows:
+        raise ValueError("reference profile's rehearsed windows do not fit together")
+    return made
