@@ -1,4 +1,4 @@
-"""Two real data sets, small networks trained on them, and five ways in which their inputs get worse, five strengths each.
+"""Two real data sets, small networks trained on them, and five ways for inputs to get worse, each in five strengths.
 
 Digits: scikit-learn's 1,797 pictures. Segments: 2,310 regions of outdoor photographs, 18 numbers each, 7 classes (UCI
 "Image Segmentation", as shipped by river). No download.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ REFERENCE = {"digits": 300, "segments": 500}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
-    """A network with held-out reference rows and live rows. `alike` names the rehearsed change that is like each kind."""
+    """A network, held-out reference rows, live rows. `alike` names the rehearsed change that is like each kind."""
 
     name: str
     signature: Signature
@@ -128,7 +129,7 @@ class _Mlp(nn.Module):
     def __init__(self, widths: tuple[int, ...], classes: int) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), nn.ReLU()]
         self.features, self.head = nn.Sequential(*layers), nn.Linear(widths[-1], classes)
 

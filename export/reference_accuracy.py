@@ -1,4 +1,4 @@
-"""Compile what accuracy is estimated with when there are no labels: thresholds, and windows rehearsed on changed inputs."""
+"""Compile what accuracy is estimated with without labels: thresholds, and windows rehearsed on changed inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOSES = (1.0, 1.0, 0.66, 0.33)  # share of a rehearsed window's rows that are ch
 CLEAN_WINDOWS = 16
 CLASS_WINDOWS = 16  # of other class shares
 MAX_BYTES = 256 << 20  # of changed inputs over all changes; fewer rows for larger inputs
-_CHANGES = 60
+_CHANGES = 120
 Array: TypeAlias = npt.NDArray[Any]
 Answer: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
@@ -97,8 +97,11 @@ def compile_accuracy(
     rows = np.sort(rng.permutation(len(targets))[: min(MAX_ROWS, max(MAX_BYTES // _CHANGES // max(size, 1), 1))])
     if len(rows) < MIN_ROWS:
         return empty
-    clean = replace(_answers(profile, names, outputs, targets), scores={name: np.asarray(scores[name]) for name in names})
-    clean = replace(clean, p_wrong=np.asarray(scores[ScoreName.P_WRONG.value]))
+    clean = replace(
+        _answers(profile, names, outputs, targets),
+        scores={name: np.asarray(scores[name]) for name in names},
+        p_wrong=np.asarray(scores[ScoreName.P_WRONG.value]),
+    )
     windows = _clean_windows(clean, targets, rng)
     subset = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
     for kind, changed in rehearse(subset, seed):

@@ -1,6 +1,6 @@
-"""Changes that a model's inputs may meet, rehearsed at export: bad light, bad optics, noise, gaps, units, mixed columns.
+"""Changes that a model's inputs may meet, rehearsed at export: bad light, bad optics, noise, gaps, units, mix-ups.
 
-Each change has four strengths. They are not meant to foresee what will happen: they give windows in which the accuracy
+Each change has eight strengths. They are not meant to foresee what will happen: they give windows in which the accuracy
 is known, so that a live window can be compared with something. An input is treated as a picture when its last axes look
 like one, and as a table row otherwise; inputs of integers other than pixels are left as they are.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,12 +57,19 @@ def rehearse(inputs: Mapping[str, Array], seed: int) -> Iterator[tuple[str, dict
     kinds = {name: _kind(array) for name, array in inputs.items()}
     changes = {**(_PICTURES if "picture" in kinds.values() else {}), **(_TABLES if "table" in kinds.values() else {})}
     for number, (name, (change, strengths)) in enumerate(changes.items()):
-        for step, strength in enumerate(strengths * (DRAWS if name in _BY_COLUMN else 1), start=1):
+        for step, strength in enumerate(_between(strengths) * (DRAWS if name in _BY_COLUMN else 1), start=1):
             changed = dict(inputs)
             for at, (key, array) in enumerate(inputs.items()):
                 if name in {"picture": _PICTURES, "table": _TABLES, "": {}}[kinds[key]]:
                     changed[key] = _changed(array, kinds[key], change, strength, [seed, number, step, at])
-            yield f"{name} {(step - 1) % len(strengths) + 1}", changed
+            yield f"{name} {(step - 1) % (2 * len(strengths)) + 1}", changed
+
+
+def _between(strengths: tuple[float, ...]) -> tuple[float, ...]:
+    """Twice as many: a weaker one first, and one between each two."""
+    weaker = strengths[0] / 2.0 if 0.0 < strengths[0] < 1.0 else strengths[0]
+    middle = [(a + b) / 2.0 for a, b in pairwise(strengths)]
+    return (weaker, *(x for two in zip(strengths, middle, strict=False) for x in two), strengths[-1])
 
 
 def _kind(array: Array) -> str:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.accuracy import AccuracyReference
 from export.contracts.manifest import Manifest
 from export.contracts.reference import ReferenceProfile
 from monitoring.tasks.kinds import task_of
@@ -82,7 +83,19 @@ class Baseline:
         digest = hashlib.sha256("\0".join(q.name for q in self.quantities).encode())
         digest.update(np.ascontiguousarray(self.edges, dtype="<f4").tobytes())
         digest.update(f"{self.classes}/{self.embedding_size}".encode())
+        if self.accuracy is not None:
+            digest.update(np.array([*self.accuracy.atc, self.accuracy.size], dtype="<f8").tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def accuracy(self) -> AccuracyReference | None:
+        """What accuracy is estimated with; None without a reference that has it."""
+        return None if self.profile is None else self.profile.accuracy
+
+    @property
+    def sureness_size(self) -> int:
+        """Length of a window's `sureness`."""
+        return 0 if self.accuracy is None else self.accuracy.size
 
     @cached_property
     def index(self) -> dict[str, int]:

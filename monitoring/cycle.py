@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from monitoring.accounts import update_accounts
+from monitoring.accuracy.rows import update_accuracy
 from monitoring.alarms.rows_moved import note_moved
 from monitoring.alarms.rows_turn import FOREVER_NS, take_labels
 from monitoring.alarms.watch import Watcher
@@ -49,6 +50,7 @@ class Progress:
         heartbeat: Monotonic time of the end of the last cycle, None before the first.
         lag_s: Age of the newest record consumed while there are more to consume, else 0.
         signals_due: Changed windows whose signals are not computed yet.
+        estimates_due: ... whose accuracy estimates are not made yet.
     """
 
     heartbeat: float | None = None
@@ -62,6 +64,7 @@ class Progress:
     lag_s: float = 0.0
     cycle_s: float = 0.0
     signals_due: int = 0
+    estimates_due: int = 0
     damages: int = 0
 
 
@@ -162,6 +165,12 @@ def _compute_signals(loop: Loop) -> bool:
     return loop.progress.signals_due > 0
 
 
+def _estimate_accuracy(loop: Loop) -> bool:
+    with loop.store.write() as connection:
+        loop.progress.estimates_due = update_accuracy(connection, loop.baselines, loop.options)
+    return loop.progress.estimates_due > 0
+
+
 def _watch(loop: Loop) -> bool:
     with loop.store.write() as connection:
         more = take_labels(connection, loop.watcher, loop.baselines, loop.options, loop.frontier_ns)
@@ -198,6 +207,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
     return (
         Duty(name="accounts", interval_s=ACCOUNTS_EVERY_S, run=_keep_accounts, while_behind=True),
         Duty(name="signals", interval_s=options.drift.interval_s, run=_compute_signals),
+        Duty(name="accuracy", interval_s=options.drift.interval_s, run=_estimate_accuracy),
         *(
             [Duty(name="archive", interval_s=options.archive.interval_s, run=_Archive(), aside=True)]
             if options.archive.enabled

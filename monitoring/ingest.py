@@ -15,7 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import sqlalchemy as sa
 
+from export.contracts.accuracy import count_sureness
 from export.contracts.cases import FlagReason
+from export.contracts.scores import ScoreName
 from export.contracts.traffic import Variant
 from monitoring.alarms.rows import Populations, add_population, write_populations
 from monitoring.baseline import Baseline
@@ -243,6 +245,11 @@ def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, opt
         if scored.features is not None and baseline.embedding_size:
             total, count = sum_features(scored.features[rows])
             made |= {"features": total, "feature_rows": np.array([count], dtype=np.int64)}
+        if baseline.accuracy is not None and scored.answered.probabilities is not None:
+            entropies = scored.answered.scores.get(ScoreName.ENTROPY.value)
+            made["sureness"] = count_sureness(
+                baseline.accuracy, scored.answered.probabilities[rows], None if entropies is None else entropies[rows]
+            )
         names = tuple(q.name for q in baseline.quantities[: baseline.input_columns])
         lot = lots[batch.row_record[rows]]
         sample = WindowSample.draw(

@@ -12,6 +12,9 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.samples import Exemplar
 
 from export.contracts.cases import FlagReason
+from monitoring.accuracy.estimate import Method
+from monitoring.accuracy.queries import current, latest
+from monitoring.accuracy.rows import ALL
 from monitoring.cycle import Loop, Progress
 from monitoring.drift import Scope
 from monitoring.flags import FLAG_BITS
@@ -65,6 +68,14 @@ PROGRESS: tuple[tuple[Family, Callable[[Progress], float]], ...] = (
             text="Changed windows whose drift signals are not computed.",
         ),
         lambda p: p.signals_due,
+    ),
+    (
+        Family(
+            name="hardcase_monitor_estimates_due",
+            kind="gauge",
+            text="Changed windows whose accuracy estimates are not made.",
+        ),
+        lambda p: p.estimates_due,
     ),
     (
         Family(name="hardcase_monitor_log_damages", kind="gauge", text="Places in the record log that do not verify."),
@@ -125,7 +136,28 @@ SIGNAL_THRESHOLD = Family(
 ESTIMATE = Family(
     name="hardcase_accuracy_estimate",
     kind="gauge",
-    text="Accuracy over the last window without labels: 1 - mean P(wrong). It fails under concept drift.",
+    text=(
+        "Accuracy now by method, over the rolling scope; audits over the last 24 hours where that has too few labels. "
+        "Method best is the one the console shows. All but audit fail under concept drift."
+    ),
+    labels=("model", "version", "method"),
+)
+ESTIMATE_LOWER = Family(
+    name="hardcase_accuracy_estimate_lower",
+    kind="gauge",
+    text="Lower end of the estimate's interval, for methods that have one.",
+    labels=("model", "version", "method"),
+)
+ESTIMATE_UPPER = Family(
+    name="hardcase_accuracy_estimate_upper",
+    kind="gauge",
+    text="Upper end of the estimate's interval, for methods that have one.",
+    labels=("model", "version", "method"),
+)
+AUDITED = Family(
+    name="hardcase_accuracy_audited_labels",
+    kind="gauge",
+    text="Audited labels behind the audit estimate, also where they are too few for one.",
     labels=("model", "version"),
 )
 ACCURACY = Family(
@@ -147,6 +179,9 @@ FAMILIES = (
     SIGNAL,
     SIGNAL_THRESHOLD,
     ESTIMATE,
+    ESTIMATE_LOWER,
+    ESTIMATE_UPPER,
+    AUDITED,
     ACCURACY,
     *ALARM_FAMILIES,
 )
@@ -207,17 +242,23 @@ class MonitorCollector:
         yield thresholds
 
     def _accuracies(self, versions: list[VersionRow]) -> Iterator[Metric]:
-        estimates, labelled = _family(ESTIMATE), _family(ACCURACY)
+        estimates, lower, upper = _family(ESTIMATE), _family(ESTIMATE_LOWER), _family(ESTIMATE_UPPER)
+        audits, labelled = _family(AUDITED), _family(ACCURACY)
         for v in versions:
+            rows = latest(self._store, v.model, v.version, ALL)
+            for method, row in current(rows).items():
+                labels = [v.model, v.version, method]
+                for family, value in ((estimates, row.value), (lower, row.low), (upper, row.high)):
+                    if value is not None:
+                        family.add_metric(labels, value)
+            counts = [r.labels for r in rows if r.method is Method.AUDIT]
+            if counts:
+                audits.add_metric([v.model, v.version], max(counts))
             windows = self._store.windows(v.model, version=v.version, limit=10)
-            known = [w.p_wrong_mean for w in windows if w.p_wrong_mean is not None]
-            if known:
-                estimates.add_metric([v.model, v.version], 1.0 - known[-1])
             right = [w.accuracy for w in windows if w.accuracy is not None]
             if right:
                 labelled.add_metric([v.model, v.version], right[-1])
-        yield estimates
-        yield labelled
+        yield from (estimates, lower, upper, audits, labelled)
 
 
 def _progress(loop: Loop) -> Iterator[Metric]:

@@ -42,6 +42,8 @@ class WindowStats:
         features: (D,) fixed-point sum of random Fourier features.
         feature_rows: (1,) rows behind `features`.
         latency: (3, 240) requests by logarithmic bucket of queue, compute and total time.
+        sureness: How sure the model was, by `export.contracts.accuracy.count_sureness`; empty where no accuracy is
+            estimated.
         unbinned: (1,) rows whose histograms were left out because the version's baseline changed within the window.
     """
 
@@ -56,6 +58,7 @@ class WindowStats:
     feature_rows: Ints
     latency: Ints
     unbinned: Ints
+    sureness: Ints
 
     @classmethod
     def empty(cls, baseline: Baseline) -> WindowStats:
@@ -72,6 +75,7 @@ class WindowStats:
             "feature_rows": (1,),
             "latency": (len(LATENCY_PARTS), LATENCY_BINS),
             "unbinned": (1,),
+            "sureness": (baseline.sureness_size,),
         }
         zeros = {name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()}
         return cls(layout=baseline.layout, **zeros)
@@ -125,7 +129,7 @@ class WindowStats:
         arrays: dict[str, Any] = {}
         offset = 0
         for name in _ARRAYS:
-            shape = tuple(head["shapes"][name])
+            shape = tuple(head["shapes"].get(name, (0,)))  # windows of earlier releases have no `sureness`
             size = int(np.prod(shape, dtype=np.int64))
             arrays[name] = np.frombuffer(plain, dtype="<i8", count=size, offset=offset).reshape(shape)
             offset += size * 8

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.contracts.scores import Float64s, ScoreName, entropy, msp
+from export.contracts.scores import Float64s, ScoreName, entropy
 
 FIXED_ONE = 1 << 20  # fixed point of probabilities
 CONFIDENCE_BINS = 4  # cells of one predicted class
@@ -115,31 +115,36 @@ def histogram(edges: Array, values: Array) -> Ints:
     return np.bincount(np.searchsorted(edges, kept, side="right"), minlength=SCORE_BINS).astype(np.int64)
 
 
-def count_sureness(reference: AccuracyReference, probabilities: Array) -> Ints:
+def count_sureness(reference: AccuracyReference, probabilities: Array, entropies: Array | None = None) -> Ints:
     """How sure the model was of some rows, as integers that add up: (`reference.size`,).
 
     Rows, the fixed-point sum of confidences, rows beyond each ATC threshold; then, by predicted class and quarter of
-    confidence, rows and the fixed-point sum of their probability vectors.
+    confidence, rows and the fixed-point sum of their probability vectors. Rounded to float32 first, so that how a batch
+    was cut does not show.
 
     Args:
         reference: Its thresholds and classes.
         probabilities: (rows, classes) calibrated; rows that are not finite are left out.
+        entropies: (rows,), if they are known already.
     """
     p = np.asarray(probabilities, dtype=np.float32)
-    p = p[np.isfinite(p).all(axis=1)]
+    e = entropy(probabilities) if entropies is None else np.asarray(entropies)
+    sure = p.max(axis=1, initial=0.0)
+    finite = np.isfinite(sure)  # a row with one NaN is NaN throughout
+    if not finite.all():
+        p, e, sure = p[finite], e[finite], sure[finite]
     out = np.zeros(reference.size, dtype=np.int64)
-    fixed = np.rint(p.astype(np.float64) * FIXED_ONE).astype(np.int64)
-    sure = msp(p).astype(np.float32)
-    out[0], out[1] = len(p), fixed.max(axis=1, initial=0).sum()
+    out[0], out[1] = len(p), np.rint(sure.astype(np.float64) * FIXED_ONE).astype(np.int64).sum()
     out[2] = int((sure >= np.float32(reference.atc[0])).sum())
-    out[3] = int((entropy(p).astype(np.float32) <= np.float32(reference.atc[1])).sum())
+    out[3] = int((e.astype(np.float32) <= np.float32(reference.atc[1])).sum())
     cells = cells_of(reference.classes)
     if cells and len(p):
         step = np.minimum((sure * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
         cell = p.argmax(axis=1) * CONFIDENCE_BINS + step
         table = out[HEAD:].reshape(cells, 1 + reference.classes)
         table[:, 0] = np.bincount(cell, minlength=cells)
-        for k in range(reference.classes):  # float64 holds these integers exactly: below 2**53
+        fixed = np.rint(p.astype(np.float64) * FIXED_ONE)  # float64 adds these integers exactly: below 2**53
+        for k in range(reference.classes):
             table[:, 1 + k] = np.bincount(cell, weights=fixed[:, k], minlength=cells).astype(np.int64)
     return out
 
@@ -167,17 +172,16 @@ def transport(reference: AccuracyReference, sureness: Ints) -> float | None:
     if not cells:
         return None
     from scipy.optimize import linprog
-    from scipy.sparse import eye, kron, vstack
 
     table = sureness[HEAD:].reshape(cells, 1 + classes)
     table = table[table[:, 0] > 0]
     weight = table[:, 0] / sureness[0]
     cost = 1.0 - table[:, 1:] / (FIXED_ONE * table[:, :1])  # (cells, classes)
-    rows = kron(eye(len(table)), np.ones((1, classes)))
-    columns = kron(np.ones((1, len(table))), eye(classes))
+    rows = np.kron(np.eye(len(table)), np.ones((1, classes)))
+    columns = np.kron(np.ones((1, len(table))), np.eye(classes))
     solved = linprog(
         cost.ravel(),
-        A_eq=vstack([rows, columns]).tocsr()[:-1],  # both sides sum to 1: the last equation follows from the others
+        A_eq=np.concatenate([rows, columns])[:-1],  # both sides sum to 1: the last equation follows from the others
         b_eq=np.concatenate([weight, reference.prior])[:-1],
         method="highs",
     )
@@ -218,8 +222,9 @@ def base_of(reference: AccuracyReference, features: Array) -> Array:
 def read(reference: AccuracyReference, features: Array, without: str | None = None) -> Read | None:
     """Read an estimate off the rehearsed windows nearest to a window.
 
-    The estimate is the window's own transport estimate (mean confidence, for many classes), less what that was off by
-    on the nearest rehearsed windows, weighted by 1 / distance in standardised features.
+    Two readings of the nearest rehearsed windows, weighted by 1 / distance in standardised features, are averaged: how
+    accurate the model was on them, and the window's own transport estimate (mean confidence, for many classes) less
+    what that was off by on them.
 
     Args:
         reference: Of the version.
@@ -238,8 +243,10 @@ def read(reference: AccuracyReference, features: Array, without: str | None = No
     order = np.argsort(away, kind="stable")
     near = order[:NEIGHBOURS]
     weight = 1.0 / (away[near] + 1e-6)
-    excess = base_of(reference, known[near]) - reference.accuracy[use][near]
-    value = float(base_of(reference, features) - (weight * excess).sum() / weight.sum())
+    weight = weight / weight.sum()
+    right = reference.accuracy[use][near]
+    excess = base_of(reference, known[near]) - right
+    value = float((base_of(reference, features) - weight @ excess + weight @ right) / 2.0)
     judges = np.abs(reference.errors[use][order[:JUDGES]])
     means = np.full(len(ESTIMATES), np.nan)
     there = np.isfinite(judges).any(axis=0)

@@ -46,15 +46,21 @@ class ErrorRate:
 
 
 def error_rate(
-    wrong: npt.ArrayLike, proxy: npt.ArrayLike | None = None, proxy_mean: float | None = None, level: float = 0.95
+    wrong: npt.ArrayLike,
+    proxy: npt.ArrayLike | None = None,
+    proxy_mean: float | None = None,
+    level: float = 0.95,
+    weights: npt.ArrayLike | None = None,
 ) -> ErrorRate:
-    """Estimate the error rate of everything that an audit sample was drawn from, uniformly.
+    """Estimate the error rate of everything that an audit sample was drawn from.
 
     Args:
-        wrong: (labels,) 1 wrong, 0 right.
+        wrong: (labels,) 1 wrong, 0 right; a share for a record of several rows.
         proxy: (labels,) P(wrong) of the same records; None, or not finite anywhere, uses the labels alone.
         proxy_mean: Mean of the proxy over all records, audited or not.
         level: Nominal coverage.
+        weights: (labels,) 1 / chance of having been drawn, up to a factor (Hajek 1971); None: drawn uniformly. The
+            sample then counts as Kish's effective number of labels, (sum w)**2 / sum w**2 (Survey Sampling 1965).
 
     Raises:
         ValueError: shapes differ, or `level` is not between 0 and 1.
@@ -70,27 +76,34 @@ def error_rate(
     if n < MIN_LABELS:
         missing = f"not enough data: {n} of {MIN_LABELS} audited labels"
         return ErrorRate(value=None, low=None, high=None, level=level, labels=n, missing=missing)
-    value, gain = float(y.mean()), 1.0
+    w = np.ones(n) if weights is None else np.asarray(weights, float)
+    if w.shape != y.shape or not (w > 0).all():
+        raise ValueError(f"{n} labels and {w.size} weights: one positive weight a label is expected")
+    w = w * (n / w.sum())
+    value, gain, effective = float((w * y).mean()), 1.0, n * n / float(w @ w)
     if proxy is not None and proxy_mean is not None:
         f = np.asarray(proxy, float)
         if f.shape != y.shape:
             raise ValueError(f"{n} labels and {f.size} proxies")
         if np.isfinite(f).all() and math.isfinite(proxy_mean):
-            value, gain = _sharpened(y, f, proxy_mean)
-    low, high = _wilson(value, n / gain, level)
+            value, gain = _sharpened(y, f, proxy_mean, w)
+    low, high = _wilson(value, effective / gain, level)
     return ErrorRate(value=value, low=low, high=high, level=level, labels=n, gain=gain)
 
 
-def _sharpened(y: Floats, f: Floats, mean: float) -> tuple[float, float]:
-    """The corrected estimate, and its variance relative to that of the labels alone."""
-    plain = float(y.mean())
-    spread, alone = float(f.var(ddof=1)), plain * (1.0 - plain)
+def _sharpened(y: Floats, f: Floats, mean: float, w: Floats) -> tuple[float, float]:
+    """The corrected estimate, and its variance relative to that of the labels alone. `w` has mean 1."""
+    n = len(y)
+    plain, centre = float((w * y).mean()), float((w * f).mean())
+    spread, alone = float((w * (f - centre) ** 2).sum() / (n - 1)), plain * (1.0 - plain)
     if spread <= 0.0 or alone <= 0.0:  # no errors, or nothing but errors: the proxy has nothing to explain
         return plain, 1.0
-    eta = min(max(float(np.cov(y, f)[0, 1]) / spread, 0.0), _MOST_ETA)
+    joint = float((w * (y - plain) * (f - centre)).sum() / (n - 1))
+    eta = min(max(joint / spread, 0.0), _MOST_ETA)
     z = y - eta * (f - mean)
-    gain = min(max(float(z.var(ddof=2)) / alone, _LEAST_RATIO), 1.0)
-    return min(max(float(z.mean()), 0.0), 1.0), gain
+    value = float((w * z).mean())
+    gain = min(max(float((w * (z - value) ** 2).sum() / (n - 2)) / alone, _LEAST_RATIO), 1.0)
+    return min(max(value, 0.0), 1.0), gain
 
 
 def _wilson(p: float, n: float, level: float) -> tuple[float, float]:

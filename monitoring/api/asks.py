@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from export.contracts.cases import CaseState, FlagReason
+from monitoring.accuracy.estimate import AccuracyScope, Method
 from monitoring.api.fields import Asked, AskedTime, Name, Share
 from monitoring.store import CaseOrder
 
@@ -73,6 +74,20 @@ class SliceMoveQuery(Asked):
     version: Name | None = None
     end: AskedTime | None = Field(None, alias="to")
     limit: int = Field(50, ge=1, le=500)
+
+
+class AccuracyQuery(Asked):
+    """Which estimates; without a range, those of the newest window of each version."""
+
+    version: Name | None = None
+    variant: Annotated[str, StringConstraints(max_length=16)] = Field(
+        "all", description='"all": everything that clients received; or a variant, where a version has several.'
+    )
+    scope: AccuracyScope | None = None
+    method: Method | None = None
+    start: AskedTime | None = Field(None, alias="from")
+    end: AskedTime | None = Field(None, alias="to")
+    limit: int = Field(500, ge=1, le=5000)
 
 
 class ReportQuery(Asked):

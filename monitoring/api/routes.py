@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from export.contracts.errors import InvalidRequest, NotFound
-from monitoring.api import asks, fields, report_models, views
+from monitoring.api import accuracy_models, asks, fields, report_models, views
 from monitoring.api import models as m
 from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
 from monitoring.api.views import View
@@ -121,6 +121,11 @@ def model_router(view: View) -> APIRouter:
     def drift(model: Model, query: Annotated[asks.DriftQuery, Query()]) -> m.Drift:
         """Drift signals against the reference compiled at export."""
         return m.Drift(model=view.known(model, query.version), signals=view.drift(model, query))
+
+    @router.get("/api/models/{model}/accuracy")
+    def accuracy(model: Model, query: Annotated[asks.AccuracyQuery, Query()]) -> accuracy_models.Accuracy:
+        """How accurate each version is, with and without labels, and what speaks against each estimate."""
+        return view.accuracy(view.known(model, query.version), query)
 
     return router
 

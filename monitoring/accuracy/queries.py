@@ -1,0 +1,155 @@
+"""Questions about stored estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from monitoring import schema as t
+from monitoring.accuracy.estimate import AccuracyScope, Measure, Method
+from monitoring.accuracy.rows import ALL
+from monitoring.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccuracyRow:
+    """A stored estimate; see `monitoring.accuracy.estimate.Estimate`."""
+
+    version: str
+    variant: str
+    scope: AccuracyScope
+    start_s: int
+    length_s: int
+    method: Method
+    measure: Measure
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float | None
+    rows: int
+    labels: int
+    trusted: bool
+    best: bool
+    missing: str
+    caveat: str
+
+    @property
+    def sentence(self) -> str:
+        """For people: "97.1 % (95.8-98.0, from 212 audited answers)"."""
+        if self.value is None:
+            return self.missing
+        if self.measure is Measure.ABSOLUTE_ERROR:
+            return f"{self.value:.3g} ({self.low:.3g}–{self.high:.3g}, from {self.labels:,} audited answers)"  # noqa: RUF001
+        text = f"{100 * self.value:.1f} %"
+        span = None if self.low is None or self.high is None else f"{100 * self.low:.1f}–{100 * self.high:.1f}"  # noqa: RUF001
+        if self.method is Method.AUDIT:
+            return f"{text} ({span}, from {self.labels:,} audited answers)"
+        how = f"without labels, by {NAMES[self.method]}" + ("" if self.trusted else "; not to be trusted")
+        return f"{text} ({how})" if span is None else f"{text} ({span}, {how})"
+
+
+NAMES: dict[Method, str] = {
+    Method.CONFIDENCE: "mean confidence",
+    Method.P_WRONG: "mean P(wrong)",
+    Method.ATC: "thresholded confidence",
+    Method.TRANSPORT: "transport",
+    Method.REHEARSAL: "rehearsal",
+    Method.AUDIT: "audits",
+    Method.AUDIT_ERROR: "audits",
+}
+
+
+def estimates(
+    store: Store,
+    model: str,
+    *,
+    version: str | None = None,
+    scope: AccuracyScope | None = None,
+    variant: str | None = None,
+    method: Method | None = None,
+    from_s: int | None = None,
+    to_s: int | None = None,
+    limit: int = 2000,
+) -> tuple[AccuracyRow, ...]:
+    """Estimates of windows that start in [from_s, to_s), oldest first; the newest `limit` of them."""
+    e, v = t.accuracy_estimates.c, t.versions.c
+    query = _select().where(v.model == model)
+    given = ((v.version, version), (e.scope, scope), (e.variant, variant), (e.method, method))
+    for column, value in given:
+        if value is not None:
+            query = query.where(column == str(value))
+    if from_s is not None:
+        query = query.where(e.start_s >= from_s)
+    if to_s is not None:
+        query = query.where(e.start_s < to_s)
+    query = query.order_by(e.start_s.desc(), v.version, e.scope, e.variant, e.method).limit(limit)
+    return tuple(reversed(_rows(store, query)))
+
+
+def latest(store: Store, model: str, version: str | None = None, variant: str | None = None) -> tuple[AccuracyRow, ...]:
+    """Every estimate of each version's newest window, the best ones first."""
+    e, v = t.accuracy_estimates.c, t.versions.c
+    newest = (
+        sa.select(e.version_id.label("id"), sa.func.max(e.start_s).label("start_s"))
+        .group_by(e.version_id)
+        .subquery("newest")
+    )
+    query = _select().join(newest, sa.and_(newest.c.id == e.version_id, newest.c.start_s == e.start_s))
+    query = query.where(v.model == model)
+    if version is not None:
+        query = query.where(v.version == version)
+    if variant is not None:
+        query = query.where(e.variant == variant)
+    return tuple(_rows(store, query.order_by(v.version, e.variant, e.scope, e.best.desc(), e.method)))
+
+
+def now(rows: Iterable[AccuracyRow], measure: Measure = Measure.ACCURACY) -> AccuracyRow | None:
+    """The one estimate to show of a version's latest ones.
+
+    The rolling scope's own audits if they are enough, else the day's, else what the rolling scope says without labels.
+    """
+    best = {r.scope: r for r in rows if r.best and r.variant == ALL and r.measure is measure and r.value is not None}
+    rolling, day = best.get(AccuracyScope.ROLLING), best.get(AccuracyScope.DAY)
+    if rolling is not None and rolling.method in (Method.AUDIT, Method.AUDIT_ERROR):
+        return rolling
+    # A day's audits say little about the last minutes once the estimate without labels has left their interval.
+    if day is not None and (rolling is None or not rolling.trusted or _agree(day, rolling)):
+        return day
+    return rolling
+
+
+def current(rows: Iterable[AccuracyRow]) -> dict[str, AccuracyRow]:
+    """The present estimate of accuracy by method, from a version's latest ones, and the one to show as "best"."""
+    kept = [r for r in rows if r.measure is Measure.ACCURACY and r.value is not None]
+    found: dict[str, AccuracyRow] = {}
+    for scope in (AccuracyScope.DAY, AccuracyScope.ROLLING):  # the nearer one wins
+        found |= {r.method.value: r for r in kept if r.scope is scope}
+    best = now(kept)
+    return found if best is None else found | {"best": best}
+
+
+def _agree(day: AccuracyRow, rolling: AccuracyRow) -> bool:
+    if None in (day.low, day.high, rolling.low, rolling.high):
+        return True
+    return bool(day.low <= rolling.high and rolling.low <= day.high)  # type: ignore[operator]  # none is None here
+
+
+def _select() -> sa.Select[Any]:
+    e = t.accuracy_estimates.c
+    columns = [e[f.name] for f in fields(AccuracyRow) if f.name != "version"]
+    return sa.select(*columns, t.versions.c.version).join(t.versions, e.version_id == t.versions.c.id)
+
+
+def _rows(store: Store, query: sa.Select[Any]) -> list[AccuracyRow]:
+    with store.read() as connection:
+        found = [dict(row) for row in connection.execute(query).mappings()]
+    for row in found:
+        row |= {
+            "scope": AccuracyScope(row["scope"]),
+            "method": Method(row["method"]),
+            "measure": Measure(row["measure"]),
+        }
+    return [AccuracyRow(**row) for row in found]
