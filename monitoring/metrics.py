@@ -12,14 +12,12 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.samples import Exemplar
 
 from export.contracts.cases import FlagReason
-from monitoring.accuracy.estimate import Method
-from monitoring.accuracy.queries import current, latest
-from monitoring.accuracy.rows import ALL
 from monitoring.cycle import Loop, Progress
 from monitoring.drift import Scope
 from monitoring.flags import FLAG_BITS
 from monitoring.metric_family import Family
 from monitoring.metric_family import make as _family
+from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
 from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
@@ -133,39 +131,6 @@ SIGNAL_THRESHOLD = Family(
     text="Value above which the distance is more than chance and the floor explain.",
     labels=("model", "version", "kind", "method", "subject"),
 )
-ESTIMATE = Family(
-    name="hardcase_accuracy_estimate",
-    kind="gauge",
-    text=(
-        "Accuracy now by method, over the rolling scope; audits over the last 24 hours where that has too few labels. "
-        "Method best is the one the console shows. All but audit fail under concept drift."
-    ),
-    labels=("model", "version", "method"),
-)
-ESTIMATE_LOWER = Family(
-    name="hardcase_accuracy_estimate_lower",
-    kind="gauge",
-    text="Lower end of the estimate's interval, for methods that have one.",
-    labels=("model", "version", "method"),
-)
-ESTIMATE_UPPER = Family(
-    name="hardcase_accuracy_estimate_upper",
-    kind="gauge",
-    text="Upper end of the estimate's interval, for methods that have one.",
-    labels=("model", "version", "method"),
-)
-AUDITED = Family(
-    name="hardcase_accuracy_audited_labels",
-    kind="gauge",
-    text="Audited labels behind the audit estimate, also where they are too few for one.",
-    labels=("model", "version"),
-)
-ACCURACY = Family(
-    name="hardcase_accuracy_labelled",
-    kind="gauge",
-    text="Share of labelled rows of the last labelled window that were right. Labels may be a biased sample.",
-    labels=("model", "version"),
-)
 FAMILIES = (
     *(family for family, _ in PROGRESS),
     DUTY_ERRORS,
@@ -178,11 +143,7 @@ FAMILIES = (
     CASES,
     SIGNAL,
     SIGNAL_THRESHOLD,
-    ESTIMATE,
-    ESTIMATE_LOWER,
-    ESTIMATE_UPPER,
-    AUDITED,
-    ACCURACY,
+    *ACCURACY_FAMILIES,
     *ALARM_FAMILIES,
 )
 
@@ -214,7 +175,7 @@ class MonitorCollector:
         yield self._cases()
         versions = sorted(self._store.versions(), key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
         yield from self._signals(versions)
-        yield from self._accuracies(versions)
+        yield from accuracies(self._store, versions)
         alarms = None if self._loop is None else self._loop.options.alarms
         yield from alarm_metrics(self._store, {v.model for v in versions}, options=alarms)
 
@@ -240,25 +201,6 @@ class MonitorCollector:
                     thresholds.add_metric(labels, s.threshold)
         yield values
         yield thresholds
-
-    def _accuracies(self, versions: list[VersionRow]) -> Iterator[Metric]:
-        estimates, lower, upper = _family(ESTIMATE), _family(ESTIMATE_LOWER), _family(ESTIMATE_UPPER)
-        audits, labelled = _family(AUDITED), _family(ACCURACY)
-        for v in versions:
-            rows = latest(self._store, v.model, v.version, ALL)
-            for method, row in current(rows).items():
-                labels = [v.model, v.version, method]
-                for family, value in ((estimates, row.value), (lower, row.low), (upper, row.high)):
-                    if value is not None:
-                        family.add_metric(labels, value)
-            counts = [r.labels for r in rows if r.method is Method.AUDIT]
-            if counts:
-                audits.add_metric([v.model, v.version], max(counts))
-            windows = self._store.windows(v.model, version=v.version, limit=10)
-            right = [w.accuracy for w in windows if w.accuracy is not None]
-            if right:
-                labelled.add_metric([v.model, v.version], right[-1])
-        yield from (estimates, lower, upper, audits, labelled)
 
 
 def _progress(loop: Loop) -> Iterator[Metric]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from monitoring.accuracy import queries
 from monitoring.accuracy.estimate import AccuracyScope, Measure, Method
 from monitoring.accuracy.queries import AccuracyRow
 from monitoring.api import fields
+from monitoring.api.asks import AccuracyQuery
 from monitoring.api.fields import Answer, Time
+from monitoring.store import Store
 
 
 class AccuracyEstimate(Answer):
@@ -47,3 +50,30 @@ class Accuracy(Answer):
     model: str
     now: list[AccuracyEstimate]
     estimates: list[AccuracyEstimate]
+
+
+def accuracy_of(store: Store, model: str, query: AccuracyQuery) -> Accuracy:
+    """Estimates of the newest window of each version, or of a range."""
+    made = AccuracyEstimate.of
+    versions = [query.version] if query.version else [v.version for v in store.versions(model)]
+    latest = {v: queries.latest(store, model, v) for v in versions}
+    if query.start is None and query.end is None:
+        wanted = [r for v in versions for r in latest[v] if r.variant == query.variant]
+        wanted = [r for r in wanted if query.scope in (None, r.scope) and query.method in (None, r.method)]
+        rows = wanted[: query.limit]
+    else:
+        rows = list(
+            queries.estimates(
+                store,
+                model,
+                version=query.version,
+                scope=query.scope,
+                variant=query.variant,
+                method=query.method,
+                from_s=None if query.start is None else int(query.start.timestamp()),
+                to_s=None if query.end is None else int(query.end.timestamp()),
+                limit=query.limit,
+            )
+        )
+    best = [queries.now(latest[v], measure) for v in versions for measure in Measure]
+    return Accuracy(model=model, now=[made(r) for r in best if r is not None], estimates=[made(r) for r in rows])

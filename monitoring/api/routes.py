@@ -125,7 +125,7 @@ def model_router(view: View) -> APIRouter:
     @router.get("/api/models/{model}/accuracy")
     def accuracy(model: Model, query: Annotated[asks.AccuracyQuery, Query()]) -> accuracy_models.Accuracy:
         """How accurate each version is, with and without labels, and what speaks against each estimate."""
-        return view.accuracy(view.known(model, query.version), query)
+        return accuracy_models.accuracy_of(view.store, view.known(model, query.version), query)
 
     return router
 

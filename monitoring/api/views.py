@@ -9,9 +9,7 @@ from export.contracts.cases import CaseState
 from export.contracts.errors import InvalidRequest, NotFound
 from export.contracts.manifest import Manifest
 from export.contracts.signature import InputSpec
-from monitoring.accuracy import queries
-from monitoring.accuracy.estimate import Measure
-from monitoring.api import accuracy_models, asks, fields, report_models
+from monitoring.api import asks, fields, report_models
 from monitoring.api import models as m
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
@@ -170,33 +168,6 @@ class View:
                 limit=query.limit,
             )
         return [signal(row) for row in rows]
-
-    def accuracy(self, model: str, query: asks.AccuracyQuery) -> accuracy_models.Accuracy:
-        """Estimates of the newest window of each version, or of a range."""
-        made = accuracy_models.AccuracyEstimate.of
-        versions = [query.version] if query.version else [v.version for v in self.store.versions(model)]
-        latest = {v: queries.latest(self.store, model, v) for v in versions}
-        if query.start is None and query.end is None:
-            wanted = (query.scope, query.method)
-            rows = [r for v in versions for r in latest[v] if r.variant == query.variant]
-            rows = [r for r in rows if wanted[0] in (None, r.scope) and wanted[1] in (None, r.method)][: query.limit]
-        else:
-            found = queries.estimates(
-                self.store,
-                model,
-                version=query.version,
-                scope=query.scope,
-                variant=query.variant,
-                method=query.method,
-                from_s=None if query.start is None else int(query.start.timestamp()),
-                to_s=None if query.end is None else int(query.end.timestamp()),
-                limit=query.limit,
-            )
-            rows = list(found)
-        best = [queries.now(latest[v], measure) for v in versions for measure in Measure]
-        return accuracy_models.Accuracy(
-            model=model, now=[made(r) for r in best if r is not None], estimates=[made(r) for r in rows]
-        )
 
     def picture_of(self, model: str, version: str) -> InputSpec | None:
         """The first input that can be drawn."""

@@ -88,7 +88,14 @@ def digits() -> Digits:
     weights = (model.coefs_[0], model.intercepts_[0], model.coefs_[1], model.intercepts_[1])
     bare = Digits(weights, images[1000:], labels[1000:], None)  # type: ignore[arg-type]
     m, held = manifest(), images[700:1000]
-    profile = compile_reference(m.signature, m.task, {"x": held}, bare.answer(held), labels[700:1000])
+    profile = compile_reference(
+        m.signature,
+        m.task,
+        {"x": held},
+        bare.answer(held),
+        labels[700:1000],
+        answer=lambda rows: bare.answer(rows["x"]),
+    )
     return Digits(weights, images[1000:], labels[1000:], profile)
 
 
