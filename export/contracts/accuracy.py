@@ -185,7 +185,7 @@ def transport(reference: AccuracyReference, sureness: Ints) -> float | None:
         b_eq=np.concatenate([weight, reference.prior])[:-1],
         method="highs",
     )
-    return None if solved.x is None else float(min(max(1.0 - solved.fun, 0.0), 1.0))
+    return None if solved.fun is None else float(min(max(1.0 - solved.fun, 0.0), 1.0))
 
 
 def describe(
