@@ -14,6 +14,7 @@ from monitoring.api.routes import readiness
 from monitoring.api.views import View
 from monitoring.console import contexts as c
 from monitoring.console import parts, words
+from monitoring.console.build_accuracy import accuracy_block
 from monitoring.console.panels import model_panels, traffic_panel
 from monitoring.queries import WindowLine, window_lines
 from monitoring.rows import CaseRow
@@ -83,6 +84,7 @@ class Builder:
                 )
                 for line in lines
             ),
+            accuracy=accuracy_block(self.view.store, name, chosen) if chosen else None,
             panels=panels,
             signals=table,
             signals_at=fields.to_text(signals[0].start) if signals else None,

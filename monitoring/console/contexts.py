@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from monitoring.console.alarm_parts import AlarmLine, HistoryLine, MovedLine, SilenceLine, WatchCard
 from monitoring.console.drift_parts import MoveLine, SliceLine
 from monitoring.console.parts import (
+    AccuracyBlock,
     Balance,
     Bar,
     CaseCard,
@@ -51,6 +52,7 @@ class ModelPage:
     version: str | None
     versions: tuple[VersionLine, ...]
     tabs: tuple[Choice, ...]
+    accuracy: AccuracyBlock | None
     panels: tuple[Panel, ...]
     signals: tuple[SignalLine, ...]
     signals_at: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monitoring.console import parts, words
+from monitoring.console.build_accuracy import estimate_series
 from monitoring.queries import Totals, WindowLine, signal_series
 from monitoring.store import Store
 
@@ -41,19 +42,21 @@ def model_panels(
     sums = _by_start(windows)
     estimate = tuple(parts.Point(at_s=a, value=t.estimated_accuracy, n=t.rows) for a, t in sums.items())
     measured = tuple(parts.Point(at_s=a, value=t.accuracy, n=t.labelled) for a, t in sums.items())
-    audited = _pooled(sums)
+    estimated = estimate_series(store, model, version)
+    audited = () if any(s.name == "from audits" for s in estimated) else _pooled(sums)
     suspicion = tuple(parts.Point(at_s=a, value=t.p_wrong_sum / t.rows if t.rows else None) for a, t in sums.items())
     flagged = tuple(parts.Point(at_s=a, value=t.flagged / t.requests if t.requests else None) for a, t in sums.items())
     accuracy = parts.Panel(
         key="accuracy",
         title="Accuracy",
-        hint="measured from feedback, and expected from the scores alone",
+        hint="measured from feedback and audits, and estimated without labels",
         unit="share",
         axis=_axis(windows),
         series=(
             parts.Series(name="expected", tone="tone-2", points=estimate),
             parts.Series(name="from feedback", tone="tone-1", points=measured, marks=True),
-            parts.Series(name="from audits", tone="tone-3", points=audited, marks=True),
+            *estimated,
+            *((parts.Series(name="from audits", tone="tone-3", points=audited, marks=True),) if audited else ()),
         ),
     )
     suspicious = parts.Panel(

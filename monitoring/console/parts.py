@@ -156,6 +156,41 @@ class EventLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AccuracyLine:
+    """What one method says of the accuracy. `share` is False for a regression's absolute error."""
+
+    method: str
+    name: str
+    text: str
+    over: str
+    share: bool
+    value: float | None
+    low: float | None
+    high: float | None
+    labels: int
+    trusted: bool
+    best: bool
+    missing: str
+    caveat: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccuracyBlock:
+    """How accurate a version is now: the one estimate to believe, and all of them."""
+
+    sentence: str
+    value: float | None
+    low: float | None
+    high: float | None
+    span: str
+    how: str
+    caveat: str
+    trusted: bool
+    error: str
+    lines: tuple[AccuracyLine, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SignalLine:
     """A drift signal in the table. `ratio` is value / threshold, by which they are sorted."""
 

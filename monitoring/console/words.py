@@ -35,6 +35,15 @@ SCORES = {
     "gen": ("GEN", "Generalised entropy (Liu et al. 2023): sensitive to small probabilities. High is unusual."),
     "rmds": ("RMDS++", "Relative Mahalanobis distance of the embedding (Ren et al. 2021). High is unlike any class."),
 }
+ESTIMATES = {
+    "audit": ("Audits", "Labels of a random sample, sharpened by P(wrong). The only one with a guarantee."),
+    "audit_error": ("Audits, mean error", "Mean absolute error of a random sample."),
+    "rehearsal": ("Rehearsal", "Read off windows of changed inputs that were rehearsed at export."),
+    "transport": ("Transport", "Cost of moving the probabilities to the reference's class shares (Lu et al. 2023)."),
+    "atc": ("Thresholded confidence", "Share above the threshold of the reference (Garg et al. 2022)."),
+    "p_wrong": ("Mean P(wrong)", "What the fused failure score expects."),
+    "confidence": ("Mean confidence", "What the calibrated probabilities expect."),
+}
 METHODS = {
     "psi": "PSI",
     "wasserstein": "Wasserstein",
