@@ -27,6 +27,7 @@ from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.options import MonitorOptions
+from monitoring.progress import Progress
 from monitoring.records.reader import Frame, Position, RecordLogReader
 from monitoring.refetch import Refetch, position_of
 from monitoring.retention import RetentionClock, apply_retention
@@ -40,32 +41,6 @@ ACCOUNTS_EVERY_S = 1.0
 QUEUE_EVERY_S = 2.0
 RETRY_FIRST_S = 0.2
 RETRY_LAST_S = 10.0
-
-
-@dataclass(kw_only=True, slots=True)
-class Progress:
-    """How the loop is doing; the loop writes it, metrics and health read it.
-
-    Attributes:
-        heartbeat: Monotonic time of the end of the last cycle, None before the first.
-        lag_s: Age of the newest record consumed while there are more to consume, else 0.
-        signals_due: Changed windows whose signals are not computed yet.
-        estimates_due: ... whose accuracy estimates are not made yet.
-    """
-
-    heartbeat: float | None = None
-    cycles: int = 0
-    records: int = 0
-    frames: int = 0
-    dead_letters: int = 0
-    errors: int = 0
-    last_error: str | None = None
-    lag_bytes: int = 0
-    lag_s: float = 0.0
-    cycle_s: float = 0.0
-    signals_due: int = 0
-    estimates_due: int = 0
-    damages: int = 0
 
 
 @dataclass(kw_only=True)

@@ -12,13 +12,14 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.samples import Exemplar
 
 from export.contracts.cases import FlagReason
-from monitoring.cycle import Loop, Progress
+from monitoring.cycle import Loop
 from monitoring.drift import Scope
 from monitoring.flags import FLAG_BITS
 from monitoring.metric_family import Family
 from monitoring.metric_family import make as _family
 from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
+from monitoring.progress import Progress
 from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
 
