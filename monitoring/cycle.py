@@ -31,6 +31,9 @@ from monitoring.progress import Progress
 from monitoring.records.reader import Frame, Position, RecordLogReader
 from monitoring.refetch import Refetch, position_of
 from monitoring.retention import RetentionClock, apply_retention
+from monitoring.score_fits.book import FitBook
+from monitoring.score_fits.clock import FitClock
+from monitoring.score_fits.duty import look_at_labels, start_clock
 from monitoring.shelf import release_sources
 from monitoring.signal_rows import update_signals
 from monitoring.store import Store
@@ -62,6 +65,8 @@ class Loop:
     retention_clock: RetentionClock
     roster: Roster[Loop]
     watcher: Watcher
+    fit_clock: FitClock
+    fit_book: FitBook
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
@@ -80,16 +85,18 @@ class Loop:
 
 def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Loop:
     """Put a loop together."""
-    baselines = Baselines(catalogue)
+    baselines, book = Baselines(catalogue), FitBook()
     return Loop(
         options=options,
         store=store,
         reader=RecordLogReader(options.records_root),
         baselines=baselines,
-        ingest=Ingest(baselines, options, Refetch(options, store)),
+        ingest=Ingest(baselines, options, Refetch(options, store), book),
         retention_clock=RetentionClock(),
         roster=Roster(duties(options)),
         watcher=Watcher(options.alarms),
+        fit_clock=start_clock(store, options, book),
+        fit_book=book,
     )
 
 
@@ -101,7 +108,7 @@ def run_cycle(loop: Loop) -> bool:
     with store.read() as connection:
         cursors = read_cursors(connection)
     dead = frozenset(s for s in reader.sources() if not reader.is_alive(s))  # before reading: what they left is final
-    frames, behind = read_frames(reader, cursors, options.batch_bytes)
+    frames, behind = loop.fit_clock.hold(*read_frames(reader, cursors, options.batch_bytes))
 
     prepared = loop.ingest.prepare(frames, cursors)
     if frames:
@@ -158,6 +165,13 @@ def _order_cases(loop: Loop) -> bool:
         return update_groups(connection, loop.baselines, loop.options.cases) > 0
 
 
+def _refit(loop: Loop) -> bool:
+    span = loop.fit_clock.due(loop.ends)
+    if span is None:
+        return False
+    return look_at_labels(loop.store, loop.baselines, loop.options, loop.fit_clock, loop.fit_book, span)
+
+
 def _retain(loop: Loop) -> None:
     with loop.store.write() as connection:
         apply_retention(connection, loop.retention_clock.advance(connection), loop.options.retention)
@@ -181,6 +195,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
     """Everything that the monitor does besides reading the log, in the order in which it is done."""
     return (
         Duty(name="accounts", interval_s=ACCOUNTS_EVERY_S, run=_keep_accounts, while_behind=True),
+        Duty(name="refit", interval_s=0.0, run=_refit, while_behind=True),  # nothing but a comparison until one is due
         Duty(name="signals", interval_s=options.drift.interval_s, run=_compute_signals),
         Duty(name="accuracy", interval_s=options.drift.interval_s, run=_estimate_accuracy),
         *(

@@ -45,6 +45,7 @@ from monitoring.particulars import Particulars, note
 from monitoring.record_rows import insert_records
 from monitoring.records.record import Event, Feedback, Outcome
 from monitoring.samples import WindowSample
+from monitoring.score_fits.book import FitBook
 from monitoring.scores import Scored, blank, score_batch
 from monitoring.slice_rows import SliceTally
 from monitoring.store import FIXED_POINT
@@ -110,10 +111,18 @@ class Ingest:
 
     Args:
         fetch: Reads the records of the frame behind a place again; None when the log has let it go.
+        book: Refits of P(wrong); whoever refits keeps it up to date.
     """
 
-    def __init__(self, baselines: Baselines, options: MonitorOptions, fetch: Callable[[Place], Records | None]) -> None:
+    def __init__(
+        self,
+        baselines: Baselines,
+        options: MonitorOptions,
+        fetch: Callable[[Place], Records | None],
+        book: FitBook | None = None,
+    ) -> None:
         self._baselines = baselines
+        self._book = FitBook() if book is None else book
         self._options = options
         self._fetch = fetch
         self.flagged = FlagCounts()  # of what was committed
@@ -195,9 +204,9 @@ class Ingest:
 
     def _score(self, batch: Batch, poisons: list[Poison]) -> list[Unit]:
         baseline = self._baselines.get(batch.model, batch.version)
-        cases = self._options.cases
+        cases, fits = self._options.cases, self._book.of(batch.model, batch.version)
         try:
-            return [Unit(batch=batch, scored=score_batch(baseline, batch, cases), baseline=baseline)]
+            return [Unit(batch=batch, scored=score_batch(baseline, batch, cases, fits), baseline=baseline)]
         except Exception as error:
             if len(batch) == 1 or isinstance(error, ValueError):
                 # A ValueError is about shapes, which all records of a batch share: each would fail alike.
