@@ -28,7 +28,8 @@ from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.options import MonitorOptions
 from monitoring.progress import Progress
-from monitoring.records.reader import Frame, Position, RecordLogReader
+from monitoring.reading import read_frames
+from monitoring.records.reader import Position, RecordLogReader
 from monitoring.refetch import Refetch, position_of
 from monitoring.retention import RetentionClock, apply_retention
 from monitoring.score_fits.book import FitBook
@@ -207,31 +208,6 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
         Duty(name="queue", interval_s=QUEUE_EVERY_S, run=_order_cases),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
-
-
-def read_frames(
-    reader: RecordLogReader, cursors: dict[str, Cursor], max_bytes: int
-) -> tuple[list[Frame], frozenset[str]]:
-    """At most about `max_bytes` of frames over all sources, and the sources that may hold more.
-
-    What is left of the budget after one source goes to the next; the order turns by how far the sources' events are, so
-    that the source that is most behind comes first.
-    """
-    frames: list[Frame] = []
-    behind: set[str] = set()
-    left = max_bytes
-    for source in sorted(reader.sources(), key=lambda s: (cursors.get(s, START).event_ns, s)):
-        if left <= 0:
-            behind.add(source)
-            continue
-        taken = 0
-        for frame in reader.read(source, position_of(cursors.get(source)), left):
-            frames.append(frame)
-            taken += frame.nbytes
-        if taken >= left:
-            behind.add(source)
-        left -= taken
-    return frames, frozenset(behind)
 
 
 class Monitor:

@@ -96,7 +96,8 @@ def first_label(connection: sa.Connection, after_ns: int, until_ns: int) -> int 
     f = t.feedback.c
     given = sa.or_(f.label.is_not(None), f.labels.is_not(None))
     inside = sa.and_(f.time_ns >= after_ns, f.time_ns < until_ns, given)
-    return connection.scalar(sa.select(sa.func.min(f.time_ns)).where(inside))
+    found = connection.scalar(sa.select(sa.func.min(f.time_ns)).where(inside))
+    return None if found is None else int(found)
 
 
 def first_window(connection: sa.Connection) -> int:

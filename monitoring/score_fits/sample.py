@@ -95,7 +95,7 @@ def _labels(
     newest: dict[tuple[int, str], Mapping[str, Any]] = {}
     about = sa.select(t.feedback).where(f.model == model, f.time_ns < until_ns, given)
     for item in connection.execute(about.order_by(f.time_ns.desc(), f.uid.desc()).limit(4 * limit)).mappings():
-        newest.setdefault((item["id_hash"], item["record_id"]), item)
+        newest.setdefault((item["id_hash"], item["record_id"]), dict(item))
     hashes = sorted({key[0] for key in list(newest)[:limit]})
     out: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
     for i in range(0, len(hashes), 400):
@@ -108,7 +108,7 @@ def _labels(
         for record in connection.execute(query).mappings():
             label = newest.get((record["id_hash"], record["record_id"]))
             if label is not None:
-                out.append((record, label))
+                out.append((dict(record), label))
     return sorted(out, key=lambda pair: (pair[0]["time_ns"], pair[0]["id_hash"], pair[0]["sequence"]))
 
 
