@@ -22,7 +22,7 @@ from export.contracts.scores.fitting import FOLDS
 from export.contracts.traffic import Variant
 from monitoring import schema as t
 from monitoring.baseline import Baseline
-from monitoring.cases import AUDIT_BIT, SCORE_BITS
+from monitoring.case_pools import AUDIT_BIT, SCORE_BITS
 from monitoring.options import ScoreOptions
 from monitoring.records.record import Outcome
 from monitoring.score_fits.refit import Sample
