@@ -19,7 +19,6 @@ from monitoring.alarms.rows_moved import note_moved
 from monitoring.alarms.rows_turn import FOREVER_NS, take_labels
 from monitoring.alarms.watch import Watcher
 from monitoring.api.options import IngestHealth
-from monitoring.archive.compact import Compactor
 from monitoring.baselines import Baselines
 from monitoring.case_groups import mark_orphans, update_groups
 from monitoring.catalogue import Catalogue
@@ -38,6 +37,7 @@ from monitoring.score_fits.duty import look_at_labels, start_clock
 from monitoring.shelf import release_sources
 from monitoring.signal_rows import update_signals
 from monitoring.store import Store
+from monitoring.upkeep import upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -180,18 +180,6 @@ def _retain(loop: Loop) -> None:
     release_sources(loop.store, loop.reader, loop.options.retention.log_bytes)
 
 
-class _Archive:
-    """The duty that compacts; it remembers which segments are damaged."""
-
-    _compactor: Compactor | None = None
-
-    def __call__(self, loop: Loop) -> bool:
-        o = loop.options
-        if self._compactor is None:
-            self._compactor = Compactor(loop.store, o.records_root, o.archive_root, o.archive)
-        return self._compactor.turn()
-
-
 def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
     """Everything that the monitor does besides reading the log, in the order in which it is done."""
     return (
@@ -199,13 +187,9 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
         Duty(name="refit", interval_s=0.0, run=_refit, while_behind=True),  # nothing but a comparison until one is due
         Duty(name="signals", interval_s=options.drift.interval_s, run=_compute_signals),
         Duty(name="accuracy", interval_s=options.drift.interval_s, run=_estimate_accuracy),
-        *(
-            [Duty(name="archive", interval_s=options.archive.interval_s, run=_Archive(), aside=True)]
-            if options.archive.enabled
-            else []
-        ),
         Duty(name="alarms", interval_s=options.alarms.interval_s, run=_watch, while_behind=True),
         Duty(name="queue", interval_s=QUEUE_EVERY_S, run=_order_cases),
+        *upkeep(options),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from export.contracts.privacy import PrivacyPolicy
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaseOptions:
@@ -204,6 +206,7 @@ class MonitorOptions:
     alarms: AlarmOptions = field(default_factory=AlarmOptions)
     retention: RetentionOptions = field(default_factory=RetentionOptions)
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
+    privacy: tuple[PrivacyPolicy, ...] = ()
 
     @property
     def archive_root(self) -> Path:

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.cases import FlagReason
+from export.contracts.datatypes import Datatype
 from export.contracts.descriptors import frame
 from export.contracts.scores import ScoreName
+from export.contracts.signature import InputSpec
 from monitoring.baseline import Baseline, compile_baseline
 from monitoring.batches import Batch
 from monitoring.flags import FLAG_BITS
@@ -127,16 +129,31 @@ def blank(baseline: Baseline, batch: Batch) -> Scored:
 def _watched(baseline: Baseline, batch: Batch) -> Floats:
     manifest = baseline.manifest
     assert manifest is not None
-    missing = [spec.name for spec in manifest.signature.inputs if spec.name not in batch.inputs]
-    if missing:
-        raise ValueError(f"input '{missing[0]}' was not recorded")
+    inputs = batch.inputs
+    missing = [spec for spec in manifest.signature.inputs if spec.name not in inputs]
+    if missing:  # redacted: what is not recorded is not known, and the other inputs are watched as ever
+        unknown = _unknown_inputs(missing, len(batch.row_record), batched=manifest.signature.batched)
+        if unknown is None:
+            return np.full((len(batch.row_record), baseline.input_columns), np.nan, dtype=np.float32)
+        inputs = inputs | unknown
     if manifest.signature.batched:
-        return frame(manifest.signature, batch.inputs)
+        return frame(manifest.signature, inputs)
     one_by_one = [
-        frame(manifest.signature, {name: array[row] for name, array in batch.inputs.items()})
+        frame(manifest.signature, {name: array[row] for name, array in inputs.items()})
         for row in range(len(batch.row_record))
     ]
     return np.concatenate(one_by_one)
+
+
+def _unknown_inputs(specs: list[InputSpec], rows: int, *, batched: bool) -> dict[str, Array] | None:
+    """NaN in the place of inputs that were not recorded; None where one is text, or of any size."""
+    made: dict[str, Array] = {}
+    for spec in specs:
+        shape = tuple(spec.shape[1:] if batched else spec.shape)
+        if spec.datatype is Datatype.BYTES or min(shape, default=1) < 0:
+            return None
+        made[spec.name] = np.full((rows, *shape), np.nan, dtype=np.float32)
+    return made
 
 
 def _worst_rows(batch: Batch, p_wrong: Floats) -> Ints:
