@@ -42,7 +42,7 @@ from monitoring.ingest_rows import (
 from monitoring.keys import audit_ranks, case_id, printable, record_hashes
 from monitoring.options import MonitorOptions
 from monitoring.particulars import Particulars, note
-from monitoring.privacy import Allowed
+from monitoring.privacy import Allowed, sample_values
 from monitoring.record_rows import insert_records
 from monitoring.records.record import Event, Feedback, Outcome
 from monitoring.samples import WindowSample
@@ -263,9 +263,7 @@ def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, opt
             )
         names = tuple(q.name for q in baseline.quantities[: baseline.input_columns])
         lot = lots[batch.row_record[rows]]
-        watched = scored.values[rows][:, : baseline.input_columns]
-        if batch.thumbnails:  # descriptors of a whole input may stay, its single values may not
-            watched = np.where([":" in name for name in names], watched, np.float32(np.nan)) if names else watched
+        watched = sample_values(batch, names, scored.values[rows][:, : baseline.input_columns])
         sample = WindowSample.draw(options.sample_rows, names, lot, predicted, watched)
         delta.sample = sample if delta.sample is None else delta.sample.merge(sample)
         delta.rows += len(predicted)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from export.contracts.privacy import Keep, PrivacyPolicy, policy_of
@@ -63,6 +65,13 @@ class Allowed:
         for batch in batches if self._policies else ():
             batch.thumbnails = policy_of(self._policies, batch.model).keep is Keep.THUMBNAIL
         return batches
+
+
+def sample_values(batch: Batch, names: Sequence[str], values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Watched inputs, (rows, names), for a sample: where only thumbnails may be kept, descriptors of whole inputs."""
+    if not batch.thumbnails or not names:
+        return values
+    return np.where([":" in name for name in names], values, np.float32(np.nan))
 
 
 def at_rest(policies: Sequence[PrivacyPolicy]) -> Callable[[DecodedRecords], DecodedRecords]:
