@@ -15,13 +15,15 @@ from rich.text import Text
 from deploy import processes
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError, NotRunning
+from deploy.observability.local import prometheus_url, watchers
 from deploy.paths import StatePaths
+from deploy.ports import PortNeed
 from deploy.probes import answers
 from deploy.run_state import current_run, is_held, write_atomically
 from deploy.serving_process import read_targets, serving_ports
 from deploy.settings import Settings
 from deploy.settings_file import ENV_PREFIX
-from deploy.supervisor import ChildSpec, PortNeed, StopRequested, Supervisor, child_argv
+from deploy.supervisor import ChildSpec, StopRequested, Supervisor, child_argv
 
 READY_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 60.0
@@ -43,13 +45,14 @@ def run_up(invocation: Invocation, *, with_demo: bool) -> None:
     supervisor.claim()
     try:
         frozen = _freeze_settings(settings, paths)
-        specs = children(settings, paths, frozen)
+        watching = watchers(settings, paths, out.print)
+        specs = [*children(settings, paths, frozen), *watching]
         if with_demo and not invocation.registry.models():
             specs.insert(0, trainer(paths))
             out.print("The registry is empty: training and exporting the demo model on real digits.")
         with _spinner("starting"):
             supervisor.start(specs, ports(settings), addresses(settings))
-        _announce(invocation, time.monotonic() - started)
+        _announce(invocation, time.monotonic() - started, watched=any(w.role == "prometheus" for w in watching))
         supervisor.watch()
     except StopRequested:
         out.print("Stopping ...")
@@ -162,7 +165,7 @@ def _spinner(text: str) -> AbstractContextManager[object]:
     return out.status(text) if out.is_terminal else nullcontext()
 
 
-def _announce(invocation: Invocation, seconds: float) -> None:
+def _announce(invocation: Invocation, seconds: float, *, watched: bool) -> None:
     out, where, registry = console(), addresses(invocation.settings), invocation.registry
     out.print(Text(f"\nHardcase is up after {seconds:.1f} s.", style="bold green"))
     for model in registry.models():
@@ -173,6 +176,9 @@ def _announce(invocation: Invocation, seconds: float) -> None:
         out.print(f"  gRPC        {where['grpc']}")
     out.print(f"  console     {where['console']}/")
     out.print(f"  metrics     {where['console']}/metrics, Prometheus discovery at {where['console']}/sd/prometheus")
+    if watched:
+        out.print(f"  prometheus  {prometheus_url(invocation.settings)}/alerts")
+        out.print("  grafana     hardcase render grafana -o grafana writes the dashboards and says how to open them")
     out.print(f"  logs        {invocation.paths.logs}")
     request = invocation.paths.demo / "request.json"
     if request.exists() and "digits" in registry.models():

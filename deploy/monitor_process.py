@@ -5,8 +5,8 @@ from __future__ import annotations
 from deploy import processes
 from deploy.cli.context import Invocation
 from deploy.errors import CommandError
+from deploy.ports import PortNeed, check_port
 from deploy.serving_process import configure_logging, read_targets
-from deploy.supervisor import PortNeed, check_port
 from deploy.wiring import RegistryCatalogue, monitor_options
 
 

@@ -16,9 +16,9 @@ from deploy import processes
 from deploy.cli.context import Invocation, console
 from deploy.errors import AlreadyRunning, CommandError
 from deploy.paths import StatePaths
+from deploy.ports import PortNeed, check_port
 from deploy.run_state import write_atomically
 from deploy.settings import Settings
-from deploy.supervisor import PortNeed, check_port
 from deploy.wiring import cluster_options, pools, serving_options
 
 TARGETS_INTERVAL_S = 1.0

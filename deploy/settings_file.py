@@ -188,12 +188,12 @@ def _nearest(key: Key) -> str:
     section, wrong = plain[:-1], plain[-1]
     known = list(all_keys())
     siblings = [str(k[-1]) for k in known if k[:-1] == section]
-    match = difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6)
-    if match:
-        return f"; did you mean '{dotted((*section, match[0]))}'?"
     elsewhere = [dotted(k) for k in known if k[-1] == wrong]
     if elsewhere:
         return f"; did you mean {' or '.join(repr(k) for k in elsewhere)}?"
+    match = difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6)
+    if match:
+        return f"; did you mean '{dotted((*section, match[0]))}'?"
     close = difflib.get_close_matches(wrong, [str(k[-1]) for k in known], n=1, cutoff=0.75)
     if close:
         return "; did you mean " + " or ".join(repr(dotted(k)) for k in known if k[-1] == close[0]) + "?"

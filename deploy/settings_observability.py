@@ -42,6 +42,8 @@ class ObservabilitySettings(Section):
     """Start a Prometheus with `up` when one is installed: rules loaded, replicas found, data in the state folder."""
     prometheus_port: Port = 9090
     """Its port, on loopback."""
+    scrape_s: float = Field(default=10.0, ge=0.2, allow_inf_nan=False)
+    """How often it asks monitor and replicas, seconds; rules are evaluated every third time."""
     alertmanager: bool = False
     """Start an Alertmanager as well when one is installed. It tells `webhook` of alerts, or shows them only."""
     alertmanager_port: Port = 9093

@@ -24,6 +24,7 @@ from deploy import processes
 from deploy.errors import AlreadyRunning, CommandError
 from deploy.log_tail import LogTail, last_lines
 from deploy.paths import StatePaths
+from deploy.ports import PortNeed, check_port
 from deploy.run_state import RunInfo, RunLock, current_run, read_run, write_run
 
 RESTARTS = 3  # within RESTART_WINDOW_S; one more and the run is given up
@@ -42,6 +43,7 @@ class ChildSpec:
         ready_timeout_s: After this without an answer the run is given up.
         once: It does one thing and ends; ending with status 0 is being ready.
         environment: Variables to add.
+        extra: The run goes on without it: when it does not start or keeps dying, that is said and it is left out.
     """
 
     role: str
@@ -50,15 +52,7 @@ class ChildSpec:
     ready_timeout_s: float
     once: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PortNeed:
-    """A port that must be free before anything starts, and the setting that moves it."""
-
-    host: str
-    port: int
-    setting: str
+    extra: bool = False
 
 
 @dataclass
@@ -141,11 +135,13 @@ class Supervisor:
         while waiting:
             self._check_signals()
             for child in list(waiting):
-                if self._is_ready(child):
-                    waiting.remove(child)
+                try:
+                    if not self._is_ready(child, time.monotonic() - begun):
+                        continue
                     self._progress(child.spec.role, time.monotonic() - begun)
-                elif time.monotonic() - begun > child.spec.ready_timeout_s:
-                    raise self._failed(child, f"was not ready after {child.spec.ready_timeout_s:.0f} s")
+                except CommandError as error:
+                    self._give_up(child, error)
+                waiting.remove(child)
             self._show_logs()
             time.sleep(0.1)
         self.info = replace(self.info, ready=True, children=self._roles())
@@ -160,9 +156,12 @@ class Supervisor:
         """
         while True:
             self._check_signals()
-            for child in self._children:
+            for child in list(self._children):
                 if child.process.poll() is not None:
-                    self._revive(child)
+                    try:
+                        self._revive(child)
+                    except CommandError as error:
+                        self._give_up(child, error)
             self._show_logs()
             time.sleep(0.2)
 
@@ -223,10 +222,14 @@ class Supervisor:
     def _roles(self) -> dict[str, int]:
         return {child.spec.role: child.process.pid for child in self._children}
 
-    def _is_ready(self, child: _Child) -> bool:
+    def _is_ready(self, child: _Child, after_s: float) -> bool:
         status = child.process.poll()
         if status is None:
-            return not child.spec.once and child.spec.ready()
+            if not child.spec.once and child.spec.ready():
+                return True
+            if after_s > child.spec.ready_timeout_s:
+                raise self._failed(child, f"was not ready after {child.spec.ready_timeout_s:.0f} s")
+            return False
         if child.spec.once and status == 0:
             self._children.remove(child)
             return True
@@ -245,6 +248,23 @@ class Supervisor:
         self.info = replace(self.info, children=self._roles())
         write_run(self._paths, self.info)
 
+    def _give_up(self, child: _Child, error: CommandError) -> None:
+        """Leave out a child that the run can do without.
+
+        Raises:
+            CommandError: the one given, when it cannot.
+        """
+        if not child.spec.extra:
+            raise error
+        self._say(f"{error.message}; going on without it\n{error.hint}")
+        if child.process.poll() is None:
+            child.process.kill()
+            child.process.wait(10)
+        child.tail.close()
+        self._children.remove(child)
+        self.info = replace(self.info, children=self._roles())
+        write_run(self._paths, self.info)
+
     def _show_logs(self) -> None:
         for child in self._children:
             for line in child.tail.important():
@@ -254,28 +274,6 @@ class Supervisor:
         log = self._paths.logs / f"{child.spec.role}.log"
         lines = "\n".join(f"    {line}" for line in last_lines(log, 15))
         return CommandError(f"{child.spec.role} {what}", f"the end of {log}:\n{lines}")
-
-
-def check_port(need: PortNeed) -> None:
-    """Refuse a taken port with its owner's name and the setting that moves it.
-
-    Raises:
-        AlreadyRunning: it is taken.
-        CommandError: the address is not one of this machine.
-    """
-    try:
-        free = processes.port_is_free(need.host, need.port)
-    except OSError as error:
-        section = need.setting.rpartition(".")[0]
-        raise CommandError(
-            f"cannot listen on {need.host}:{need.port}: {error.strerror}", f"change {section}.host or {need.setting}"
-        ) from None
-    if not free:
-        variable = "HARDCASE__" + need.setting.upper().replace(".", "__")
-        raise AlreadyRunning(
-            f"port {need.port} ({need.setting}) is taken by {processes.port_owner(need.port).describe()}",
-            f"stop that process, or choose another port: {need.setting} in hardcase.yaml, or {variable}=PORT",
-        )
 
 
 def already_running(paths: StatePaths) -> AlreadyRunning:

@@ -15,7 +15,6 @@ from deploy.settings_base import Section
 from deploy.settings_ray import AutoscalingSettings, PoolSettings
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
-from export.contracts.privacy import PrivacyPolicy
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.options import MonitorOptions
@@ -44,7 +43,6 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
         records=str(paths.records),
         capture=capture,
         access_log=access_log,
-        privacy=privacy_policies(settings),
     )
     if options.runtime.engine_cache or not options.runtime.providers:
         return options
@@ -118,18 +116,8 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
     """What the monitor needs to know."""
     url = settings.monitor.database_url or f"sqlite:///{paths.monitor / 'monitor.db'}"
     return _fill(
-        MonitorOptions,
-        settings.monitor,
-        records_root=paths.records,
-        state_dir=paths.monitor,
-        database_url=url,
-        privacy=privacy_policies(settings),
+        MonitorOptions, settings.monitor, records_root=paths.records, state_dir=paths.monitor, database_url=url
     )
-
-
-def privacy_policies(settings: Settings) -> tuple[PrivacyPolicy, ...]:
-    """What is kept of each model's requests."""
-    return tuple(_fill(PrivacyPolicy, policy) for policy in settings.privacy)
 
 
 def _fill(options: type[T], section: Section, *, leave_out: tuple[str, ...] = (), **given: Any) -> T:

@@ -33,9 +33,12 @@ def record_hashes(model: str, record_ids: list[str]) -> list[int]:
     return signed
 
 
-def case_id(model: str, record_id: str, time_ns: int) -> str:
-    """Sixteen hex digits that name the case of a record."""
-    name = f"{model}\0{record_id}\0{time_ns}"
+def case_id(model: str, record_id: str, time_ns: int, variant: str = "") -> str:
+    """Sixteen hex digits that name the case of a record.
+
+    What a shadow, or a canary that the champion stood in for, made of a request has the request's id and time, too.
+    """
+    name = f"{model}\0{record_id}\0{time_ns}" + (f"\0{variant}" if variant not in ("", "champion") else "")
     return f"{xxhash.xxh64_intdigest(name.encode('utf-8', 'surrogateescape')):016x}"
 
 

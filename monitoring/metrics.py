@@ -178,7 +178,7 @@ class MonitorCollector:
         yield from self._signals(versions)
         yield from accuracies(self._store, versions)
         alarms = None if self._loop is None else self._loop.options.alarms
-        yield from alarm_metrics(self._store, {v.model for v in versions}, options=alarms)
+        yield from alarm_metrics(self._store, {v.model for v in versions if v.model}, options=alarms)
 
     def _cases(self) -> Metric:
         family = _family(CASES)

@@ -56,10 +56,6 @@ class Store:
         """A consistent read-only view."""
         return self._database.read()
 
-    def scrub(self) -> None:
-        """See that what was deleted is not left in free pages or in the write-ahead log."""
-        self._database.scrub()
-
     def close(self) -> None:
         """Close it. Another process may open it then."""
         self._database.close()
@@ -209,13 +205,13 @@ class Store:
 
     def records(self, record_id: str, model: str | None = None) -> tuple[RecordRow, ...]:
         """Records with this id, oldest first: more than one when a client used an id again."""
-        r, v = t.records.c, t.versions.c
+        r, v, c = t.records.c, t.versions.c, t.cases.c
         models = [model] if model is not None else sorted({row.model for row in self.versions()})
         hashes = [record_hash(name, record_id) for name in models]
         query = (
             sa.select(t.records, v.model, v.version, t.cases.c.id.label("known_case"))
             .join(t.versions, r.version_id == v.id)
-            .outerjoin(t.cases, sa.and_(t.cases.c.id_hash == r.id_hash, t.cases.c.time_ns == r.time_ns))
+            .outerjoin(t.cases, sa.and_(c.id_hash == r.id_hash, c.time_ns == r.time_ns, c.variant == r.variant))
             .where(r.id_hash.in_(hashes), r.record_id == record_id)
             .order_by(r.time_ns)
         )
@@ -280,7 +276,7 @@ def _record(row: dict[str, Any]) -> RecordRow:
     made = {
         "reasons": tuple(reason.value for reason in to_reasons(row["flags"])),
         "label": _json(row["label"]),
-        "case_id": case_id(row["model"], row["record_id"], row["time_ns"]),
+        "case_id": case_id(row["model"], row["record_id"], row["time_ns"], row["variant"]),
         "has_case": row["known_case"] is not None,
     }
     return _pick(RecordRow, row | made)

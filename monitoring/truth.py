@@ -177,7 +177,7 @@ class Settler:
                 np.add.at(delta.stats.labels, list(verdict.classes), sign)
 
     def _update_case(self, record: Row, flags: int, label: str | None, right: bool | None, comment: str | None) -> None:
-        identity = case_id(record["model"], record["record_id"], record["time_ns"])
+        identity = case_id(record["model"], record["record_id"], record["time_ns"], record["variant"])
         values = {"flags": flags, "label": label, "correct": right, "comment": comment}
         state = CaseState.LABELLED if label is not None else CaseState.OPEN
         # Only these two follow feedback; what a reviewer decided stands.

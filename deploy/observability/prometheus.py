@@ -25,6 +25,7 @@ class Around:
         alertmanager: `host:port`, or None.
         token_file: File with the bearer token that monitor and replicas ask for, None when they ask for none.
         webhook: URL that Alertmanager tells of alerts, or None.
+        scrape_s: How often Prometheus asks.
         pace: Intervals, windows and durations are multiplied with it; drills play days in minutes.
     """
 
@@ -33,11 +34,13 @@ class Around:
     alertmanager: str | None = None
     token_file: str | None = None
     webhook: str | None = None
+    scrape_s: float = 10.0
     pace: float = 1.0
 
     def interval(self, seconds: float) -> str:
         """A duration in Prometheus' notation, at this pace."""
-        return f"{seconds:g}s" if self.pace == 1.0 else f"{max(200, round(seconds * self.pace * 1000))}ms"
+        paced_s = seconds * self.pace
+        return f"{paced_s:g}s" if float(paced_s).is_integer() else f"{max(200, round(paced_s * 1000))}ms"
 
 
 def console_link(alert: Alert, console: str) -> str:
@@ -72,7 +75,7 @@ def rule_groups(objectives: Objectives, around: Around) -> dict[str, Any]:
         }
         for a in alerts(objectives)
     ]
-    interval = around.interval(30)
+    interval = around.interval(3 * around.scrape_s)
     return {
         "groups": [
             {"name": "hardcase-recordings", "interval": interval, "rules": recorded},
@@ -87,11 +90,14 @@ def prometheus_config(around: Around) -> dict[str, Any]:
     credentials = {"authorization": {"type": "Bearer", "credentials_file": token_file}} if token_file else {}
     discovery = {
         "url": f"http://{around.monitor}/sd/prometheus",
-        "refresh_interval": around.interval(10),
+        "refresh_interval": around.interval(around.scrape_s),
         **credentials,
     }
     config: dict[str, Any] = {
-        "global": {"scrape_interval": around.interval(10), "evaluation_interval": around.interval(15)},
+        "global": {
+            "scrape_interval": around.interval(around.scrape_s),
+            "evaluation_interval": around.interval(1.5 * around.scrape_s),
+        },
         "rule_files": [RULES_FILE],
         "scrape_configs": [
             {"job_name": "hardcase", "http_sd_configs": [discovery], **credentials},

@@ -71,7 +71,7 @@ def audit_label(
     same = ("model", "version_id", "version", "variant", "record_id", "time_ns", "p_wrong", "probability")
     use = Use.WAITING if record["variant"] == Variant.CHAMPION.value else Use.OTHER_VARIANT
     return {name: record[name] for name in same} | {
-        "id": case_id(record["model"], record["record_id"], record["time_ns"]),
+        "id": case_id(record["model"], record["record_id"], record["time_ns"], record["variant"]),
         "start_s": start_s,
         "label_ns": item["time_ns"],
         "uid": item["uid"],

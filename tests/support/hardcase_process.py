@@ -56,7 +56,11 @@ class Place:
         """Write hardcase.yaml with free ports; `sections` adds or overrides keys."""
         folder.mkdir(parents=True, exist_ok=True)
         serving, monitor, grpc = free_ports(3)
-        settings: dict[str, Any] = {"serving": {"port": serving, "grpc_port": grpc}, "monitor": {"port": monitor}}
+        settings: dict[str, Any] = {
+            "serving": {"port": serving, "grpc_port": grpc},
+            "monitor": {"port": monitor},
+            "observability": {"prometheus": False},  # its port is the same for all
+        }
         for name, section in sections.items():
             settings.setdefault(name, {}).update(section)
         (folder / "hardcase.yaml").write_text(yaml.safe_dump(settings))

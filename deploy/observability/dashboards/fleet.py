@@ -7,6 +7,7 @@ from deploy.observability.rules import Objectives
 
 _GOOD_BAD = (Step(above=None, color="green"), Step(above=1, color="red"))
 _ANSWERED = 'variant!="shadow"'
+_BEST = 'method="best"'
 _OPEN = 'state="open"'
 _STANDING = 'state=~"firing|recovering"'
 
@@ -167,13 +168,14 @@ _ANSWERS = Row(
     title="Right or wrong?",
     panels=(
         Panel(
-            title="How accurate does each model believe itself to be?",
-            text="1 - mean P(wrong) of the last window, without labels. It does not see concept drift: labels do.",
+            title="How accurate is each model now?",
+            text="The estimate that the console shows: from audited labels where there are enough, else without labels,"
+            " which does not see concept drift.",
             unit="percentunit",
             high=1,
             queries=(
                 Query(
-                    expression=f"max by (model, version) ({pick('hardcase_accuracy_estimate')})",
+                    expression=f"max by (model, version) ({pick('hardcase_accuracy_estimate', _BEST)})",
                     legend="{{model}} {{version}}",
                 ),
             ),

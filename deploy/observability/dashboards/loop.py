@@ -103,6 +103,41 @@ _QUEUE = Row(
     ),
 )
 
+_AUDIT = Row(
+    title="Audit",
+    panels=(
+        Panel(
+            title="What became of the audit's labels?",
+            text="Labels of cases that were drawn at random: counted in the evidence, waiting for it, or set aside.",
+            unit="short",
+            low=0,
+            width=12,
+            console="/alarms",
+            queries=(
+                Query(
+                    expression=f"sum by (model, use) ({pick('hardcase_audit_labels')})",
+                    legend="{{model}}: {{use}}",
+                    may_be_empty="no audit case has a label",
+                ),
+            ),
+        ),
+        Panel(
+            title="How many audited labels stand behind the estimate?",
+            text="Also where they are too few for one.",
+            unit="short",
+            low=0,
+            width=12,
+            queries=(
+                Query(
+                    expression=f"max by (model, version) ({pick('hardcase_accuracy_audited_labels')})",
+                    legend="{{model}} {{version}}",
+                    may_be_empty="no window has an estimate",
+                ),
+            ),
+        ),
+    ),
+)
+
 _ACCOUNT = Row(
     title="Account",
     panels=(
@@ -174,5 +209,5 @@ LOOP = Board(
     uid="hardcase-loop",
     title="Hardcase / Loop",
     text="From records to cases, labels and rollouts.",
-    rows=(_INGEST, _QUEUE, _ACCOUNT, _ROLLOUTS),
+    rows=(_INGEST, _QUEUE, _AUDIT, _ACCOUNT, _ROLLOUTS),
 )

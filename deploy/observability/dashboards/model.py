@@ -6,6 +6,7 @@ from deploy.observability.panels import Board, Kind, Panel, Query, Row, Step, me
 
 _CONSOLE = "/models/${model}"
 _CASES = "/cases?model=${model}"
+_BEST, _NOT_BEST = 'method="best"', 'method!="best"'
 _LATENCY = "hardcase_request_total_seconds"
 
 _TRAFFIC = Row(
@@ -84,19 +85,42 @@ _ACCURACY = Row(
     title="Right or wrong?",
     panels=(
         Panel(
-            title="How accurate is it, without labels?",
-            text="1 - mean P(wrong) over the last window. It does not see concept drift: compare with labels.",
+            title="How accurate is it now?",
+            text="The estimate that the console shows, with its interval, and the share of labelled answers that were"
+            " right. Estimates without labels do not see concept drift.",
+            unit="percentunit",
+            high=1,
+            console=_CONSOLE,
+            queries=(
+                *(
+                    Query(
+                        expression=f"max by (version) ({pick(f'hardcase_accuracy_estimate{end}', _BEST, model=True)})",
+                        legend=legend,
+                        may_be_empty="the method has no interval, or there are too few labels" if end else "",
+                    )
+                    for end, legend in (
+                        ("", "estimate, {{version}}"),
+                        ("_lower", "at least, {{version}}"),
+                        ("_upper", "at most, {{version}}"),
+                    )
+                ),
+                Query(
+                    expression=f"max by (version) ({pick('hardcase_accuracy_labelled', model=True)})",
+                    legend="labelled, {{version}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Do the methods agree?",
+            text="The same accuracy by every method: audited labels, confidence, threshold transfer.",
             unit="percentunit",
             high=1,
             console=_CONSOLE,
             queries=(
                 Query(
-                    expression=f"max by (version) ({pick('hardcase_accuracy_estimate', model=True)})",
-                    legend="estimate, {{version}}",
-                ),
-                Query(
-                    expression=f"max by (version) ({pick('hardcase_accuracy_labelled', model=True)})",
-                    legend="labelled, {{version}}",
+                    expression="max by (version, method) "
+                    f"({pick('hardcase_accuracy_estimate', _NOT_BEST, model=True)})",
+                    legend="{{method}}, {{version}}",
                 ),
             ),
         ),
@@ -135,7 +159,7 @@ _ALARMS = Row(
             unit="bool_yes_no",
             low=0,
             high=1,
-            width=12,
+            width=8,
             console="/alarms?model=${model}",
             queries=(
                 Query(
@@ -145,12 +169,30 @@ _ALARMS = Row(
             ),
         ),
         Panel(
+            title="How strong is the evidence?",
+            text="Evidence of the audited labels as a share of what it takes to fire. It jumps when wrong answers are"
+            " audited, and sinks while right ones are.",
+            unit="percentunit",
+            low=0,
+            width=8,
+            console="/alarms?model=${model}",
+            steps=(Step(above=None, color="green"), Step(above=1, color="red")),
+            queries=(
+                Query(
+                    expression=f"max by (promise) ({pick('hardcase_alarm_evidence', model=True)}"
+                    f" / {pick('hardcase_alarm_threshold', model=True)})",
+                    legend="{{promise}}",
+                    may_be_empty="no audited label has counted yet",
+                ),
+            ),
+        ),
+        Panel(
             title="Has somebody silenced them?",
             text="A silence in the console has an author, a reason and an end; while it lasts, nobody is paged.",
             unit="bool_yes_no",
             low=0,
             high=1,
-            width=12,
+            width=8,
             console="/alarms?model=${model}",
             queries=(
                 Query(

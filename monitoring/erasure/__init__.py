@@ -1,1 +1,0 @@
-"""Erasing records by id from every copy that there is."""
