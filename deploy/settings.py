@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
-from deploy.settings_findings import AlarmSettings, CaseSettings, DriftSettings, RetentionSettings
+from deploy.settings_findings import AlarmSettings, CaseSettings, DriftSettings, ReportSettings, RetentionSettings
 from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
@@ -273,6 +273,7 @@ class MonitorSettings(Section):
     cases: CaseSettings = CaseSettings()
     drift: DriftSettings = DriftSettings()
     alarms: AlarmSettings = AlarmSettings()
+    reports: ReportSettings = ReportSettings()
     retention: RetentionSettings = RetentionSettings()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from deploy.settings_base import Seconds, Section, Share, Size
@@ -78,6 +80,27 @@ class DriftSettings(Section):
     """The same for the Jensen-Shannon distance (natural logarithm)."""
     ks_floor: float = Field(default=0.05, ge=0)
     """The same for the Kolmogorov-Smirnov distance."""
+
+
+class ReportSettings(Section):
+    """Evidently's reports: which are made without anybody asking, and what each may cost."""
+
+    every_s: int = Field(default=86_400, ge=0)
+    """Reports of each whole span of so many seconds, when the log's time has passed it; 0: none."""
+    kinds: tuple[Literal["drift", "summary", "quality"], ...] = ("drift", "summary", "quality")
+    """Of which kinds those are."""
+    at_alarms: bool = True
+    """Whether every alarm that fires gets a drift and a quality report of the stretch before it."""
+    keep: int = Field(default=100, ge=1)
+    """Finished reports kept; what they said of each column is kept as long as windows are."""
+    keep_bytes: Size = 1 << 30
+    """Bytes of their files kept."""
+    max_rows: int = Field(default=2000, ge=30)
+    """Rows of each table; more are sampled, and the report says so."""
+    memory_bytes: Size = 4 << 30
+    """Address space of the process that makes a report (the library maps 1.8 GiB before it does anything)."""
+    timeout_s: Seconds = 180.0
+    """Longest time that one report may take."""
 
 
 class RetentionSettings(Section):

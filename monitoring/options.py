@@ -145,6 +145,31 @@ class ArchiveOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReportingOptions:
+    """Evidently's reports: which are made without anybody asking, and what all of them may cost.
+
+    Attributes:
+        every_s: A report of each whole span of this length, aligned to the epoch; 0: none.
+        kinds: Of which kinds (`monitoring.report_shelf.ReportKind`).
+        at_alarms: Drift and quality reports of the stretch before every alarm that fires.
+        keep: Finished reports kept.
+        keep_bytes: Bytes of their files kept.
+        max_rows: Rows of each table; more are sampled, and the report says so.
+        memory_bytes: Address space of the worker process.
+        timeout_s: Wall-clock limit of one report.
+    """
+
+    every_s: int = 86_400
+    kinds: tuple[str, ...] = ("drift", "summary", "quality")
+    at_alarms: bool = True
+    keep: int = 100
+    keep_bytes: int = 1 << 30
+    max_rows: int = 2000
+    memory_bytes: int = 4 << 30
+    timeout_s: float = 180.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MonitorOptions:
     """One monitor process.
 
@@ -175,6 +200,7 @@ class MonitorOptions:
     cases: CaseOptions = field(default_factory=CaseOptions)
     drift: DriftOptions = field(default_factory=DriftOptions)
     alarms: AlarmOptions = field(default_factory=AlarmOptions)
+    reports: ReportingOptions = field(default_factory=ReportingOptions)
     retention: RetentionOptions = field(default_factory=RetentionOptions)
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
 

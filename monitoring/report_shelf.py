@@ -10,8 +10,24 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-METHOD_VERSION = 1  # part of a report's identity: raise it when methods or thresholds change
+METHOD_VERSION = 2  # part of a report's identity: raise it when methods or thresholds change
 _STATUS = "status.json"
+
+
+class ReportKind(StrEnum):
+    """What a report is about."""
+
+    DRIFT = "drift"  # every column beside the reference, each with a named test
+    SUMMARY = "summary"  # what each column looks like: missing values, range, quantiles, common values
+    QUALITY = "quality"  # answers beside the labels that came in, and beside the reference's
+
+
+class ReportCause(StrEnum):
+    """Why there is a report."""
+
+    ASKED = "asked"  # by somebody, on the page, over the API or the command line
+    SCHEDULE = "schedule"  # a span of the schedule is over
+    ALARM = "alarm"  # an alarm fired
 
 
 class ReportState(StrEnum):
@@ -26,27 +42,34 @@ class ReportState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportRequest:
-    """Which records are compared with the version's reference: `start` <= event time < `end`, aware, UTC."""
+    """Which records are compared with the version's reference: `start` <= event time < `end`, aware, UTC.
+
+    An alarm's report is kept apart from others of the same range, so that what was seen when it fired stays.
+    """
 
     model: str
     version: str
     start: datetime
     end: datetime
+    kind: ReportKind = ReportKind.DRIFT
+    cause: ReportCause = ReportCause.ASKED
+    alarm: str | None = None
 
     @property
     def id(self) -> str:
         """Name of the report: the same request has the same name."""
         text = "\n".join((self.model, self.version, rfc3339(self.start), rfc3339(self.end), str(METHOD_VERSION)))
+        text += f"\n{self.kind.value}\n{self.alarm or ''}"
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColumnResult:
-    """One column of a finished report; `value` is None where the distance is undefined."""
+    """One figure of a finished report; `value` is None where it is undefined, `threshold` where it has none."""
 
     column: str
     method: str
-    threshold: float
+    threshold: float | None
     value: float | None
     drifted: bool
 
@@ -62,6 +85,10 @@ class Report:
     end: str
     state: ReportState
     created_at: str
+    kind: ReportKind = ReportKind.DRIFT
+    cause: ReportCause = ReportCause.ASKED
+    alarm: str | None = None
+    sampling: str = ""
     finished_at: str | None = None
     error: str | None = None
     reference_rows: int = 0
@@ -94,7 +121,9 @@ class ReportShelf:
             return None
         plain = json.loads(path.read_text())
         columns = tuple(ColumnResult(**c) for c in plain.pop("columns"))
-        return Report(**plain | {"state": ReportState(plain["state"]), "columns": columns})
+        enums = {"state": ReportState(plain["state"]), "kind": ReportKind(plain.get("kind", ReportKind.DRIFT))}
+        enums |= {"cause": ReportCause(plain.get("cause", ReportCause.ASKED))}
+        return Report(**plain | enums | {"columns": columns})
 
     def write(self, report: Report) -> None:
         """Keep what is known of a report now."""
@@ -104,17 +133,24 @@ class ReportShelf:
         draft.write_text(json.dumps(asdict(report)))
         draft.replace(folder / _STATUS)
 
-    def newest(self, model: str | None = None, limit: int | None = None) -> tuple[Report, ...]:
+    def newest(
+        self, model: str | None = None, limit: int | None = None, alarm: str | None = None
+    ) -> tuple[Report, ...]:
         """Newest first."""
         found = [self.read(entry.name) for entry in self._folder.iterdir()]
-        reports = [r for r in found if r is not None and (model is None or r.model == model)]
+        reports = [
+            r for r in found if r is not None and model in (None, r.model) and (alarm is None or r.alarm == alarm)
+        ]
         reports.sort(key=lambda r: (r.created_at, r.id), reverse=True)
         return tuple(reports[:limit])
 
-    def tidy(self, keep: int) -> None:
-        """Drop the oldest finished reports past `keep`."""
-        for report in self.newest()[keep:]:
-            if report.state not in (ReportState.QUEUED, ReportState.RUNNING):
+    def tidy(self, keep: int, keep_bytes: int) -> None:
+        """Drop the oldest finished reports past `keep`, or past `keep_bytes` of files."""
+        used = 0
+        for place, report in enumerate(self.newest()):
+            used += sum(f.stat().st_size for f in (self._folder / report.id).iterdir())
+            busy = report.state in (ReportState.QUEUED, ReportState.RUNNING)
+            if not busy and (place >= keep or (place and used > keep_bytes)):
                 shutil.rmtree(self._folder / report.id, ignore_errors=True)
 
 
@@ -131,7 +167,15 @@ def parse_rfc3339(text: str) -> datetime:
 def request_of(report: Report) -> ReportRequest:
     """What was asked."""
     start, end = parse_rfc3339(report.start), parse_rfc3339(report.end)
-    return ReportRequest(model=report.model, version=report.version, start=start, end=end)
+    return ReportRequest(
+        model=report.model,
+        version=report.version,
+        start=start,
+        end=end,
+        kind=report.kind,
+        cause=report.cause,
+        alarm=report.alarm,
+    )
 
 
 def _is_id(text: str) -> bool:

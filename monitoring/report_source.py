@@ -1,4 +1,4 @@
-"""The two tables of a drift report: the reference's stored sample, and the samples that windows keep.
+"""The two tables of a report: the reference's stored sample, and the samples that windows keep.
 
 Nothing is re-read from the record log: each window keeps a uniform sample of its rows (`monitoring.samples`), and the
 samples of a range are cut so that every window takes part in proportion to its traffic.
@@ -6,19 +6,25 @@ samples of a range are cut so that every window takes part in proportion to its 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from export.contracts.errors import InvalidRequest
+from export.contracts.manifest import TaskKind
 from export.contracts.reference import ReferenceProfile
+from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.queries import WindowLine, window_lines
 from monitoring.report_frames import Column, Frame, finite_frame, sample_rows
-from monitoring.report_shelf import ReportRequest
+from monitoring.report_quality import class_frames, value_frames
+from monitoring.report_rows import labelled_answers
+from monitoring.report_shelf import ReportKind, ReportRequest
 from monitoring.samples import WindowSample
 from monitoring.store import Store
+from monitoring.tasks.protocol import Said
 
 MAX_COLUMNS = 128  # past it a report takes minutes and nobody reads it:
 MAX_NAMELESS = 32  # elements without a name, such as pixels: of more than these nobody reads 64 histograms
@@ -30,6 +36,8 @@ def frame_source(store: Store, catalogue: Catalogue) -> Callable[[ReportRequest,
     """What `ReportService` asks for the tables."""
 
     def frames(request: ReportRequest, max_rows: int) -> tuple[Frame, Frame]:
+        if request.kind is ReportKind.QUALITY:
+            return _quality_frames(store, catalogue, request, max_rows)
         profile = _profile(catalogue, request)
         start_s, end_s = int(request.start.timestamp()), int(-(-request.end.timestamp() // 1))
         lines = window_lines(
@@ -42,6 +50,32 @@ def frame_source(store: Store, catalogue: Catalogue) -> Callable[[ReportRequest,
         return _reference(profile, max_rows, seed), current_frame(profile, samples, sizes, lines, max_rows, seed)
 
     return frames
+
+
+def _quality_frames(store: Store, catalogue: Catalogue, request: ReportRequest, max_rows: int) -> tuple[Frame, Frame]:
+    """Labels and answers, row by row, of the records of the range that have a label."""
+    baseline = Baselines(catalogue).get(request.model, request.version)
+    kind = None if baseline.manifest is None else baseline.manifest.task.kind
+    if kind not in (TaskKind.CLASSIFICATION, TaskKind.REGRESSION):
+        raise InvalidRequest("a quality report is about classifications and regressions")
+    start_ns, end_ns = (int(x.timestamp()) * 1_000_000_000 for x in (request.start, request.end))
+    rows, total = labelled_answers(store, request.model, request.version, start_ns, end_ns, max_rows)
+    if kind is TaskKind.REGRESSION:
+        numbers = [(json.loads(row["label"]), row["value"]) for row in rows]
+        return value_frames([(float(a), float(b)) for a, b in numbers if _is_number(a) and b is not None], total)
+    pairs: list[tuple[float, float]] = []
+    for row in rows:
+        truth = baseline.task.truth(Said.stored(json.loads(row["label"])), row)
+        classes = () if truth is None else baseline.task.judge(truth, row, 0.0).classes
+        predicted = row["predicted_rows"] or [row["predicted"]]
+        if len(classes) == len(predicted):
+            pairs += zip(map(float, classes), map(float, predicted), strict=True)
+    names = baseline.class_names or tuple(str(i) for i in range(baseline.classes))
+    return class_frames(baseline.profile, names, pairs, total)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _stored(store: Store, ids: Sequence[int]) -> dict[int, bytes]:

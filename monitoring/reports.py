@@ -1,4 +1,4 @@
-"""Evidently data-drift reports: one per (model, version, window, method), made in a worker process, kept as files.
+"""Evidently's reports: one per (model, version, range, kind), made in a worker process, kept as files.
 
 A report informs; it never alarms. Starting the same report twice gives the same report. Each lives in a folder:
 `status.json` (what was asked, what became of it), `report.html`, `report.json` (Evidently's own) and `result.json`
@@ -24,7 +24,17 @@ import numpy as np
 
 from export.contracts.errors import HardcaseError, NotFound, Overloaded
 from monitoring.report_frames import MIN_ROWS, ColumnTest, Frame, column_tests
-from monitoring.report_shelf import ColumnResult, Report, ReportRequest, ReportShelf, ReportState, request_of, rfc3339
+from monitoring.report_quality import figure
+from monitoring.report_shelf import (
+    ColumnResult,
+    Report,
+    ReportKind,
+    ReportRequest,
+    ReportShelf,
+    ReportState,
+    request_of,
+    rfc3339,
+)
 from monitoring.report_worker import QUIET
 
 log = logging.getLogger(__name__)
@@ -40,6 +50,7 @@ class ReportOptions:
         timeout_s: Wall-clock limit of one report.
         max_rows: Rows of each frame; more are sampled, and the report says so.
         keep: Finished reports kept; the oldest go first.
+        keep_bytes: Bytes of their files kept; the newest report stays whatever its size.
         waiting: Reports that may wait; past it a start is answered with 503.
     """
 
@@ -48,6 +59,7 @@ class ReportOptions:
     timeout_s: float = 180.0
     max_rows: int = 2000
     keep: int = 100
+    keep_bytes: int = 1 << 30
     waiting: int = 16
 
 
@@ -62,14 +74,20 @@ class ReportService:
         options: Bounds and folder.
         frames: Where the two tables come from.
         clock: Wall clock, for the stamps.
+        on_done: Told of every report that was made, in the worker's thread, before anybody can read it.
     """
 
     def __init__(
-        self, options: ReportOptions, frames: FrameSource, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        options: ReportOptions,
+        frames: FrameSource,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_done: Callable[[Report], None] | None = None,
     ) -> None:
         self.options = options
         self._frames = frames
         self._clock = clock
+        self._on_done = on_done
         self._queue: queue.Queue[ReportRequest | None] = queue.Queue(maxsize=options.waiting + 1)
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
@@ -101,6 +119,9 @@ class ReportService:
                 end=rfc3339(request.end),
                 state=ReportState.QUEUED,
                 created_at=rfc3339(self._clock()),
+                kind=request.kind,
+                cause=request.cause,
+                alarm=request.alarm,
             )
             self._shelf.write(report)
             self._queue.put_nowait(request)
@@ -117,9 +138,9 @@ class ReportService:
             raise NotFound("there is no report with this id")
         return report
 
-    def newest(self, model: str | None = None, limit: int = 50) -> tuple[Report, ...]:
-        """Newest first."""
-        return self._shelf.newest(model, limit)
+    def newest(self, model: str | None = None, limit: int = 50, alarm: str | None = None) -> tuple[Report, ...]:
+        """Newest first; of one alarm, when it is named."""
+        return self._shelf.newest(model, limit, alarm)
 
     def document(self, report_id: str, kind: str) -> bytes:
         """The finished report as "html" or "json".
@@ -167,6 +188,8 @@ class ReportService:
             self._shelf.write(replace(report, state=ReportState.RUNNING, error=None))
             try:
                 finished = self._make(request, report)
+                if self._on_done is not None and finished.state is ReportState.DONE:
+                    self._on_done(finished)
             except HardcaseError as error:
                 finished = replace(report, state=ReportState.FAILED, error=error.message)
             except Exception:
@@ -177,7 +200,7 @@ class ReportService:
             if finished.state is not ReportState.QUEUED:
                 finished = replace(finished, finished_at=rfc3339(self._clock()))
             self._shelf.write(finished)
-            self._shelf.tidy(self.options.keep)
+            self._shelf.tidy(self.options.keep, self.options.keep_bytes)
 
     def _make(self, request: ReportRequest, report: Report) -> Report:
         """Gather the frames, run the child, read its answer."""
@@ -189,18 +212,21 @@ class ReportService:
             total_rows=current.total_rows,
             dropped_rows=current.dropped_rows,
         )
-        if min(reference.rows, current.rows) < MIN_ROWS:
-            which = "window" if current.rows < MIN_ROWS else "reference"
-            text = f"not enough data: {min(reference.rows, current.rows)} rows in the {which}, {MIN_ROWS} are needed"
-            return replace(facts, state=ReportState.NOT_ENOUGH_DATA, error=text)
-        tests = column_tests(reference, current.rows, seed=int(report.id[:8], 16))
+        problem = _too_little(request.kind, reference, current)
+        if problem:
+            return replace(facts, state=ReportState.NOT_ENOUGH_DATA, error=problem)
+        facts = replace(facts, sampling=_sampling(request.kind, facts))
+        tests = column_tests(reference, current.rows, seed=int(report.id[:8], 16)) if reference.rows else _bare(current)
         folder = self._shelf.folder(report.id)
         np.savez(folder / "frames.npz", reference=reference.values, current=current.values)
         (folder / "job.json").write_text(json.dumps(_job(facts, tests)))
         result = self._run_child(folder)
         if "error" in result:
             return replace(facts, state=ReportState.FAILED, error=str(result["error"]))
-        columns = tuple(_result(t, v) for t, v in zip(tests, result["values"], strict=True))
+        if request.kind is ReportKind.DRIFT:
+            columns = tuple(_result(t, v) for t, v in zip(tests, result["values"], strict=True))
+        else:
+            columns = tuple(figure(*found, reference, current) for found in result["figures"])
         return replace(facts, state=ReportState.DONE, columns=columns)
 
     def _run_child(self, folder: Path) -> dict[str, Any]:
@@ -227,10 +253,33 @@ class ReportService:
 
 
 def _job(report: Report, tests: tuple[ColumnTest, ...]) -> dict[str, Any]:
-    facts = {k: getattr(report, k) for k in ("model", "version", "start", "end", "total_rows", "dropped_rows")}
+    names = ("model", "version", "start", "end", "total_rows", "dropped_rows", "sampling")
+    facts = {k: getattr(report, k) for k in names}
+    facts["method"] = "; ".join(sorted({f"{t.method} over its own threshold, at least 0.1" for t in tests if t.method}))
+    return {"kind": report.kind, "facts": facts, "drift_share": 0.5, "columns": [asdict(t) for t in tests]}
+
+
+def _sampling(kind: ReportKind, report: Report) -> str:
+    """Which records took part, in words."""
+    if kind is ReportKind.QUALITY:
+        return f"{report.current_rows} of {report.total_rows} answers with a label; labels may be a biased sample"
     sampled = report.current_rows + report.dropped_rows < report.total_rows
-    facts["sampling"] = f"{report.current_rows} of {report.total_rows} records" if sampled else "every record"
-    return {"facts": facts, "drift_share": 0.5, "columns": [asdict(t) for t in tests]}
+    return f"{report.current_rows} of {report.total_rows} records" if sampled else "every record"
+
+
+def _too_little(kind: ReportKind, reference: Frame, current: Frame) -> str:
+    """Why there can be no report, or ""."""
+    what = "labelled rows" if kind is ReportKind.QUALITY else "rows"
+    if current.rows < MIN_ROWS:
+        return f"not enough data: {current.rows} {what} in the window, {MIN_ROWS} are needed"
+    if reference.rows < MIN_ROWS and kind is not ReportKind.QUALITY:
+        return f"not enough data: {reference.rows} rows in the reference, {MIN_ROWS} are needed"
+    return ""
+
+
+def _bare(current: Frame) -> tuple[ColumnTest, ...]:
+    """Columns without anything to compare them with."""
+    return tuple(ColumnTest(name=c.name, method="", threshold=0.0, categories=c.categories) for c in current.columns)
 
 
 def _again(report: Report) -> bool:
