@@ -101,18 +101,39 @@ class MonitorClient:
             case.get("time"),
         )
 
-    def report(self, model: str, version: str | None, *, minutes: float, wait_s: float = 180.0) -> dict[str, Any]:
-        """Start an Evidently report of the last minutes and wait until it is done.
+    def report(
+        self,
+        model: str,
+        version: str | None,
+        *,
+        minutes: float = 60.0,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        kind: str = "drift",
+        wait_s: float = 180.0,
+    ) -> dict[str, Any]:
+        """Start an Evidently report and wait until it is done.
+
+        Args:
+            model: Whose.
+            version: Which; None for the champion.
+            minutes: How far the range reaches back from its end, where it has no start.
+            start: Of the range.
+            end: Of the range; None for now.
+            kind: "drift", "summary" or "quality".
+            wait_s: Longest time to wait.
 
         Raises:
             CommandError: it failed, or took longer than `wait_s`.
         """
-        now = datetime.now(UTC)
+        to = end or datetime.now(UTC)
+        since = start or to - timedelta(minutes=minutes)
         body = {
             "model": model,
             "version": version,
-            "from": (now - timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z"),
-            "to": now.isoformat().replace("+00:00", "Z"),
+            "from": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "to": to.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "kind": kind,
         }
         done: dict[str, Any] = self.post("/api/reports", body)
         deadline = time.monotonic() + wait_s
@@ -135,15 +156,18 @@ class MonitorClient:
 
     def describe_report(self, done: dict[str, Any]) -> str:
         """A line for people."""
+        shown = [c for c in done["columns"] if c["drifted"] or (done["kind"] == "quality" and c["column"] == "all")]
         rows = "\n".join(
-            f"  {c['column']}: {c['method']} {c['value']} over {c['threshold']}"
-            for c in done["columns"]
-            if c["drifted"]
+            f"  {c['column']}: {c['method']} {c['value']:.4g}"
+            + ("" if c["threshold"] is None else f", threshold {c['threshold']:.4g}")
+            for c in shown
+            if c["value"] is not None
         )
         page = urljoin(self.base, str(done["html"]))
+        found = f"{done['drifted']} of {len(done['columns'])} columns drifted, " if done["kind"] == "drift" else ""
         return (
-            f"{done['drifted']} of {len(done['columns'])} columns drifted, {done['current_rows']} rows against "
-            f"{done['reference_rows']} of the reference\n{rows}\n{page}"
+            f"{found}{done['current_rows']} rows against {done['reference_rows']} of the reference "
+            f"({done['sampling']})\n{rows}\n{page}"
         )
 
     def _send(self, method: str, path: str, **given: Any) -> httpx.Response:

@@ -26,10 +26,12 @@ from monitoring.catalogue import Catalogue
 from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
+from monitoring.log_frames import read_frames
 from monitoring.options import MonitorOptions
 from monitoring.progress import Progress
-from monitoring.records.reader import Frame, Position, RecordLogReader
+from monitoring.records.reader import Position, RecordLogReader
 from monitoring.refetch import Refetch, position_of
+from monitoring.report_plan import Starter, plan_reports
 from monitoring.retention import RetentionClock, apply_retention
 from monitoring.shelf import release_sources
 from monitoring.signal_rows import update_signals
@@ -38,6 +40,7 @@ from monitoring.store import Store
 logger = logging.getLogger(__name__)
 
 ACCOUNTS_EVERY_S = 1.0
+REPORTS_EVERY_S = 5.0
 QUEUE_EVERY_S = 2.0
 RETRY_FIRST_S = 0.2
 RETRY_LAST_S = 10.0
@@ -52,6 +55,7 @@ class Loop:
         finished: Sources whose writer is dead and of which everything was read.
         behind: Sources that held more than the last cycle read.
         read_ns: Wall clock when the last cycle began to read.
+        start_report: How reports are started; None where there is no report service.
     """
 
     options: MonitorOptions
@@ -69,6 +73,7 @@ class Loop:
     finished: frozenset[str] = frozenset()
     behind: frozenset[str] = frozenset()
     read_ns: int = 0
+    start_report: Starter | None = None
 
     @property
     def frontier_ns(self) -> int:
@@ -177,6 +182,10 @@ class _Archive:
         return self._compactor.turn()
 
 
+def _plan_reports(loop: Loop) -> bool:
+    return loop.start_report is not None and plan_reports(loop.store, loop.options, loop.start_report)
+
+
 def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
     """Everything that the monitor does besides reading the log, in the order in which it is done."""
     return (
@@ -190,33 +199,9 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
         ),
         Duty(name="alarms", interval_s=options.alarms.interval_s, run=_watch, while_behind=True),
         Duty(name="queue", interval_s=QUEUE_EVERY_S, run=_order_cases),
+        Duty(name="reports", interval_s=REPORTS_EVERY_S, run=_plan_reports),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
-
-
-def read_frames(
-    reader: RecordLogReader, cursors: dict[str, Cursor], max_bytes: int
-) -> tuple[list[Frame], frozenset[str]]:
-    """At most about `max_bytes` of frames over all sources, and the sources that may hold more.
-
-    What is left of the budget after one source goes to the next; the order turns by how far the sources' events are, so
-    that the source that is most behind comes first.
-    """
-    frames: list[Frame] = []
-    behind: set[str] = set()
-    left = max_bytes
-    for source in sorted(reader.sources(), key=lambda s: (cursors.get(s, START).event_ns, s)):
-        if left <= 0:
-            behind.add(source)
-            continue
-        taken = 0
-        for frame in reader.read(source, position_of(cursors.get(source)), left):
-            frames.append(frame)
-            taken += frame.nbytes
-        if taken >= left:
-            behind.add(source)
-        left -= taken
-    return frames, frozenset(behind)
 
 
 class Monitor:

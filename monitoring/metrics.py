@@ -19,6 +19,7 @@ from monitoring.metric_family import Family
 from monitoring.metric_family import make as _family
 from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
+from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
 from monitoring.progress import Progress
 from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
@@ -146,6 +147,7 @@ FAMILIES = (
     SIGNAL_THRESHOLD,
     *ACCURACY_FAMILIES,
     *ALARM_FAMILIES,
+    *REPORT_FAMILIES,
 )
 
 
@@ -176,6 +178,7 @@ class MonitorCollector:
         yield self._cases()
         versions = sorted(self._store.versions(), key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
         yield from self._signals(versions)
+        yield from report_metrics(self._store, versions)
         yield from accuracies(self._store, versions)
         alarms = None if self._loop is None else self._loop.options.alarms
         yield from alarm_metrics(self._store, {v.model for v in versions if v.model}, options=alarms)

@@ -35,7 +35,11 @@ def class_frames(
     """
     columns = tuple(Column(name=n, categories=tuple(names)) for n in (TARGET, PREDICTION))
     confusion = None if profile is None or profile.classes is None else profile.classes.confusion
-    known = np.zeros((0, 2)) if confusion is None else np.repeat(np.argwhere(confusion >= 0).astype(np.float64), confusion.ravel(), axis=0)
+    known = (
+        np.zeros((0, 2))
+        if confusion is None
+        else np.repeat(np.argwhere(confusion >= 0).astype(np.float64), confusion.ravel(), axis=0)
+    )
     return finite_frame(columns, known, len(known)), finite_frame(columns, _table(pairs), total)
 
 

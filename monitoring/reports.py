@@ -226,7 +226,8 @@ class ReportService:
         if request.kind is ReportKind.DRIFT:
             columns = tuple(_result(t, v) for t, v in zip(tests, result["values"], strict=True))
         else:
-            columns = tuple(figure(*found, reference, current) for found in result["figures"])
+            figures: list[tuple[str, str, float | None]] = result["figures"]
+            columns = tuple(figure(n, method, v, reference, current) for n, method, v in figures)
         return replace(facts, state=ReportState.DONE, columns=columns)
 
     def _run_child(self, folder: Path) -> dict[str, Any]:

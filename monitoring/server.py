@@ -17,6 +17,7 @@ from monitoring.catalogue import Catalogue
 from monitoring.cycle import Monitor
 from monitoring.metrics import MonitorCollector
 from monitoring.options import MonitorOptions
+from monitoring.report_rows import write_figures
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store
@@ -62,8 +63,8 @@ def serve_monitor(
         store = stack.enter_context(closing(Store(options.database_url)))
         monitor = Monitor(options, store, catalogue)
         stack.callback(_stop, monitor)
-        shelf = ReportOptions(folder=options.state_dir / "reports")
-        reports = stack.enter_context(closing(ReportService(shelf, frame_source(store, catalogue))))
+        reports = stack.enter_context(closing(report_service(options, store, catalogue)))
+        monitor.loop.start_report = reports.start
         app = build_console(
             store,
             catalogue,
@@ -88,6 +89,15 @@ def serve_monitor(
         monitor.start()
         _announce(server, settings.host, port, on_ready)
         server.run(sockets=[listening])
+
+
+def report_service(options: MonitorOptions, store: Store, catalogue: Catalogue) -> ReportService:
+    """The reports of a monitor: kept in its state folder, their figures in its database."""
+    asked = options.reports
+    names = ("keep", "keep_bytes", "max_rows", "memory_bytes", "timeout_s")
+    shelf = ReportOptions(folder=options.state_dir / "reports", **{name: getattr(asked, name) for name in names})
+    frames = frame_source(store, catalogue)
+    return ReportService(shelf, frames, on_done=lambda report: write_figures(store, report))
 
 
 def _stop(monitor: Monitor) -> None:

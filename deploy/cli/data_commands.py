@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deploy.cli.context import JsonFlag, console, invocation_of, print_json, print_table
+from deploy.errors import CommandError
+from monitoring.report_shelf import ReportKind
 
 records_app = typer.Typer(no_args_is_help=True, help="The record log: every request that was answered or refused.")
 cases_app = typer.Typer(no_args_is_help=True, help="Failure cases that the monitor found; needs a running monitor.")
@@ -117,13 +120,22 @@ def report(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of the model.")],
     version: Annotated[str | None, typer.Option("--version", help="Version; default: the champion.")] = None,
-    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="How far back the window reaches.")] = 60.0,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0.1, help="How far the range reaches back from its end, without --from.")
+    ] = 60.0,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Start of the range, such as 2026-01-31T12:00:00Z.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of the range; default: now.")] = None,
+    kind: Annotated[ReportKind, typer.Option("--kind", help="What the report is about.")] = ReportKind.DRIFT,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to put the HTML; default: only a link.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make an Evidently data-drift report of recent traffic against the version's reference; needs a running monitor.
+    """Make an Evidently report of a range of traffic against the version's reference; needs a running monitor.
+
+    Kinds: drift of every column, a summary of the data, or the quality of answers that have labels.
 
     Example: hardcase report digits --minutes 10 -o drift.html
     """
@@ -134,7 +146,8 @@ def report(
     if version is None:
         plan = invocation.registry.plan(model)
         version = plan.champion if plan else None
-    done = client.report(model, version, minutes=minutes)
+    with console().status("Evidently compares the columns"):
+        done = client.report(model, version, minutes=minutes, start=_moment(start), end=_moment(end), kind=kind.value)
     if out is not None:
         out.write_bytes(client.report_html(done))
     if as_json:
@@ -143,3 +156,18 @@ def report(
         console().print(client.describe_report(done))
         if out is not None:
             console().print(f"→ {out}")
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time as given on the command line; without a zone it is UTC.
+
+    Raises:
+        CommandError: it is no time.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"'{text[:40]}' is no time", "write it as 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

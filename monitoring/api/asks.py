@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from export.contracts.cases import CaseState, FlagReason
 from monitoring.accuracy.estimate import AccuracyScope, Method
 from monitoring.api.fields import Asked, AskedTime, Name, Share
+from monitoring.report_shelf import ReportKind
 from monitoring.store import CaseOrder
 
 
@@ -19,6 +20,7 @@ class ReportStart(Asked):
     version: Name | None = Field(None, description="Default: the champion, or the version seen last.")
     start: AskedTime = Field(alias="from")
     end: AskedTime = Field(alias="to")
+    kind: ReportKind = Field(ReportKind.DRIFT, description="What the report is about.")
 
 
 class CaseQuery(Asked):
@@ -90,8 +92,19 @@ class AccuracyQuery(Asked):
     limit: int = Field(500, ge=1, le=5000)
 
 
+class FigureQuery(Asked):
+    """Figures of which reports."""
+
+    version: Name | None = None
+    kind: ReportKind = ReportKind.DRIFT
+    reports: int = Field(60, ge=1, le=200, description="Newest reports.")
+
+
 class ReportQuery(Asked):
     """Which reports."""
 
     model: Name | None = None
+    alarm: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")] | None = Field(
+        None, description="Only those that this alarm started."
+    )
     limit: int = Field(50, ge=1, le=200)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from monitoring.api import asks, drift_models, drift_views
+from monitoring.api import asks, drift_models, drift_views, report_models
 from monitoring.api.routes import Model
 from monitoring.api.views import View
 
@@ -24,5 +24,10 @@ def drift_router(view: View) -> APIRouter:
     def slice_moves(model: Model, query: Annotated[asks.SliceMoveQuery, Query()]) -> drift_models.SliceMoves:
         """Which slices (predicted classes, variants, tags, request parameters) are no longer like their own past."""
         return drift_views.slices(view, model, query)
+
+    @router.get("/api/models/{model}/report-figures", tags=["reports"])
+    def figures(model: Model, query: Annotated[asks.FigureQuery, Query()]) -> report_models.ReportFigures:
+        """What Evidently's reports said of each column, over time, each with its method and threshold."""
+        return drift_views.figures(view, model, query)
 
     return router

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from monitoring.api import asks, fields
+from monitoring.api import asks, fields, report_models
 from monitoring.api import drift_models as m
 from monitoring.api.views import View
 from monitoring.baseline import Baseline
 from monitoring.drift_spans import SpanDrift, distribution, since, span_drift
 from monitoring.move_words import sentence
 from monitoring.moves import Move
+from monitoring.report_rows import read_figures
 from monitoring.slice_drift import SliceDrift
 from monitoring.slice_rows import newest_slices
 
@@ -69,6 +70,24 @@ def slices(view: View, model: str, query: asks.SliceMoveQuery) -> m.SliceMoves:
         compared=sum(s.move is not None for s in found),
         slices=[_slice(s) for s in found[: query.limit]],
     )
+
+
+def figures(view: View, model: str, query: asks.FigureQuery) -> report_models.ReportFigures:
+    """What reports said of each column.
+
+    Raises:
+        NotFound: unknown model or version.
+    """
+    view.known(model, query.version)
+    version = query.version or view.default_version(model)
+    same = ("report_id", "kind", "cause", "name", "method", "threshold", "value", "drifted", "rows")
+    made = [
+        report_models.ReportFigure.model_validate(
+            {n: getattr(row, n) for n in same} | {"start": _time(row.start_s), "end": _time(row.end_s)}
+        )
+        for row in read_figures(view.store, model, version, query.kind, query.reports)
+    ]
+    return report_models.ReportFigures(model=model, version=version, figures=made)
 
 
 def _slice(found: SliceDrift) -> m.SliceMove:

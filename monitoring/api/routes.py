@@ -174,17 +174,19 @@ def case_router(view: View) -> APIRouter:
 
 
 def report_router(view: View, reports: ReportService) -> APIRouter:
-    """Drift reports."""
+    """Evidently's reports."""
     router = APIRouter(tags=["reports"])
 
     @router.get("/api/reports")
     def listed(query: Annotated[asks.ReportQuery, Query()]) -> report_models.Reports:
         """Reports, newest first."""
-        return report_models.Reports(reports=[views.report(r) for r in reports.newest(query.model, query.limit)])
+        return report_models.Reports(
+            reports=[views.report(r) for r in reports.newest(query.model, query.limit, query.alarm)]
+        )
 
     @router.post("/api/reports", status_code=202, responses=START_PROBLEMS)
     def start(asked: asks.ReportStart) -> report_models.Report:
-        """Compare a window with the version's reference. The same window twice is the same report."""
+        """Compare a span with the version's reference. The same span and kind twice is the same report."""
         return views.report(reports.start(view.report_request(asked)))
 
     @router.get("/api/reports/{report}")

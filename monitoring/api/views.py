@@ -84,7 +84,7 @@ class View:
         if asked.start >= asked.end:
             raise InvalidRequest("from: must be earlier than to")
         version = asked.version or self.default_version(asked.model)
-        return ReportRequest(model=asked.model, version=version, start=asked.start, end=asked.end)
+        return ReportRequest(model=asked.model, version=version, start=asked.start, end=asked.end, kind=asked.kind)
 
     def manifest(self, model: str, version: str) -> Manifest | None:
         """The manifest of a version; None when the registry does not know it. A version never changes."""

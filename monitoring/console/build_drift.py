@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from monitoring.api import asks, drift_views, fields
+from monitoring.api import asks, drift_views, fields, report_models
 from monitoring.api import drift_models as m
 from monitoring.api.views import View
 from monitoring.console import contexts as c
@@ -51,6 +51,9 @@ def drift_page(builder: Builder, model: str, asked: asks.MoveQuery, span: str) -
         timeline=_timeline(found),
         slices=tuple(_slice(s) for s in parted.slices),
         slices_moved=parted.moved,
+        evidently=_evidently(drift_views.figures(view, model, asks.FigureQuery.model_validate({"version": version}))),
+        report_from="" if found.start is None else fields.to_text(found.start),
+        report_to="" if found.end is None else fields.to_text(found.end),
     )
 
 
@@ -89,6 +92,67 @@ def _slice(found: m.SliceMove) -> d.SliceLine:
         **{name: getattr(found, name) for name in same},
         state=found.state.value,
         p_wrong_before=found.p_wrong_before,
+    )
+
+
+def _evidently(found: report_models.ReportFigures) -> d.Evidently | None:
+    """Its newest report, and the columns that are farthest there over all of its reports."""
+    if not found.figures:
+        return None
+    newest = found.figures[-1]
+    lines = [
+        d.FigureLine(
+            name=f.name,
+            method=f.method,
+            value=f.value,
+            threshold=f.threshold,
+            ratio=f.value / f.threshold if f.value is not None and f.threshold else None,
+            drifted=f.drifted,
+        )
+        for f in found.figures
+        if f.report_id == newest.report_id
+    ]
+    lines.sort(key=lambda line: (line.ratio is None, -(line.ratio or 0.0), line.name))
+    return d.Evidently(
+        report_id=newest.report_id,
+        at=fields.to_text(newest.end),
+        cause=newest.cause.value,
+        rows=newest.rows,
+        columns=tuple(lines),
+        drifted=sum(line.drifted for line in lines),
+        panel=_evidently_panel(found, [line.name for line in lines[: len(TONES)]]),
+    )
+
+
+def _evidently_panel(found: report_models.ReportFigures, names: Sequence[str]) -> parts.Panel:
+    start, end = found.figures[0].start, max(f.end for f in found.figures)
+    lengths = [int((f.end - f.start).total_seconds()) for f in found.figures]
+    series = tuple(
+        parts.Series(
+            name=name,
+            tone=tone,
+            points=tuple(
+                parts.Point(
+                    at_s=int(f.start.timestamp()),
+                    value=f.value / f.threshold if f.value is not None and f.threshold else None,
+                    n=f.rows,
+                )
+                for f in found.figures
+                if f.name == name
+            ),
+            marks=True,
+        )
+        for name, tone in zip(names, TONES, strict=False)
+    )
+    return parts.Panel(
+        key="evidently",
+        title="Evidently, report by report",
+        hint="its distances in units of its thresholds, at the start of each report's range",
+        unit="ratio",
+        axis=parts.Axis(from_s=int(start.timestamp()), to_s=int(end.timestamp()), step_s=min(lengths)),
+        series=series,
+        limit=1.0,
+        limit_name="threshold",
     )
 
 

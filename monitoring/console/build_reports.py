@@ -1,15 +1,26 @@
-"""The pages about drift reports."""
+"""The pages about Evidently's reports."""
 
 from __future__ import annotations
 
 from monitoring.console import contexts as c
 from monitoring.console import parts
-from monitoring.report_shelf import Report, ReportState
+from monitoring.report_shelf import Report, ReportCause, ReportKind, ReportState
+
+TITLES = {
+    ReportKind.DRIFT: "Drift report",
+    ReportKind.SUMMARY: "Data summary",
+    ReportKind.QUALITY: "Quality report",
+}
+CAUSES = {
+    ReportCause.ASKED: "asked for",
+    ReportCause.SCHEDULE: "on schedule",
+    ReportCause.ALARM: "at an alarm",
+}
 
 
 def report_line(report: Report) -> parts.ReportLine:
     """A report in a list."""
-    sampled = f"{report.current_rows:,} of {report.total_rows:,} records"
+    sampled = report.sampling or f"{report.current_rows:,} of {report.total_rows:,} records"
     return parts.ReportLine(
         id=report.id,
         model=report.model,
@@ -22,6 +33,10 @@ def report_line(report: Report) -> parts.ReportLine:
         columns=len(report.columns),
         created_at=report.created_at,
         rows=sampled if report.total_rows else "",
+        kind=report.kind.value,
+        title=TITLES[report.kind],
+        cause=CAUSES[report.cause],
+        alarm=report.alarm,
     )
 
 
@@ -36,7 +51,7 @@ def report_page(shell: parts.Shell, report: Report) -> c.ReportPage:
             value=col.value,
             threshold=col.threshold,
             threshold_source="",
-            ratio=None if col.value is None else col.value / col.threshold,
+            ratio=None if col.value is None or not col.threshold else col.value / col.threshold,
             exceeded=col.drifted,
             rows=report.current_rows,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitoring.console.alarm_parts import AlarmLine, HistoryLine, MovedLine, SilenceLine, WatchCard
-from monitoring.console.drift_parts import MoveLine, SliceLine
+from monitoring.console.drift_parts import Evidently, MoveLine, SliceLine
 from monitoring.console.parts import (
     AccuracyBlock,
     Balance,
@@ -82,6 +82,9 @@ class DriftPage:
     timeline: Panel | None
     slices: tuple[SliceLine, ...]
     slices_moved: int
+    evidently: Evidently | None
+    report_from: str
+    report_to: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

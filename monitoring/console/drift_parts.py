@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitoring.console.histograms import Histogram
+from monitoring.console.parts import Panel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +23,31 @@ class SliceLine:
     against: str
     p_wrong: float | None
     p_wrong_before: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FigureLine:
+    """What Evidently's newest drift report says of one column."""
+
+    name: str
+    method: str
+    value: float | None
+    threshold: float | None
+    ratio: float | None
+    drifted: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidently:
+    """Evidently beside ours: its newest drift report, and its columns over all of them."""
+
+    report_id: str
+    at: str
+    cause: str
+    rows: int
+    columns: tuple[FigureLine, ...]
+    drifted: int
+    panel: Panel | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -288,3 +288,7 @@ class ReportLine:
     columns: int
     created_at: str
     rows: str
+    kind: str
+    title: str
+    cause: str
+    alarm: str | None
