@@ -38,7 +38,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/migrations/", "monitoring/ingest", "monitoring/record_rows.py",
                    "monitoring/metrics_alarms.py",
                    "monitoring/signal_rows.py", "monitoring/drift_spans.py", "monitoring/slice_rows.py",
-                   "monitoring/report_rows.py", "monitoring/accuracy/rows.py", "monitoring/accuracy/queries.py",
+                   "monitoring/report_rows.py", "monitoring/report_plan.py", "monitoring/accuracy/rows.py", "monitoring/accuracy/queries.py",
                    "monitoring/window_rows.py", "monitoring/accounts.py",
                    "monitoring/cases.py", "monitoring/case_groups.py", "monitoring/disagreement.py",
                    "monitoring/slices/rows.py", "monitoring/slices/duty.py", "monitoring/neighbours.py",
