@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from monitoring.alarms.watch import AlarmState, Promise
 from monitoring.api import alarm_models as m
@@ -12,6 +13,8 @@ from monitoring.console import alarm_parts as a
 from monitoring.console import contexts as c
 from monitoring.console import parts, words
 from monitoring.console.build import Builder
+from monitoring.console.build_reports import report_line
+from monitoring.report_shelf import Report
 
 NAMES = {Promise.LIFETIME: "lifetime", Promise.RUN_LENGTH: "run length"}
 TONES = {
@@ -45,8 +48,8 @@ def alarms_page(builder: Builder, alarms: AlarmView, model: str | None) -> c.Ala
     )
 
 
-def alarm_page(builder: Builder, alarms: AlarmView, identity: str) -> c.AlarmPage:
-    """One alarm."""
+def alarm_page(builder: Builder, alarms: AlarmView, identity: str, reports: Sequence[Report]) -> c.AlarmPage:
+    """One alarm; `reports` are those that were made for it."""
     found = alarms.detail(identity)
     cards = [builder.card(row) for row in (builder.view.store.case(x) for x in found.examples) if row is not None]
     watching = alarms.watching(found.model)
@@ -75,6 +78,7 @@ def alarm_page(builder: Builder, alarms: AlarmView, identity: str) -> c.AlarmPag
         ),
         failing=tuple(cards),
         drift=watching[0].drift.text,
+        reports=tuple(report_line(r) for r in reports),
     )
 
 

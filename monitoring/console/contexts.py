@@ -165,6 +165,7 @@ class AlarmPage:
     moved: tuple[MovedLine, ...] | None
     failing: tuple[CaseCard, ...]
     drift: str
+    reports: tuple[ReportLine, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

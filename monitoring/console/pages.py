@@ -99,7 +99,7 @@ def page_router(
 
     @router.get("/alarms/{alarm}")
     def one_alarm(request: Request, alarm: AlarmId) -> Response:
-        return render(request, "alarm.html", alarm_page(builder, alarms, alarm))
+        return render(request, "alarm.html", alarm_page(builder, alarms, alarm, reports.newest(alarm=alarm)))
 
     @router.post("/silences")
     async def start_silence(request: Request) -> Response:
