@@ -105,6 +105,7 @@ def test_the_drift_page_says_what_moved_and_draws_it(browser: Browser, world: Wo
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_a_report_of_a_window_and_one_of_an_alarm_open_in_their_sandbox(browser: Browser, world: World) -> None:
     start, end = (datetime.fromtimestamp(w.START_S + s, UTC) for s in (200, 260))
     asked = ReportRequest(model="digits", version="1", start=start, end=end, kind=ReportKind.DRIFT)

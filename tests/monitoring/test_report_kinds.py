@@ -80,6 +80,7 @@ def test_a_drift_report_is_kept_column_by_column_and_shown_as_metrics(lived: Liv
     assert samples["hardcase_evidently_column_drift_threshold", "x:mean", "wasserstein"] == mean.threshold
 
 
+@pytest.mark.slow
 def test_a_summary_tells_what_the_columns_look_like(lived: Lived) -> None:
     report = lived.made(ReportKind.SUMMARY)
     assert report.state is ReportState.DONE, report.error
