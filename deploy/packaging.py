@@ -100,6 +100,7 @@ def import_file(
     roles: list[str],
     class_names: tuple[str, ...],
     signature: Path | None,
+    task_file: Path | None = None,
     preprocess: Path | None = None,
     images: Path | None = None,
     samples: Path | None = None,
@@ -116,6 +117,7 @@ def import_file(
         roles: "OUTPUT=ROLE" each.
         class_names: In the order of the class scores.
         signature: Of a TorchScript file.
+        task_file: What is predicted and what counts as right, as JSON (`export.contracts.task.Task`).
         preprocess: File that declares encoded inputs, see `deploy.preprocess_file`.
         images: Folder of real image files for the one encoded input: golden cases and parity.
         samples: File of real rows, likewise.
@@ -128,6 +130,10 @@ def import_file(
     """
     given_roles = dict(_role(text) for text in roles)
     task = Task(kind=TaskKind.CLASSIFICATION, class_names=class_names) if class_names else None
+    if task_file is not None:
+        if class_names:
+            raise UsageError("--classes and --task both name the classes: put them into the task's class_names")
+        task = _read_task(task_file)
     declared = None if preprocess is None else _preprocessing(preprocess)
     if images is not None and samples is not None:
         raise UsageError("--images and --samples are two ways to give the same rows: choose one")
@@ -175,6 +181,13 @@ def _preprocessing(path: Path) -> dict[str, ImageDecode]:
     return read_preprocess(path)
 
 
+def _read_task(path: Path) -> Task:
+    try:
+        return codec.loads(Task, path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--task: {error}") from None
+
+
 def _role(text: str) -> tuple[str, OutputRole]:
     output, equals, role = text.partition("=")
     try:
@@ -191,7 +204,9 @@ def _task(given: Task | None, roles: Mapping[str, OutputRole]) -> Task:
     named = set(roles.values())
     if named & {OutputRole.LOGITS, OutputRole.PROBABILITIES}:
         return Task(kind=TaskKind.CLASSIFICATION)
-    if OutputRole.VALUE in named:
+    if OutputRole.BOXES in named:
+        return Task(kind=TaskKind.DETECTION)
+    if named & {OutputRole.VALUE, OutputRole.VALUE_MEMBERS, OutputRole.VALUE_QUANTILES}:
         return Task(kind=TaskKind.REGRESSION)
     return Task(kind=TaskKind.OTHER)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -49,14 +50,18 @@ def read_images(folder: Path, declared: Mapping[str, ImageDecode]) -> dict[str, 
     return {next(iter(declared)): files[:MAX_IMAGES]}
 
 
-def read_labels(path: Path) -> Array | list[str]:
+def read_labels(path: Path) -> Array | list[Any]:
     """Labels: class indices or names, or numbers. Text is taken as numbers where every line is one.
+
+    A `.json` file holds a list with one entry a row: lists of labels, of numbers, or of boxes.
 
     Raises:
         UsageError: not readable, or empty.
     """
     if path.suffix == ".npy":
         return _npy(path, "--labels")
+    if path.suffix == ".json":
+        return _json(path)
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -69,6 +74,16 @@ def read_labels(path: Path) -> Array | list[str]:
         except ValueError:
             continue
     return lines
+
+
+def _json(path: Path) -> list[Any]:
+    try:
+        plain = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--labels: not a readable JSON file ({type(error).__name__})") from None
+    if not isinstance(plain, list) or not plain:
+        raise UsageError("--labels: a JSON file must hold a list with one entry a row")
+    return plain
 
 
 def _npy(path: Path, option: str) -> Array:

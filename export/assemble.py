@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.errors import PackageError
-from export.contracts.manifest import FileRole, Manifest, Provenance, RuntimeFile, SampleSource, Task, Tolerance
+from export.contracts.manifest import (
+    FileRole,
+    Manifest,
+    Provenance,
+    RuntimeFile,
+    SampleSource,
+    Task,
+    TaskKind,
+    Tolerance,
+)
 from export.contracts.reference import ReferenceProfile
 from export.contracts.signature import OutputRole, Signature
 from export.package import Golden, Package, write_package
@@ -132,7 +141,8 @@ def _profile(a: Assembly) -> tuple[ReferenceProfile | None, Array | None]:
         if a.labels is not None:
             raise PackageError("reference_labels are given without reference_inputs")
         return None, None
-    classifies = a.signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES) is not None
+    one_class = a.task.kind is not TaskKind.MULTI_LABEL
+    classifies = one_class and a.signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES) is not None
     targets = class_indices(a.labels, a.task) if classifies and a.labels is not None else None
     outputs = in_batches(a.trusted, a.reference)
     made = compile_reference(

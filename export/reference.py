@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from export.contracts import descriptors
 from export.contracts.datatypes import Datatype
-from export.contracts.manifest import Task
+from export.contracts.manifest import Task, TaskKind
 from export.contracts.reference import (
     QUANTILE_LEVELS,
     ClassReference,
@@ -35,6 +35,7 @@ from export.contracts.scores import (
 )
 from export.contracts.signature import OutputRole, OutputSpec, Signature
 from export.reference_accuracy import Answer, compile_accuracy
+from export.reference_answers import compile_answers, out_of_fold_distance
 from export.reference_embedding import compile_embedding, neighbours_left_out, out_of_fold_rmds, with_bank
 from export.reference_failure import choose_norm, fit_failure_model
 
@@ -64,7 +65,8 @@ def compile_reference(
         task: Its class names decide the number of classes.
         inputs: Held-out rows by input name, (rows, ...).
         outputs: What the model answered for them, by output name, (rows, ...).
-        labels: Class indices or class names, or regression targets, (rows,); None compiles what needs none.
+        labels: A class index or name a row; for other tasks what `export.reference_answers` takes; None compiles what
+            needs none.
         seed: Of the row sample, the folds, the random features and the permutations.
         answer: Runs the model on rows; with it a classifier rehearses changed inputs (`export.rehearsal`).
 
@@ -85,6 +87,8 @@ def compile_reference(
     score_values: dict[str, Float64s] = {}
 
     class_spec = signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES)
+    if task.kind is TaskKind.MULTI_LABEL:  # its class scores are not those of one of several classes
+        class_spec = None
     embedding_spec = _flat_embedding(signature)
     targets = class_indices(labels, task) if class_spec is not None and labels is not None else None
     if class_spec is not None:
@@ -99,6 +103,11 @@ def compile_reference(
         classes, score_values = _classes(class_spec, task, outputs[class_spec.name], targets, distances, seed)
     elif embedding_spec is not None:
         embedding, _ = _embedding(embedding_spec, outputs[embedding_spec.name], None, task, None, rng)
+    far = None
+    if class_spec is None and embedding_spec is not None:
+        far = out_of_fold_distance(outputs[embedding_spec.name], rng)
+    answers, more = compile_answers(signature, task, outputs, labels, far, seed)
+    score_values |= more
     value_spec = signature.output_with_role(OutputRole.VALUE)
     values = None if value_spec is None else np.asarray(outputs[value_spec.name], dtype=np.float64).reshape(rows, -1)
     sampled = np.sort(rng.permutation(rows)[:FRAME_ROWS])
@@ -117,6 +126,7 @@ def compile_reference(
         if values is None
         else np.stack([_quantiles(c, QUANTILE_LEVELS) for c in values.T[:MAX_VALUES]]),
         value_error=_value_error(values, labels),
+        answers=answers,
         frame_predicted=None if predicted is None else predicted[sampled],
     )
     if classes is None or targets is None:

@@ -69,7 +69,7 @@ class Totals:
     @property
     def estimated_accuracy(self) -> float | None:
         """1 - mean P(wrong): what the scores expect without any label; None without scored rows."""
-        return 1.0 - self.p_wrong_sum / self.rows if self.rows else None
+        return 1.0 - self.p_wrong_sum / self.rows if self.rows and self.p_wrong_sum else None
 
     @property
     def failed(self) -> int:
@@ -166,7 +166,8 @@ def models_seen(store: Store) -> tuple[str, ...]:
 
 def _line(row: dict[str, Any]) -> WindowLine:
     p_wrong_sum = row.pop("p_wrong_sum")
-    mean = p_wrong_sum / FIXED_POINT / row["rows"] if row["rows"] else None
+    # A calibrated probability is never 0: a sum of 0 means that P(wrong) of none of the rows is known.
+    mean = p_wrong_sum / FIXED_POINT / row["rows"] if row["rows"] and p_wrong_sum else None
     return WindowLine(**row, p_wrong_mean=mean)
 
 

@@ -29,9 +29,12 @@ from monitoring.options import MonitorOptions
 from monitoring.particulars import of_record
 from monitoring.records.record import Feedback
 from monitoring.scores import RANK_TIE
+from monitoring.store import FIXED_POINT
 from monitoring.tasks.protocol import Row, Said, Verdict
 from monitoring.window_rows import WindowDelta, WindowKey, add_to_window, window_start
 from monitoring.windows import WindowStats
+
+MAX_ERROR = 1e5  # tolerances; one absurd label must not own a window's mean error
 
 
 def add_feedback(connection: sa.Connection, items: Iterable[Feedback]) -> set[int]:
@@ -138,7 +141,9 @@ class Settler:
     def _settle_record(self, record: Row, items: list[Row]) -> None:
         baseline = self._baselines.get(record["model"], record["version"])
         verdicts = [judge(item, record, baseline, self._factor) for item in items]
-        labelled = [(i, x) for i, (x, _) in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"]]
+        labelled = [
+            (i, x) for i, (x, _) in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"] or x.rows
+        ]
         if record["flags"] & AUDIT_BIT:
             audited = audit_label(record, labelled, self._options)
             self._audited += [] if audited is None else [audited]
@@ -173,6 +178,11 @@ class Settler:
             if record["flags"] & AUDIT_BIT:
                 delta.audit_labelled += sign * verdict.rows
                 delta.audit_correct += sign * verdict.correct
+            delta.matched += sign * verdict.matched
+            delta.missed += sign * verdict.missed
+            delta.spurious += sign * verdict.spurious
+            if verdict.error is not None:
+                delta.error_sum += sign * round(min(verdict.error, MAX_ERROR) * FIXED_POINT)
             if len(delta.stats.labels):
                 np.add.at(delta.stats.labels, list(verdict.classes), sign)
 
@@ -231,11 +241,10 @@ class Settler:
 
 
 def _feedback_row(item: Feedback) -> dict[str, Any]:
-    label = None if item.label is None else to_json(item.label)
+    given = item.label if item.truth is None else {"rows": item.truth}
+    label = None if given is None else to_json(given)
     labels = None if item.labels is None else list(item.labels)
-    whole = to_json(
-        [item.model, item.record_id, item.time_ns, item.label, labels, item.score, item.comment, item.source]
-    )
+    whole = to_json([item.model, item.record_id, item.time_ns, given, labels, item.score, item.comment, item.source])
     uid = np.array([xxhash.xxh64_intdigest(whole.encode("utf-8", "surrogatepass"))], dtype=np.uint64)
     return {
         "uid": int(uid.view(np.int64)[0]),

@@ -1,8 +1,8 @@
 """The body of `POST /v2/models/{model}/feedback`, checked strictly and turned into `Feedback` records.
 
-One object or a list of them: `{"id": …, "label" | "labels" | "score": …, "comment"?: …, "source"?: …}`. Feedback
-decides which cases are failures, so nothing is guessed: an unknown field, a boolean where a number belongs, or two
-kinds of truth in one item are refused with the field's path.
+One object or a list of them: `{"id": …, "label" | "labels" | "truth" | "score": …, "comment"?: …, "source"?: …}`.
+Feedback decides which cases are failures, so nothing is guessed: an unknown field, a boolean where a number belongs, or
+two kinds of truth in one item are refused with the field's path.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ MAX_LABELS = 256
 MAX_COMMENT_CHARS = 4096
 MAX_SOURCE_CHARS = 64
 
-_FIELDS = frozenset({"id", "label", "labels", "score", "comment", "source"})
-_TRUTHS = ("label", "labels", "score")
+MAX_TRUTH_ITEMS = 4096  # labels, numbers or boxes of one item of feedback, over all rows
+
+_FIELDS = frozenset({"id", "label", "labels", "truth", "score", "comment", "source"})
+_TRUTHS = ("label", "labels", "truth", "score")
 
 
 def read_feedback(body: bytes, model: str, time_ns: int) -> list[Feedback]:
@@ -68,13 +70,15 @@ def _read_item(item: Any, path: str, model: str, time_ns: int) -> Feedback:
         raise InvalidRequest(f"'{path}{truths[0]}' and '{path}{truths[1]}' exclude each other")
     comment = _text(item, "comment", path, MAX_COMMENT_CHARS)
     if not truths and comment is None:
-        raise InvalidRequest(f"'{path}label', '{path}labels', '{path}score' or '{path}comment' is needed")
+        known = ", ".join(f"'{path}{name}'" for name in _TRUTHS)
+        raise InvalidRequest(f"{known} or '{path}comment' is needed")
     return Feedback(
         record_id=_record_id(item, path),
         model=model,
         time_ns=time_ns,
         label=_label(item.get("label"), f"{path}label"),
         labels=_labels(item.get("labels"), f"{path}labels"),
+        truth=_truth(item.get("truth"), f"{path}truth"),
         score=_score(item.get("score"), f"{path}score"),
         comment=comment,
         source=_text(item, "source", path, MAX_SOURCE_CHARS),
@@ -118,6 +122,46 @@ def _labels(value: Any, path: str) -> tuple[str, ...] | None:
         if not isinstance(label, str) or not 1 <= len(label) <= MAX_LABEL_CHARS:
             raise InvalidRequest(f"'{path}[{i}]' must be a string of 1 to {MAX_LABEL_CHARS} characters")
     return tuple(value)
+
+
+def _truth(value: Any, path: str) -> list[Any] | None:
+    """One entry a row: a label or a number, a list of them, or a list of `{"box": [4 numbers], "class"?: label}`."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value:
+        raise InvalidRequest(f"'{path}' must be a list with one entry a row")
+    many = sum(len(entry) if isinstance(entry, list) else 1 for entry in value)
+    if len(value) + many > MAX_TRUTH_ITEMS:
+        raise InvalidRequest(f"'{path}' must hold at most {MAX_TRUTH_ITEMS} labels, numbers or boxes")
+    return [_truth_entry(entry, f"{path}[{row}]") for row, entry in enumerate(value)]
+
+
+def _truth_entry(entry: Any, path: str) -> Any:
+    if not isinstance(entry, list):
+        return _known(_label(entry, path), path)
+    return [
+        _box(x, f"{path}[{i}]") if isinstance(x, dict) else _known(_label(x, f"{path}[{i}]"), f"{path}[{i}]")
+        for i, x in enumerate(entry)
+    ]
+
+
+def _box(value: dict[str, Any], path: str) -> dict[str, Any]:
+    for name in value:
+        if name not in ("box", "class"):
+            raise InvalidRequest(f"unknown field '{path}.{name[:64]}'; known are box, class")
+    corners = value.get("box")
+    if not isinstance(corners, list) or len(corners) != 4:
+        raise InvalidRequest(f"'{path}.box' must be a list of 4 numbers")
+    box: dict[str, Any] = {"box": [_known(_score(x, f"{path}.box[{i}]"), path) for i, x in enumerate(corners)]}
+    if value.get("class") is not None:
+        box["class"] = _label(value["class"], f"{path}.class")
+    return box
+
+
+def _known(value: Any, path: str) -> Any:
+    if value is None:
+        raise InvalidRequest(f"'{path}' must not be null")
+    return value
 
 
 def _score(value: Any, path: str) -> float | None:

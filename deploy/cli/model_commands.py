@@ -45,7 +45,9 @@ Samples = Annotated[
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", help="Their labels: .npy, or text with one a line.", exists=True, dir_okay=False),
+    typer.Option(
+        "--labels", help="Their labels: .npy, text with one a line, or .json with a list.", exists=True, dir_okay=False
+    ),
 ]
 
 
@@ -88,9 +90,20 @@ def import_command(
     ),
     roles: Annotated[
         list[str] | None,
-        typer.Option("--role", metavar="OUTPUT=ROLE", help="logits, probabilities, value, embedding, internal, other."),
+        typer.Option(
+            "--role", metavar="OUTPUT=ROLE", help="What an output means (docs/guides/tasks.md lists the roles)."
+        ),
     ] = None,
     class_names: Annotated[str | None, typer.Option("--classes", help="Class names, separated by commas.")] = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(
+            "--task",
+            help="Task as JSON: multi-label thresholds, regression tolerance, box rules (docs/guides/tasks.md).",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     signature: Annotated[
         Path | None, typer.Option("--signature", help="Signature as JSON; TorchScript files do not carry one.")
     ] = None,
@@ -126,6 +139,7 @@ def import_command(
         version=version,
         roles=roles or [],
         class_names=tuple(c.strip() for c in class_names.split(",")) if class_names else (),
+        task_file=task,
         signature=signature,
         preprocess=preprocess,
         images=images,

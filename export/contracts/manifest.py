@@ -8,18 +8,27 @@ from enum import StrEnum
 
 from export.contracts.codec import ONLY_WHEN_SET
 from export.contracts.signature import Signature
+from export.contracts.task import Task, TaskKind
 
+__all__ = [
+    "MANIFEST_FILE",
+    "MANIFEST_SCHEMA_VERSION",
+    "NAME_PATTERN",
+    "Execution",
+    "FileRole",
+    "Manifest",
+    "PackageFile",
+    "Provenance",
+    "RuntimeFile",
+    "RuntimeKind",
+    "SampleSource",
+    "Task",
+    "TaskKind",
+    "Tolerance",
+]
 MANIFEST_SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
-
-class TaskKind(StrEnum):
-    """What the model predicts; decides which scores and quality figures exist."""
-
-    CLASSIFICATION = "classification"
-    REGRESSION = "regression"
-    OTHER = "other"
 
 
 class RuntimeKind(StrEnum):
@@ -42,14 +51,6 @@ class FileRole(StrEnum):
     PARITY = "parity"  # parity.json: the report of the parity gate
     REFERENCE = "reference"  # reference.npz + reference.json: the compiled reference profile
     OTHER = "other"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """What is predicted. `class_names` follow the class axis of logits and probabilities."""
-
-    kind: TaskKind
-    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.accuracy import AccuracyReference
+from export.contracts.answers.reference import AnswerReference
 from export.contracts.embedding_reference import MMD_LEVELS, EmbeddingReference
 from export.contracts.scores import (
     FailureModel,
@@ -136,6 +137,7 @@ class ReferenceProfile:
         value_quantiles: Regression outputs, (values <= 16, 1001), or None.
         value_error: Mean absolute error on the reference, of a regression with labels, or None.
         accuracy: What accuracy is estimated with when there are no labels; None in profiles of earlier releases.
+        answers: Calibration of P(wrong) for other tasks than one-of-several, or None.
     """
 
     rows: int
@@ -150,6 +152,7 @@ class ReferenceProfile:
     embedding: EmbeddingReference | None = None
     value_quantiles: Array | None = None
     value_error: float | None = None
+    answers: AnswerReference | None = None
     frame_predicted: Array | None = None
     accuracy: AccuracyReference | None = None
     schema_version: int = REFERENCE_SCHEMA_VERSION

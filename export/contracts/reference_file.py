@@ -10,7 +10,9 @@ import numpy as np
 
 from export.contracts import codec
 from export.contracts.accuracy import ESTIMATES, AccuracyReference
+from export.contracts.answers.reference import AnswerReference
 from export.contracts.arrays import load_npz, save_npz
+from export.contracts.codec import ONLY_WHEN_SET
 from export.contracts.reference import (
     REFERENCE_ARRAYS,
     REFERENCE_FILE,
@@ -22,6 +24,7 @@ from export.contracts.reference import (
 )
 from export.contracts.scores import FailureModel
 from export.contracts.signature import OutputRole
+from export.contracts.task import TaskKind
 
 
 def save(profile: ReferenceProfile, folder: Path) -> tuple[str, ...]:
@@ -79,6 +82,17 @@ class _AccuracyHead:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _AnswerHead:
+    kind: TaskKind
+    rows: int
+    accuracy: float | None
+    temperature: float
+    shift: float
+    failure_model: FailureModel | None
+    tolerance_given: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Head:
     """The JSON half of a stored profile."""
 
@@ -90,8 +104,10 @@ class _Head:
     value_error: float | None
     schema_version: int
     accuracy: _AccuracyHead | None = field(default=None, metadata=codec.ONLY_WHEN_SET)
+    answers: _AnswerHead | None = field(default=None, metadata=ONLY_WHEN_SET)
 
 
+_ANSWER_ARRAYS = ("unit", "scale", "ratios", "label_counts", "predicted_counts")
 _CLASS_ARRAYS = ("label_counts", "predicted_counts", "confusion", "score_rows", "score_wrong")
 _EMBEDDING_ARRAYS = (
     "factor",
@@ -117,6 +133,7 @@ _OPTIONAL = (
     "basis",
     "bank",
     "bank_classes",
+    *_ANSWER_ARRAYS,
 )
 _ACCURACY_ARRAYS = ("prior", "features", "accuracy", "errors")
 
@@ -135,11 +152,12 @@ def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
         arrays["value_quantiles"] = p.value_quantiles
     if p.frame_predicted is not None:
         arrays["frame_predicted"] = p.frame_predicted
-    c, e, y = p.classes, p.embedding, p.accuracy
+    c, e, y, a = p.classes, p.embedding, p.accuracy, p.answers
     for prefix, part, names in (
         ("class", c, _CLASS_ARRAYS),
         ("embedding", e, _EMBEDDING_ARRAYS),
         ("accuracy", y, _ACCURACY_ARRAYS),
+        ("answer", a, _ANSWER_ARRAYS),
     ):
         for name in names:
             array = getattr(part, name, None)
@@ -152,6 +170,7 @@ def _to_stored(p: ReferenceProfile) -> tuple[_Head, dict[str, Array]]:
         classes=None if c is None else _ClassHead(**{n: getattr(c, n) for n in _ClassHead.__slots__}),
         embedding=None if e is None else _EmbeddingHead(output=e.output, bandwidth=e.bandwidth, rows=e.rows),
         value_error=p.value_error,
+        answers=None if a is None else _AnswerHead(**{n: getattr(a, n) for n in _AnswerHead.__slots__}),
         schema_version=p.schema_version,
         accuracy=None if y is None else _AccuracyHead(**{n: getattr(y, n) for n in _AccuracyHead.__slots__}),
     )
@@ -184,6 +203,7 @@ def _from_stored(head: _Head, arrays: dict[str, Array]) -> ReferenceProfile:
         else EmbeddingReference(**part("embedding", _EMBEDDING_ARRAYS, head.embedding)),
         value_quantiles=arrays.get("value_quantiles"),
         value_error=head.value_error,
+        answers=None if head.answers is None else AnswerReference(**part("answer", _ANSWER_ARRAYS, head.answers)),
         frame_predicted=arrays.get("frame_predicted"),
         accuracy=None if head.accuracy is None else _accuracy(part("accuracy", _ACCURACY_ARRAYS, head.accuracy)),
         schema_version=head.schema_version,

@@ -18,6 +18,13 @@ class OutputRole(StrEnum):
     LOGITS = "logits"  # unnormalised class scores (batch, class)
     PROBABILITIES = "probabilities"  # class probabilities that sum to one (batch, class)
     VALUE = "value"  # regression value(s) (batch, ...)
+    VALUE_MEMBERS = "value_members"  # an ensemble's values (batch, member[, value]); or several outputs, a member each
+    VALUE_QUANTILES = "value_quantiles"  # predicted quantiles (batch[, value], level), levels in the task
+    VALUE_SPREAD = "value_spread"  # the model's own standard deviation of each value, shaped as the values
+    BOXES = "boxes"  # detected boxes (batch, box, 4), format in the task
+    BOX_SCORES = "box_scores"  # how sure of each box, 0 to 1 (batch, box); 0 or less is padding
+    BOX_CLASSES = "box_classes"  # class index of each box (batch, box); negative is padding
+    BOX_COUNT = "box_count"  # boxes of each row that are not padding (batch) or (batch, 1)
     EMBEDDING = "embedding"  # penultimate features (batch, feature); returned only when named
     INTERNAL = "internal"  # returned only when named, never recorded
     OTHER = "other"  # returned, recorded, not interpreted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +162,12 @@ class RecordBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Feedback:
-    """What somebody learned about a record afterwards. Exactly the protocol's feedback body, checked."""
+    """What somebody learned about a record afterwards. Exactly the protocol's feedback body, checked.
+
+    Attributes:
+        truth: One JSON-compatible value a row, for tasks that need more than a label: a number or a list of numbers, a
+            list of labels, a list of boxes.
+    """
 
     record_id: str
     model: str
@@ -172,6 +177,7 @@ class Feedback:
     score: float | None = None
     comment: str | None = None
     source: str | None = None
+    truth: list[Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

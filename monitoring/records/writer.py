@@ -271,7 +271,10 @@ class RecordLogWriter:
             (feedback_dropped, events_dropped), self._side_dropped = self._side_dropped, [0, 0]
         for item in items:
             try:
-                payload = json.dumps(asdict(item), separators=(",", ":")).encode()
+                plain = asdict(item)
+                if plain.get("truth", 0) is None:
+                    del plain["truth"]  # came later: readers of older releases know no such field
+                payload = json.dumps(plain, separators=(",", ":")).encode()
             except (TypeError, ValueError):
                 logger.exception("feedback or an event that is not JSON was dropped")
                 feedback_dropped += isinstance(item, Feedback)
