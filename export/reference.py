@@ -35,7 +35,7 @@ from export.contracts.scores import (
 )
 from export.contracts.signature import OutputRole, OutputSpec, Signature
 from export.reference_accuracy import Answer, compile_accuracy
-from export.reference_answers import compile_answers, out_of_fold_distance
+from export.reference_answers import compile_answers, value_error
 from export.reference_embedding import compile_embedding, neighbours_left_out, out_of_fold_rmds, with_bank
 from export.reference_failure import choose_norm, fit_failure_model
 
@@ -103,10 +103,8 @@ def compile_reference(
         classes, score_values = _classes(class_spec, task, outputs[class_spec.name], targets, distances, seed)
     elif embedding_spec is not None:
         embedding, _ = _embedding(embedding_spec, outputs[embedding_spec.name], None, task, None, rng)
-    far = None
-    if class_spec is None and embedding_spec is not None:
-        far = out_of_fold_distance(outputs[embedding_spec.name], rng)
-    answers, more = compile_answers(signature, task, outputs, labels, far, seed)
+    classless = None if class_spec is not None or embedding_spec is None else outputs[embedding_spec.name]
+    answers, more = compile_answers(signature, task, outputs, labels, classless, seed)
     score_values |= more
     value_spec = signature.output_with_role(OutputRole.VALUE)
     values = None if value_spec is None else np.asarray(outputs[value_spec.name], dtype=np.float64).reshape(rows, -1)
@@ -125,7 +123,7 @@ def compile_reference(
         value_quantiles=None
         if values is None
         else np.stack([_quantiles(c, QUANTILE_LEVELS) for c in values.T[:MAX_VALUES]]),
-        value_error=_value_error(values, labels),
+        value_error=value_error(values, labels),
         answers=answers,
         frame_predicted=None if predicted is None else predicted[sampled],
     )
@@ -295,12 +293,3 @@ def _quantiles(values: Array, levels: Array) -> Float64s:
     kept = np.asarray(values, dtype=np.float64)
     kept = kept[np.isfinite(kept)]
     return np.asarray(np.quantile(kept, levels) if len(kept) else np.full(len(levels), np.nan), dtype=np.float64)
-
-
-def _value_error(values: Array | None, labels: Sequence[Any] | Array | None) -> float | None:
-    if values is None or labels is None:
-        return None
-    target = np.asarray(labels, dtype=np.float64).reshape(len(values), -1)
-    if target.shape != values.shape:
-        raise ValueError(f"reference_labels: shape {list(target.shape)} for values of {list(values.shape)}")
-    return float(np.abs(values - target).mean())

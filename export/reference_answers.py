@@ -39,7 +39,7 @@ def compile_answers(
     task: Task,
     outputs: Mapping[str, Array],
     labels: Sequence[Any] | Array | None,
-    distances: Float64s | None,
+    embedding: Array | None,
     seed: int,
 ) -> tuple[AnswerReference | None, Columns]:
     """What the profile knows of the answers, and the watched quantities of the reference's rows.
@@ -49,7 +49,7 @@ def compile_answers(
         task: Its kind says how they are read.
         outputs: Of the reference rows.
         labels: A list of labels, a value or a list of values, or a list of boxes a row; None without labels.
-        distances: `DISTANCE` of each row, out of fold, or None without an embedding.
+        embedding: Of a model without classes, or None.
         seed: Of the folds.
 
     Returns:
@@ -58,6 +58,7 @@ def compile_answers(
     Raises:
         ValueError: labels that do not fit.
     """
+    distances = None if embedding is None else out_of_fold_distance(embedding, np.random.default_rng(seed))
     columns: Columns = {} if distances is None else {AnswerName.DISTANCE.value: distances}
     if task.kind is TaskKind.MULTI_LABEL:
         made, more = _labels(signature, task, outputs, labels, seed)
@@ -87,6 +88,16 @@ def out_of_fold_distance(embedding: Array, rng: np.random.Generator, folds: int 
         held = flat[rows[fold == k]]
         out[rows[fold == k]] = distance(held, fitted["background_factor"], fitted["background_centre"], basis)
     return out
+
+
+def value_error(values: Array | None, labels: Sequence[Any] | Array | None) -> float | None:
+    """Mean absolute error of a regression on the reference; None without values or labels."""
+    if values is None or labels is None:
+        return None
+    target = np.asarray(labels, dtype=np.float64).reshape(len(values), -1)
+    if target.shape != values.shape:
+        raise ValueError(f"reference_labels: shape {list(target.shape)} for values of {list(values.shape)}")
+    return float(np.abs(values - target).mean())
 
 
 def _labels(

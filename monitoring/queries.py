@@ -30,6 +30,10 @@ class WindowLine:
     audit_labelled: int
     audit_correct: int
     p_wrong_mean: float | None
+    matched: int = 0
+    missed: int = 0
+    spurious: int = 0
+    error_sum: int = 0
 
     @property
     def accuracy(self) -> float | None:
@@ -54,6 +58,10 @@ class Totals:
     audit_labelled: int = 0
     audit_correct: int = 0
     p_wrong_sum: float = 0.0
+    matched: int = 0
+    missed: int = 0
+    spurious: int = 0
+    error_sum: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -72,6 +80,23 @@ class Totals:
         return 1.0 - self.p_wrong_sum / self.rows if self.rows and self.p_wrong_sum else None
 
     @property
+    def precision(self) -> float | None:
+        """Share of predicted labels or boxes that are true; None without comparable ones, and for other tasks."""
+        given = self.matched + self.spurious
+        return self.matched / given if given else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of true labels or boxes that were predicted; None without comparable ones, and for other tasks."""
+        true = self.matched + self.missed
+        return self.matched / true if true else None
+
+    @property
+    def mean_error(self) -> float | None:
+        """Mean absolute error of a regression in tolerances; None without labels, and for other tasks."""
+        return self.error_sum / FIXED_POINT / self.labelled if self.labelled and self.error_sum else None
+
+    @property
     def failed(self) -> int:
         """Requests without an answer of the model."""
         return self.requests - self.outcomes.get("ok", 0)
@@ -86,6 +111,10 @@ class Totals:
         self.audit_labelled += line.audit_labelled
         self.audit_correct += line.audit_correct
         self.p_wrong_sum += (line.p_wrong_mean or 0.0) * line.rows
+        self.matched += line.matched
+        self.missed += line.missed
+        self.spurious += line.spurious
+        self.error_sum += line.error_sum
         for outcome, count in line.outcomes.items():
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
 

@@ -91,6 +91,7 @@ class CaseRow:
     confidence: float | None
     predicted: int | None
     predicted_label: str | None
+    answer: Any
     label: Any
     correct: bool | None
     scores: Mapping[str, float | None]
@@ -135,6 +136,7 @@ class RecordRow:
     confidence: float | None
     p_wrong: float | None
     value: float | None
+    answer: Any
     reasons: tuple[str, ...]
     probability: float
     label: Any

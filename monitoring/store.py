@@ -258,7 +258,7 @@ class Store:
 
 
 def _window(row: dict[str, Any]) -> WindowRow:
-    mean = row["p_wrong_sum"] / FIXED_POINT / row["rows"] if row["rows"] else None
+    mean = row["p_wrong_sum"] / FIXED_POINT / row["rows"] if row["rows"] and row["p_wrong_sum"] else None
     return _pick(WindowRow, row | {"p_wrong_mean": mean})
 
 

@@ -55,6 +55,9 @@ class Quality(Answer):
     audit_accuracy: Share | None = Field(description="The same over uniformly drawn audit records only: unbiased.")
     audit_labelled: int
     estimated_accuracy: float | None = Field(description="1 - mean P(wrong): expected without labels.")
+    precision: Share | None = Field(description="Share of predicted labels or boxes that are true.")
+    recall: Share | None = Field(description="Share of true labels or boxes that were predicted.")
+    mean_error: float | None = Field(description="Mean absolute error of a regression, in tolerances.")
 
 
 class Version(Answer):
@@ -186,6 +189,9 @@ class Feedback(Answer):
 class CaseDetail(Case):
     """A failure case with everything that is known."""
 
+    task: str | None = Field(description="Kind of task; null when the registry does not know the version.")
+    answer: Label = Field(description="What was answered, where a class does not say it: labels, values or boxes.")
+    truth: Label = Field(description="What the label says of this row, in the same form; null while nobody has said.")
     scores: dict[str, float | None]
     probabilities: list[float | None] | None
     class_names: list[str]
@@ -219,6 +225,7 @@ class Record(Answer):
     predicted: int | None
     confidence: float | None
     p_wrong: float | None
+    answer: Label = Field(description="One entry a row, where a class does not say what was answered.")
     reasons: list[FlagReason]
     probability: float = Field(description="With which capture kept the record.")
     label: Label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from export.contracts.cases import CaseState
 from export.contracts.errors import InvalidRequest, NotFound
@@ -200,11 +201,23 @@ class View:
             for t in self.store.case_tensors(row.id)
         ]
         extra = {
+            "task": None if manifest is None else manifest.task.kind.value,
+            "truth": row_truth(row.label, row.row),
             "class_names": list(manifest.task.class_names) if manifest is not None else [],
             "tensors": tensors,
             "feedback": [feedback(f) for f in self.store.feedback(row.model, row.record_id)],
         }
-        fields = ("scores", "probabilities", "timing_us", "params", "trace_id", "tags", "comment", "input_state")
+        fields = (
+            "answer",
+            "scores",
+            "probabilities",
+            "timing_us",
+            "params",
+            "trace_id",
+            "tags",
+            "comment",
+            "input_state",
+        )
         return m.CaseDetail.model_validate(self._case_fields(row) | {n: getattr(row, n) for n in fields} | extra)
 
     def case_row(self, identity: str) -> CaseRow:
@@ -251,6 +264,14 @@ class View:
             balanced=all(a.unexplained == 0 for a in lines),
             dead_letters=self.store.dead_letter_counts(),
         )
+
+
+def row_truth(label: Any, row: int) -> Any:
+    """What an effective label says of one row of its record; None where there is none."""
+    if isinstance(label, dict):
+        rows = label.get("rows") or []
+        return rows[row] if row < len(rows) else None
+    return label
 
 
 def signal(row: SignalRow) -> m.Signal:

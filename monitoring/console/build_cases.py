@@ -10,6 +10,7 @@ from monitoring.api import models as m
 from monitoring.console import contexts as c
 from monitoring.console import parts, words
 from monitoring.console.build import Builder
+from monitoring.console.build_answers import answer_part, label_roles
 from monitoring.store import CaseOrder
 
 MAX_BARS = 12
@@ -118,6 +119,7 @@ def case_page(builder: Builder, identity: str) -> c.CasePage:
         verdict=verdict,
         verdict_tone=tone,
         why=tuple(parts.Fact(name=words.reason(r), value=words.reason_text(r)) for r in row.reasons),
+        answer=answer_part(builder, case),
         bars=bars,
         hidden_classes=hidden,
         scores=tuple(
@@ -164,9 +166,12 @@ def _verdict(card: parts.CaseCard) -> tuple[str, str]:
 def _bars(case: m.CaseDetail, card: parts.CaseCard) -> tuple[tuple[parts.Bar, ...], int]:
     values = [p or 0.0 for p in case.probabilities or ()]
     names = [words.label(i, case.class_names) or str(i) for i in range(len(values))]
+    several = label_roles(case)
     bars = []
     for i, (name, value) in enumerate(zip(names, values, strict=True)):
         predicted, truth = i == case.predicted, card.label is not None and name == card.label
+        if several is not None:
+            predicted, truth = i in several[0], name in several[1]
         role = "both" if predicted and truth else "predicted" if predicted else "truth" if truth else ""
         bars.append(parts.Bar(label=name, value=value, role=role))
     if len(bars) <= MAX_BARS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitoring.console.alarm_parts import AlarmLine, HistoryLine, MovedLine, SilenceLine, WatchCard
+from monitoring.console.answer_parts import AnswerPart
 from monitoring.console.drift_parts import Evidently, MoveLine, SliceLine
 from monitoring.console.parts import (
     AccuracyBlock,
@@ -109,6 +110,7 @@ class CasePage:
     verdict: str
     verdict_tone: str
     why: tuple[Fact, ...]
+    answer: AnswerPart
     bars: tuple[Bar, ...]
     hidden_classes: int
     scores: tuple[ScoreLine, ...]

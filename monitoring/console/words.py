@@ -44,6 +44,16 @@ ESTIMATES = {
     "p_wrong": ("Mean P(wrong)", "What the fused failure score expects."),
     "confidence": ("Mean confidence", "What the calibrated probabilities expect."),
 }
+SCORES |= {
+    "spread": ("Expected error", "How far the answer is expected to miss, in tolerances. High is unsure."),
+    "doubt": ("Expected mistakes", "Labels or boxes that are expected to be wrong. High is unsure."),
+    "distance": ("Distance", "Mahalanobis distance of the embedding from the reference. High is unlike it."),
+    "labels": ("Labels", "How many labels were given."),
+    "boxes": ("Boxes", "How many boxes were given."),
+    "box_confidence": ("Box confidence", "Mean score of the boxes that were given."),
+    "box_size": ("Box size", "Mean side of the boxes that were given, in the units of the boxes."),
+    "value": ("Value", "The first value of the answer."),
+}
 METHODS = {
     "psi": "PSI",
     "wasserstein": "Wasserstein",
@@ -133,7 +143,21 @@ def label(value: Any, class_names: tuple[str, ...] | list[str] = ()) -> str | No
         return class_names[value]
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, dict) and isinstance(value.get("rows"), list):
+        return "; ".join(_entry(row, class_names) for row in value["rows"][:3]) + ("; …" * (len(value["rows"]) > 3))
+    if isinstance(value, list):
+        return _entry(value, class_names)
     return value if isinstance(value, str) else str(value)
+
+
+def _entry(value: Any, class_names: tuple[str, ...] | list[str]) -> str:
+    """The truth of one row: labels or numbers with commas, boxes counted by class."""
+    if not isinstance(value, list):
+        return label(value, class_names) or "nothing"
+    if value and all(isinstance(x, dict) for x in value):
+        classes = [label(x.get("class", 0), class_names) or "" for x in value]
+        return ", ".join(f"{classes.count(name)} {name}" for name in sorted(set(classes)))
+    return ", ".join(label(x, class_names) or "nothing" for x in value) or "nothing"
 
 
 def pretty(text: str | None) -> str | None:

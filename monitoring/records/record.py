@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -194,3 +194,9 @@ class Event:
     model: str = ""
     version: str = ""
     detail: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+def written(item: Feedback | Event) -> dict[str, Any]:
+    """What the log holds of an item: a field that came later is left out while it is None, for older readers."""
+    plain = asdict(item)
+    return {name: value for name, value in plain.items() if name != "truth" or value is not None}

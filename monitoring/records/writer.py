@@ -17,7 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from monitoring.records.folders import lock, new_incarnation, safe_replica
 from monitoring.records.frames import Kind
 from monitoring.records.layout import StreamLayout
 from monitoring.records.log import DataFrame, SegmentLog
-from monitoring.records.record import CaptureOptions, DropReason, Durability, Event, Feedback, RecordBatch
+from monitoring.records.record import CaptureOptions, DropReason, Durability, Event, Feedback, RecordBatch, written
 from monitoring.records.sampling import sampled
 from monitoring.records.segment import sync_directory
 
@@ -271,10 +271,7 @@ class RecordLogWriter:
             (feedback_dropped, events_dropped), self._side_dropped = self._side_dropped, [0, 0]
         for item in items:
             try:
-                plain = asdict(item)
-                if plain.get("truth", 0) is None:
-                    del plain["truth"]  # came later: readers of older releases know no such field
-                payload = json.dumps(plain, separators=(",", ":")).encode()
+                payload = json.dumps(written(item), separators=(",", ":")).encode()
             except (TypeError, ValueError):
                 logger.exception("feedback or an event that is not JSON was dropped")
                 feedback_dropped += isinstance(item, Feedback)
