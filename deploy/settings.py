@@ -16,6 +16,7 @@ from deploy.settings_findings import AlarmSettings, CaseSettings, DriftSettings,
 from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
+from deploy.settings_records import ArchiveSettings, CaptureSettings, PrivacySettings
 
 
 class LimitSettings(Section):
@@ -218,30 +219,6 @@ class ServingSettings(Section):
         return self
 
 
-class CaptureSettings(Section):
-    """The record log: what a replica writes down about each request."""
-
-    enabled: bool = True
-    """Off records nothing: no monitoring, no failure cases."""
-    durability: Literal["async", "before_answer", "synced"] = "async"
-    """`async`: in the operating system within 50 ms of the answer; `before_answer`: there before the answer goes out;
-    `synced`: on the disk before the answer, survives power loss."""
-    segment_bytes: Size = 64 << 20
-    """A segment file is sealed when it grows past this."""
-    segment_age_s: Seconds = 60.0
-    """... or when it is older than this and not empty."""
-    buffer_bytes: Size = 64 << 20
-    """Records waiting for the writer; past it they are dropped and counted."""
-    quota_bytes: Size = 4 << 30
-    """Bytes that a replica's log may hold on disk; past it records are dropped and counted."""
-    flush_interval_s: float = Field(default=0.02, gt=0, le=0.05)
-    """How often the writer looks, in `async`; below the promised 50 ms."""
-    sample: Share = 1.0
-    """Share of ordinary records to keep, stored as probability. Refused, failed and flagged ones are always kept."""
-    max_frame_bytes: Size = 64 << 20
-    """Largest frame of the log; a record that cannot fit is dropped and counted."""
-
-
 class LogSettings(Section):
     """What the processes write to `logs/` in the state folder."""
 
@@ -275,6 +252,7 @@ class MonitorSettings(Section):
     alarms: AlarmSettings = AlarmSettings()
     reports: ReportSettings = ReportSettings()
     retention: RetentionSettings = RetentionSettings()
+    archive: ArchiveSettings = ArchiveSettings()
 
 
 class Settings(Section):
@@ -285,6 +263,8 @@ class Settings(Section):
     serving: ServingSettings = ServingSettings()
     capture: CaptureSettings = CaptureSettings()
     monitor: MonitorSettings = MonitorSettings()
+    privacy: tuple[PrivacySettings, ...] = ()
+    """What is kept of each model's requests. Everything, where nothing is said."""
     ray: RaySettings = RaySettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     log: LogSettings = LogSettings()

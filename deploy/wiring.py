@@ -15,6 +15,7 @@ from deploy.settings_base import Section
 from deploy.settings_ray import AutoscalingSettings, PoolSettings
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
+from export.contracts.privacy import PrivacyPolicy
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.options import MonitorOptions
@@ -43,6 +44,7 @@ def serving_options(settings: Settings, paths: StatePaths) -> ServingOptions:
         records=str(paths.records),
         capture=capture,
         access_log=access_log,
+        privacy=privacy_policies(settings),
     )
     if options.runtime.engine_cache or not options.runtime.providers:
         return options
@@ -116,8 +118,18 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
     """What the monitor needs to know."""
     url = settings.monitor.database_url or f"sqlite:///{paths.monitor / 'monitor.db'}"
     return _fill(
-        MonitorOptions, settings.monitor, records_root=paths.records, state_dir=paths.monitor, database_url=url
+        MonitorOptions,
+        settings.monitor,
+        records_root=paths.records,
+        state_dir=paths.monitor,
+        database_url=url,
+        privacy=privacy_policies(settings),
     )
+
+
+def privacy_policies(settings: Settings) -> tuple[PrivacyPolicy, ...]:
+    """What is kept of each model's requests."""
+    return tuple(_fill(PrivacyPolicy, policy) for policy in settings.privacy)
 
 
 def _fill(options: type[T], section: Section, *, leave_out: tuple[str, ...] = (), **given: Any) -> T:

@@ -111,6 +111,7 @@ class Batch:
         inputs: By name, (rows, ...).
         outputs: By name, (rows, ...).
         datatypes: Wire datatype by "in.<name>" and "out.<name>".
+        thumbnails: Of its inputs only small pictures may be kept.
     """
 
     model: str
@@ -130,6 +131,7 @@ class Batch:
     inputs: dict[str, Array] = field(default_factory=dict)
     outputs: dict[str, Array] = field(default_factory=dict)
     datatypes: dict[str, Datatype] = field(default_factory=dict)
+    thumbnails: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -169,6 +171,7 @@ class Batch:
             inputs={name: array[rows] for name, array in self.inputs.items()},
             outputs={name: array[rows] for name, array in self.outputs.items()},
             datatypes=self.datatypes,
+            thumbnails=self.thumbnails,
         )
 
 

@@ -22,6 +22,7 @@ class InputState(StrEnum):
     """What became of a case's tensors."""
 
     KEPT = "kept"  # in case_tensors
+    THUMBNAIL = "thumbnail"  # a small picture in case_tensors, as the privacy settings say
     TOO_LARGE = "too_large"  # at least one is over the limit: its shape is kept
     NOT_RECORDED = "not_recorded"  # refused before the model, or captured without payload
     GONE = "gone"  # feedback made this a case after the log had let the record go

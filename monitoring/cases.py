@@ -21,6 +21,7 @@ from monitoring.case_rows import Loaded, opinions, plain_text, tensors_of
 from monitoring.contents import content_hashes
 from monitoring.keys import printable, record_hash
 from monitoring.options import CaseOptions
+from monitoring.thumbnails import only_thumbnails
 
 RULE_RANK = 1.0 + 1e-5  # a failed request needs no score to be a failure
 EVICTABLE = (CaseState.OPEN, CaseState.LABELLED)  # no person holds these; a label from feedback lives on in the index
@@ -147,6 +148,8 @@ def build(x: Candidate, start_s: int, options: CaseOptions) -> tuple[dict[str, A
     batch, record = loaded.batch, loaded.record
     piece, item = batch.origin(record)
     tensors, state = tensors_of(x.id, batch, record, options.tensor_bytes)
+    if batch.thumbnails and tensors:
+        tensors, state = only_thumbnails(loaded, tensors)
     audited = options.audit_rate * float(batch.probability[record]) if x.flags & AUDIT_BIT else None
     facts = {
         "id_hash": record_hash(batch.model, batch.ids[record]),

@@ -19,7 +19,6 @@ from monitoring.alarms.rows_moved import note_moved
 from monitoring.alarms.rows_turn import FOREVER_NS, take_labels
 from monitoring.alarms.watch import Watcher
 from monitoring.api.options import IngestHealth
-from monitoring.archive.compact import Compactor
 from monitoring.baselines import Baselines
 from monitoring.case_groups import mark_orphans, update_groups
 from monitoring.catalogue import Catalogue
@@ -33,9 +32,13 @@ from monitoring.records.reader import Position, RecordLogReader
 from monitoring.refetch import Refetch, position_of
 from monitoring.report_plan import Starter, plan_reports
 from monitoring.retention import RetentionClock, apply_retention
+from monitoring.score_fits.book import FitBook
+from monitoring.score_fits.clock import FitClock
+from monitoring.score_fits.duty import look_at_labels, start_clock
 from monitoring.shelf import release_sources
 from monitoring.signal_rows import update_signals
 from monitoring.store import Store
+from monitoring.upkeep import upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class Loop:
     retention_clock: RetentionClock
     roster: Roster[Loop]
     watcher: Watcher
+    fit_clock: FitClock
+    fit_book: FitBook
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
@@ -85,16 +90,18 @@ class Loop:
 
 def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Loop:
     """Put a loop together."""
-    baselines = Baselines(catalogue)
+    baselines, book = Baselines(catalogue), FitBook()
     return Loop(
         options=options,
         store=store,
         reader=RecordLogReader(options.records_root),
         baselines=baselines,
-        ingest=Ingest(baselines, options, Refetch(options, store)),
+        ingest=Ingest(baselines, options, Refetch(options, store), book),
         retention_clock=RetentionClock(),
         roster=Roster(duties(options)),
         watcher=Watcher(options.alarms),
+        fit_clock=start_clock(store, options, book),
+        fit_book=book,
     )
 
 
@@ -106,7 +113,7 @@ def run_cycle(loop: Loop) -> bool:
     with store.read() as connection:
         cursors = read_cursors(connection)
     dead = frozenset(s for s in reader.sources() if not reader.is_alive(s))  # before reading: what they left is final
-    frames, behind = read_frames(reader, cursors, options.batch_bytes)
+    frames, behind = loop.fit_clock.hold(*read_frames(reader, cursors, options.batch_bytes))
 
     prepared = loop.ingest.prepare(frames, cursors)
     if frames:
@@ -163,23 +170,18 @@ def _order_cases(loop: Loop) -> bool:
         return update_groups(connection, loop.baselines, loop.options.cases) > 0
 
 
+def _refit(loop: Loop) -> bool:
+    span = loop.fit_clock.due(loop.ends)
+    if span is None:
+        return False
+    return look_at_labels(loop.store, loop.baselines, loop.options, loop.fit_clock, loop.fit_book, span)
+
+
 def _retain(loop: Loop) -> None:
     with loop.store.write() as connection:
         apply_retention(connection, loop.retention_clock.advance(connection), loop.options.retention)
         mark_orphans(connection)
     release_sources(loop.store, loop.reader, loop.options.retention.log_bytes)
-
-
-class _Archive:
-    """The duty that compacts; it remembers which segments are damaged."""
-
-    _compactor: Compactor | None = None
-
-    def __call__(self, loop: Loop) -> bool:
-        o = loop.options
-        if self._compactor is None:
-            self._compactor = Compactor(loop.store, o.records_root, o.archive_root, o.archive)
-        return self._compactor.turn()
 
 
 def _plan_reports(loop: Loop) -> bool:
@@ -190,16 +192,13 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
     """Everything that the monitor does besides reading the log, in the order in which it is done."""
     return (
         Duty(name="accounts", interval_s=ACCOUNTS_EVERY_S, run=_keep_accounts, while_behind=True),
+        Duty(name="refit", interval_s=0.0, run=_refit, while_behind=True),  # nothing but a comparison until one is due
         Duty(name="signals", interval_s=options.drift.interval_s, run=_compute_signals),
         Duty(name="accuracy", interval_s=options.drift.interval_s, run=_estimate_accuracy),
-        *(
-            [Duty(name="archive", interval_s=options.archive.interval_s, run=_Archive(), aside=True)]
-            if options.archive.enabled
-            else []
-        ),
         Duty(name="alarms", interval_s=options.alarms.interval_s, run=_watch, while_behind=True),
         Duty(name="queue", interval_s=QUEUE_EVERY_S, run=_order_cases),
         Duty(name="reports", interval_s=REPORTS_EVERY_S, run=_plan_reports),
+        *upkeep(options),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
 

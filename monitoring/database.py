@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from sqlalchemy.engine import make_url
 from export.contracts.errors import Unavailable
 
 BUSY_TIMEOUT_S = 10.0
+SCRUB_ATTEMPTS = 40
 
 
 class Database:
@@ -59,6 +61,31 @@ class Database:
         """A read-only connection that sees one consistent state for the length of the block."""
         with self._reader.begin() as connection:
             yield connection
+
+    def scrub(self) -> None:
+        """See that what was deleted is not left in free pages or in the write-ahead log.
+
+        SQLite overwrites what is deleted (`secure_delete`); what the write-ahead log still has goes with a checkpoint.
+        PostgreSQL frees dead rows with VACUUM; its own write-ahead log is its administrator's affair.
+        """
+        with self._writing, self._writer.connect() as connection:
+            plain = connection.connection.dbapi_connection
+            assert plain is not None
+            if not self.is_sqlite:
+                plain.rollback()
+                plain.autocommit = True
+            cursor = plain.cursor()
+            try:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)" if self.is_sqlite else "VACUUM")
+                for _ in range(SCRUB_ATTEMPTS if self.is_sqlite else 0):
+                    if (cursor.fetchone() or (0,))[0] == 0:  # otherwise somebody still reads what the log holds
+                        break
+                    time.sleep(0.05)
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                cursor.close()
+                if not self.is_sqlite:
+                    plain.autocommit = False
 
     def close(self) -> None:
         """Close all connections and let another process open the file."""
@@ -105,6 +132,7 @@ def _engine(url: sa.URL, *, is_sqlite: bool, writes: bool) -> sa.Engine:
             cursor.execute("PRAGMA synchronous=NORMAL")
             cursor.execute("PRAGMA cache_size=-65536")
             cursor.execute("PRAGMA wal_autocheckpoint=4000")
+            cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is gone, see `scrub`
         else:
             cursor.execute("PRAGMA query_only=ON")
         cursor.execute("PRAGMA foreign_keys=ON")

@@ -19,6 +19,7 @@ from export.contracts.signature import InputDisplay, InputKind, InputSpec
 
 Array: TypeAlias = npt.NDArray[Any]
 
+THUMBNAIL_SIDE = 64  # pixels of the longer side of what is kept in place of an input
 MAX_SIDE = 2048  # pixels of a side after enlarging; larger pictures are thinned out
 
 
@@ -56,6 +57,30 @@ def tensor_png(data: bytes, datatype: Datatype, shape: tuple[int, ...], row: int
     files = decode_bytes(data, shape).reshape(-1)
     pixels = preview(files[row], min(side, MAX_SIDE), spec.preprocess.max_pixels)
     return to_png(pixels, InputDisplay(layout="HW" if pixels.ndim == 2 else "HWC"), side)
+
+
+def thumbnail(row: Array, spec: InputSpec) -> bytes:
+    """One row of an input as a PNG of at most `THUMBNAIL_SIDE` pixels a side: half of a smaller picture's side.
+
+    Never all of it: a picture of 8 x 8 pixels becomes 4 x 4, so that the input cannot be had back from it.
+
+    Raises:
+        ValueError: it cannot be drawn.
+    """
+    from PIL import Image
+
+    if spec.preprocess is None:
+        pixels = to_pixels(row, spec.display)
+    else:
+        from export.contracts.imagepixels import preview
+
+        pixels = preview(bytes(row.reshape(-1)[0]), THUMBNAIL_SIDE * 2, spec.preprocess.max_pixels)
+    height, width = pixels.shape[:2]
+    scale = min(0.5, THUMBNAIL_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize(size, Image.Resampling.BOX).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def to_array(data: bytes, datatype: Datatype, shape: tuple[int, ...]) -> Array:

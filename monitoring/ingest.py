@@ -22,7 +22,7 @@ from export.contracts.traffic import Variant
 from monitoring.alarms.rows import Populations, add_population, write_populations
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
-from monitoring.batches import Batch, Place, Poison, Records, assemble
+from monitoring.batches import Batch, Place, Poison, Records
 from monitoring.case_pools import RULE_BITS, SCORE_BITS, preselect
 from monitoring.case_rows import Loaded
 from monitoring.cases import Candidate, admit, rank_of
@@ -42,9 +42,11 @@ from monitoring.ingest_rows import (
 from monitoring.keys import audit_ranks, case_id, printable, record_hashes
 from monitoring.options import MonitorOptions
 from monitoring.particulars import Particulars, note
+from monitoring.privacy import Allowed, sample_values
 from monitoring.record_rows import insert_records
 from monitoring.records.record import Event, Feedback, Outcome
 from monitoring.samples import WindowSample
+from monitoring.score_fits.book import FitBook
 from monitoring.scores import Scored, blank, score_batch
 from monitoring.slice_rows import SliceTally
 from monitoring.store import FIXED_POINT
@@ -110,12 +112,21 @@ class Ingest:
 
     Args:
         fetch: Reads the records of the frame behind a place again; None when the log has let it go.
+        book: Refits of P(wrong); whoever refits keeps it up to date.
     """
 
-    def __init__(self, baselines: Baselines, options: MonitorOptions, fetch: Callable[[Place], Records | None]) -> None:
+    def __init__(
+        self,
+        baselines: Baselines,
+        options: MonitorOptions,
+        fetch: Callable[[Place], Records | None],
+        book: FitBook | None = None,
+    ) -> None:
         self._baselines = baselines
+        self._book = FitBook() if book is None else book
         self._options = options
         self._fetch = fetch
+        self._allowed = Allowed(options.privacy)
         self.flagged = FlagCounts()  # of what was committed
 
     def prepare(self, frames: Sequence[LogFrame], cursors: Mapping[str, Cursor]) -> Prepared:
@@ -132,7 +143,7 @@ class Ingest:
                 if frame.kind == "records":
                     records = frame.records()
                     event_ns = max(event_ns, int(records.time_ns.max(initial=0)))
-                    found.append((place, records))
+                    found.append((place, self._allowed.records(records)))
                 elif frame.kind == "feedback":
                     out.feedback += frame.feedback()
                 else:
@@ -142,7 +153,7 @@ class Ingest:
                 out.poisons.append(_poison(place, -1, f"{frame.kind}_undecodable", error))
             p = frame.position
             out.ends[frame.source] = Cursor(p.segment, p.offset, p.sequence, event_ns)
-        for batch in assemble(found, out.poisons):
+        for batch in self._allowed.batches(found, out.poisons):
             out.units += self._score(batch, out.poisons)
         return out
 
@@ -195,9 +206,9 @@ class Ingest:
 
     def _score(self, batch: Batch, poisons: list[Poison]) -> list[Unit]:
         baseline = self._baselines.get(batch.model, batch.version)
-        cases = self._options.cases
+        cases, fits = self._options.cases, self._book.of(batch.model, batch.version)
         try:
-            return [Unit(batch=batch, scored=score_batch(baseline, batch, cases), baseline=baseline)]
+            return [Unit(batch=batch, scored=score_batch(baseline, batch, cases, fits), baseline=baseline)]
         except Exception as error:
             if len(batch) == 1 or isinstance(error, ValueError):
                 # A ValueError is about shapes, which all records of a batch share: each would fail alike.
@@ -215,7 +226,7 @@ class Ingest:
         records = self._fetch(place)
         if records is None:
             return None
-        for batch in assemble([(place, records)], []):
+        for batch in self._allowed.batches([(place, self._allowed.records(records))], []):
             for i, identity in enumerate(batch.ids):
                 if int(batch.time_ns[i]) == record["time_ns"] and printable(identity) == record["record_id"]:
                     for unit in self._score(batch.pick(i), []):
@@ -252,9 +263,8 @@ def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, opt
             )
         names = tuple(q.name for q in baseline.quantities[: baseline.input_columns])
         lot = lots[batch.row_record[rows]]
-        sample = WindowSample.draw(
-            options.sample_rows, names, lot, predicted, scored.values[rows][:, : baseline.input_columns]
-        )
+        watched = sample_values(batch, names, scored.values[rows][:, : baseline.input_columns])
+        sample = WindowSample.draw(options.sample_rows, names, lot, predicted, watched)
         delta.sample = sample if delta.sample is None else delta.sample.merge(sample)
         delta.rows += len(predicted)
         p_wrong = scored.p_wrong[rows].astype(np.float64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from export.contracts.privacy import PrivacyPolicy
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaseOptions:
@@ -41,6 +43,32 @@ class CaseOptions:
     group_s: float = 86_400.0
     value_error_factor: float = 3.0
     tensor_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreOptions:
+    """When P(wrong) is fitted again, and on what.
+
+    Attributes:
+        refit_s: Labels are looked at whenever so much event time has passed.
+        hold_s: A refit holds for records from so long after; at least the monitor's lateness.
+        min_labels: Labels that a refit needs.
+        min_audited: Labels of randomly drawn records among them: without these nothing is known of what was not picked.
+        min_wrong: Wrong answers among them, and right ones.
+        growth: Labels given since the last refit that the next one needs, as a share of what that one had.
+        labels: Labels that a refit uses at most: the newest.
+        all_labels: Labels that came by themselves (neither drawn for audit nor picked by the scores) are a fair sample
+            of the traffic, as where the truth arrives for every request; otherwise they are left out.
+    """
+
+    refit_s: int = 900
+    hold_s: int = 60
+    min_labels: int = 100
+    min_audited: int = 30
+    min_wrong: int = 10
+    growth: float = 0.2
+    labels: int = 4000
+    all_labels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,11 +226,13 @@ class MonitorOptions:
     port: int = 8080
     token_sha256: tuple[str, ...] = ()
     cases: CaseOptions = field(default_factory=CaseOptions)
+    scores: ScoreOptions = field(default_factory=ScoreOptions)
     drift: DriftOptions = field(default_factory=DriftOptions)
     alarms: AlarmOptions = field(default_factory=AlarmOptions)
     reports: ReportingOptions = field(default_factory=ReportingOptions)
     retention: RetentionOptions = field(default_factory=RetentionOptions)
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
+    privacy: tuple[PrivacyPolicy, ...] = ()
 
     @property
     def archive_root(self) -> Path:

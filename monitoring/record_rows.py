@@ -13,6 +13,7 @@ from monitoring.batches import Batch
 from monitoring.case_rows import to_json
 from monitoring.keys import printable
 from monitoring.particulars import Particulars
+from monitoring.score_rows import pack
 from monitoring.scores import Scored
 
 _COLUMNS = (
@@ -40,8 +41,10 @@ _COLUMNS = (
     "vector",
     "bins",
     "tags",
+    "scores",
+    "fit",
 )
-_LATER = {"seq", "label", "correct_rows", "scores", "fit"}
+_LATER = {"seq", "label", "correct_rows"}
 assert set(_COLUMNS) | _LATER == set(t.records.c.keys())
 
 
@@ -95,6 +98,8 @@ def insert_records(
         [noted.vector_of(record) for record in range(n)] if noted.vectors is not None else [None] * n,
         [row.tobytes() for row in noted.bins] if noted.bins is not None else [None] * n,
         noted.tags,
+        pack(scored.answered.scores, worst) if worst is not None else [None] * n,
+        _optional(scored.fit, np.isfinite(scored.p_wrong[worst])) if worst is not None else [None] * n,
         strict=True,
     )
     connection.exec_driver_sql(_statement(connection.dialect), list(rows))

@@ -7,6 +7,7 @@ rounds them away, so that a record scores the same whichever batch it came in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -14,13 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.cases import FlagReason
+from export.contracts.datatypes import Datatype
 from export.contracts.descriptors import frame
 from export.contracts.scores import ScoreName
+from export.contracts.signature import InputSpec
 from monitoring.baseline import Baseline, compile_baseline
 from monitoring.batches import Batch
 from monitoring.flags import FLAG_BITS
 from monitoring.options import CaseOptions
 from monitoring.records.record import Outcome
+from monitoring.score_fits.book import InForce, apply_fits
 from monitoring.tasks.protocol import Answered
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -38,6 +42,7 @@ class Scored:
         values: Watched quantities, (R, Q) float32; NaN where a quantity is not known.
         worst: Row with the highest P(wrong) of each record, (N,); the record's first row when none is known.
         flags: Reasons of each record as bits, (N,); without audit and feedback.
+        fit: Which P(wrong) scored each record, (N,): 0 is the one made at export, others are `score_fits.number`.
         known: False when the batch could not be scored.
     """
 
@@ -45,6 +50,7 @@ class Scored:
     values: Floats
     worst: Ints
     flags: Ints
+    fit: Ints
     known: bool = True
 
     @property
@@ -81,8 +87,10 @@ class Scored:
         return np.asarray(np.where(np.isfinite(p), p + RANK_TIE * (1.0 - sure), 0.0))
 
 
-def score_batch(baseline: Baseline, batch: Batch, options: CaseOptions) -> Scored:
+def score_batch(baseline: Baseline, batch: Batch, options: CaseOptions, fits: Sequence[InForce] = ()) -> Scored:
     """Score every row of a batch.
+
+    `fits` are the version's refits of P(wrong), oldest first; the one of a record's time scores it.
 
     Raises:
         ValueError: the tensors do not fit the version's signature.
@@ -92,14 +100,23 @@ def score_batch(baseline: Baseline, batch: Batch, options: CaseOptions) -> Score
     if baseline.input_columns and batch.inputs and baseline.manifest is not None:
         values[:, : baseline.input_columns] = _watched(baseline, batch)
     answered = baseline.task.answer(batch)
+    refitted = None
+    if fits and baseline.profile is not None and ScoreName.P_WRONG.value in answered.scores:
+        times = batch.time_ns[batch.row_record]
+        refitted = apply_fits(fits, baseline.profile, answered.scores, times, options.flag_rate)
+    if refitted is not None:
+        scores = {**answered.scores, ScoreName.P_WRONG.value: refitted.p_wrong}
+        answered = replace(answered, scores=scores, p_wrong=refitted.p_wrong.astype(np.float32))
+    worst = _worst_rows(batch, answered.p_wrong)
     for name, column in answered.scores.items():
         if name in baseline.index:
             values[:, baseline.index[name]] = column
     return Scored(
         answered=answered,
         values=values,
-        worst=_worst_rows(batch, answered.p_wrong),
-        flags=_flags(baseline, batch, options, answered),
+        worst=worst,
+        flags=_flags(baseline, batch, options, answered, None if refitted is None else refitted.least),
+        fit=np.zeros(len(batch), dtype=np.int64) if refitted is None or not rows else refitted.number[worst],
     )
 
 
@@ -112,16 +129,31 @@ def blank(baseline: Baseline, batch: Batch) -> Scored:
 def _watched(baseline: Baseline, batch: Batch) -> Floats:
     manifest = baseline.manifest
     assert manifest is not None
-    missing = [spec.name for spec in manifest.signature.inputs if spec.name not in batch.inputs]
-    if missing:
-        raise ValueError(f"input '{missing[0]}' was not recorded")
+    inputs = batch.inputs
+    missing = [spec for spec in manifest.signature.inputs if spec.name not in inputs]
+    if missing:  # redacted: what is not recorded is not known, and the other inputs are watched as ever
+        unknown = _unknown_inputs(missing, len(batch.row_record), batched=manifest.signature.batched)
+        if unknown is None:
+            return np.full((len(batch.row_record), baseline.input_columns), np.nan, dtype=np.float32)
+        inputs = inputs | unknown
     if manifest.signature.batched:
-        return frame(manifest.signature, batch.inputs)
+        return frame(manifest.signature, inputs)
     one_by_one = [
-        frame(manifest.signature, {name: array[row] for name, array in batch.inputs.items()})
+        frame(manifest.signature, {name: array[row] for name, array in inputs.items()})
         for row in range(len(batch.row_record))
     ]
     return np.concatenate(one_by_one)
+
+
+def _unknown_inputs(specs: list[InputSpec], rows: int, *, batched: bool) -> dict[str, Array] | None:
+    """NaN in the place of inputs that were not recorded; None where one is text, or of any size."""
+    made: dict[str, Array] = {}
+    for spec in specs:
+        shape = tuple(spec.shape[1:] if batched else spec.shape)
+        if spec.datatype is Datatype.BYTES or min(shape, default=1) < 0:
+            return None
+        made[spec.name] = np.full((rows, *shape), np.nan, dtype=np.float32)
+    return made
 
 
 def _worst_rows(batch: Batch, p_wrong: Floats) -> Ints:
@@ -135,7 +167,9 @@ def _worst_rows(batch: Batch, p_wrong: Floats) -> Ints:
     return worst
 
 
-def _flags(baseline: Baseline, batch: Batch, options: CaseOptions, answered: Answered) -> Ints:
+def _flags(
+    baseline: Baseline, batch: Batch, options: CaseOptions, answered: Answered, refit_level: Array | None
+) -> Ints:
     flags = np.zeros(len(batch), dtype=np.int64)
     if batch.outcome is Outcome.FAILED:
         flags |= FLAG_BITS[FlagReason.RULE_ERROR]
@@ -143,7 +177,9 @@ def _flags(baseline: Baseline, batch: Batch, options: CaseOptions, answered: Ans
         flags |= FLAG_BITS[FlagReason.RULE_DEADLINE]
     profile, novelty = baseline.profile, baseline.task.novelty
     level = None if profile is None else profile.score_at(ScoreName.P_WRONG, 1.0 - options.flag_rate)
-    least = options.flag_above if level is None else level
+    least: Any = options.flag_above if level is None else level
+    if refit_level is not None:
+        least = np.where(np.isnan(refit_level), least, refit_level)
     _mark(flags, batch, np.asarray(answered.p_wrong > least), FlagReason.LOW_CONFIDENCE)
     if profile is not None and novelty is not None and novelty in answered.scores:
         far, distance = profile.score_at(novelty, options.novelty_level), answered.scores[novelty]

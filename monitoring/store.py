@@ -56,6 +56,10 @@ class Store:
         """A consistent read-only view."""
         return self._database.read()
 
+    def scrub(self) -> None:
+        """See that what was deleted is not left in free pages or in the write-ahead log."""
+        self._database.scrub()
+
     def close(self) -> None:
         """Close it. Another process may open it then."""
         self._database.close()

@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from export.contracts import codec
 from export.contracts.errors import InvalidRequest, NotSupported, Unavailable
+from export.contracts.privacy import policy_of
 from serving import app_answers as answers
 from serving.app_boundary import json_response, refuse_cross_site, served_model
 from serving.app_receive import receive_body
 from serving.dataplane import DataPlane
-from serving.feedback import MAX_BODY_BYTES, read_feedback
+from serving.feedback import MAX_BODY_BYTES, read_feedback, without_redacted
 from serving.traffic_report import traffic_report
 
 # How long feedback may wait for the record log before the client is told to send it again.
@@ -53,8 +54,9 @@ class ControlRoutes:
             await receive_body(request, self._plane.options.limits, MAX_BODY_BYTES), model, time.time_ns()
         )
         durable = _Durable(len(items))
+        policy = policy_of(self._plane.options.privacy, model)
         for item in items:
-            writer.feedback(item, durable.count_down)
+            writer.feedback(without_redacted(item, policy), durable.count_down)
         try:
             async with asyncio.timeout(FEEDBACK_WAIT_S):
                 kept = await durable.all

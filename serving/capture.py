@@ -16,6 +16,7 @@ from export.contracts.errors import (
     NotSupported,
     Unavailable,
 )
+from export.contracts.privacy import PrivacyPolicy
 from export.contracts.signature import OutputRole, Signature
 from export.contracts.traffic import Variant
 from monitoring.records.record import (
@@ -32,6 +33,7 @@ from serving.answer import BatchOutputs
 from serving.entry import Entry
 from serving.tensors import Array, encode_bytes
 
+EVERYTHING = PrivacyPolicy()
 _Refusals: TypeAlias = tuple[str, str, Variant, Outcome, str]  # model, version, ..., public text
 
 
@@ -68,24 +70,34 @@ class Capture:
         writer: The replica's log; None records nothing.
         model, version, digest: What answered, as the records name it.
         signature: Its tensors; all outputs but internal ones are recorded.
+        policy: What may be recorded; what may not never reaches the writer.
     """
 
     def __init__(
-        self, writer: RecordLogWriter | None, model: str, version: str, digest: str, signature: Signature
+        self,
+        writer: RecordLogWriter | None,
+        model: str,
+        version: str,
+        digest: str,
+        signature: Signature,
+        policy: PrivacyPolicy = EVERYTHING,
     ) -> None:
         self._writer = writer
         self._slot = writer.slot(model, version) if writer is not None else None
-        self._inputs = signature.inputs
+        self._inputs = [(i, s) for i, s in enumerate(signature.inputs) if policy.keeps_input(s.name)]
+        self._redact = policy.redactor("parameters")
+        self._traces = policy.keeps_trace
         self.recorded = tuple(i for i, s in enumerate(signature.outputs) if s.role is not OutputRole.INTERNAL)
+        self._outputs = [i for i in self.recorded if policy.keeps_output(signature.outputs[i].name)]
         self._specs = signature.outputs
         self._batched = signature.batched
         self.schema = RecordSchema(
             model=model,
             version=version,
             digest=digest,
-            inputs=tuple(TensorColumn(s.name, s.datatype) for s in signature.inputs),
+            inputs=tuple(TensorColumn(s.name, s.datatype) for _, s in self._inputs),
             outputs=tuple(
-                TensorColumn(signature.outputs[i].name, signature.outputs[i].datatype) for i in self.recorded
+                TensorColumn(signature.outputs[i].name, signature.outputs[i].datatype) for i in self._outputs
             ),
         )
 
@@ -126,7 +138,9 @@ class Capture:
             return
         rows = [e.plan.rows for e in entries]
         params = [e.plan.params for e in entries]
-        traces = [e.trace_id for e in entries]
+        traces = [e.trace_id for e in entries] if self._traces else []
+        if self._redact is not None:
+            params = [self._redact(p) for p in params]
         self._writer.offer(
             RecordBatch(
                 schema=self.schema,
@@ -148,16 +162,15 @@ class Capture:
         )
 
     def _input_data(self, entries: Sequence[Entry], arrays: Sequence[Array]) -> list[TensorData]:
-        return [
-            self._tensor(entries, spec.datatype, array)
-            for spec, array in zip(self._inputs, arrays, strict=bool(arrays))
-        ]
+        if not arrays:
+            return []
+        return [self._tensor(entries, spec.datatype, arrays[i]) for i, spec in self._inputs]
 
     def _output_data(self, entries: Sequence[Entry], outputs: BatchOutputs | None) -> list[TensorData]:
         if outputs is None:
             return []
         result = []
-        for index in self.recorded:
+        for index in self._outputs:
             array = outputs.arrays[index]
             assert array is not None  # recorded outputs are always run
             result.append(self._tensor(entries, self._specs[index].datatype, array))

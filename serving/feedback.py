@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from export.contracts.errors import InvalidRequest
+from export.contracts.privacy import REDACTED, PrivacyPolicy
 from monitoring.records.record import Feedback
 
 MAX_BODY_BYTES = 1 << 20
@@ -57,6 +59,13 @@ def read_feedback(body: bytes, model: str, time_ns: int) -> list[Feedback]:
     if not 1 <= len(plain) <= MAX_ITEMS:
         raise InvalidRequest(f"a list of feedback holds 1 to {MAX_ITEMS} items, this one {len(plain)}")
     return [_read_item(item, f"[{i}].", model, time_ns) for i, item in enumerate(plain)]
+
+
+def without_redacted(item: Feedback, policy: PrivacyPolicy) -> Feedback:
+    """The item as it may be written down."""
+    comment = item.comment if item.comment is None or policy.keeps_feedback("comment") else REDACTED
+    source = item.source if item.source is None or policy.keeps_feedback("source") else REDACTED
+    return replace(item, comment=comment, source=source)
 
 
 def _read_item(item: Any, path: str, model: str, time_ns: int) -> Feedback:

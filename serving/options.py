@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from export.contracts.privacy import PrivacyPolicy
 from monitoring.records.record import CaptureOptions
 
 
@@ -268,6 +269,7 @@ class ServingOptions:
         queues: Models whose queue differs.
         capture: None records nothing.
         access_log: None writes none.
+        privacy: What may be recorded, by model.
     """
 
     registry: str
@@ -289,6 +291,7 @@ class ServingOptions:
     cache: CacheOptions = field(default_factory=CacheOptions)
     tracing: TracingOptions = field(default_factory=TracingOptions)
     access_log: AccessLogOptions | None = None
+    privacy: tuple[PrivacyPolicy, ...] = ()
 
     def hosts(self, model: str) -> bool:
         """Whether a model is this pool's."""

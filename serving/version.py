@@ -9,6 +9,7 @@ from threading import Semaphore
 from time import perf_counter_ns, time_ns
 
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
+from export.contracts.privacy import policy_of
 from export.package import Package
 from monitoring.records.record import Durability, Outcome
 from monitoring.records.writer import RecordLogWriter
@@ -70,7 +71,8 @@ class LoadedVersion:
         self.mirror: Watch | None = None  # a shadow: sees a batch when its answers are out
         self.inspect: Watch | None = None  # a canary: sees a batch before they are
         self.turns: Semaphore | None = None  # taken for each run while a shadow runs it, too
-        self.capture = Capture(writer, self.model, self.version, package.digest, self.signature)
+        kept = policy_of(options.privacy, self.model)
+        self.capture = Capture(writer, self.model, self.version, package.digest, self.signature, kept)
         # "synced" and "before_answer": the answer waits until the record is safe
         durability = options.capture.durability if options.capture is not None else Durability.ASYNC
         self._gated = writer is not None and durability is not Durability.ASYNC

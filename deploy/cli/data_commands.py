@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(records_app, name="records", rich_help_panel=panel)
     app.add_typer(cases_app, name="cases", rich_help_panel=panel)
     app.command("report", rich_help_panel=panel)(report)
+    app.command("rescore", rich_help_panel=panel)(rescore)
 
 
 @records_app.command("tail")
@@ -171,3 +172,38 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         raise CommandError(f"'{text[:40]}' is no time", "write it as 2026-01-31T12:00:00Z") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def rescore(
+    ctx: typer.Context,
+    start: Annotated[str, typer.Option("--from", help="Since when: 2026-03-01, a time with zone, or 24h.")] = "7d",
+    end: Annotated[str | None, typer.Option("--to", help="Until when; default: everything after --from.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Only of this model.")] = None,
+    version: Annotated[str | None, typer.Option("--version", help="Only of this version.")] = None,
+    reference: Annotated[
+        str | None, typer.Option("--with-reference", help="Version whose reference is used; default: each its own.")
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    cpus: Annotated[int | None, typer.Option("--cpus", min=1, help="Processors, where Ray is started here.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Score recorded history again with the scores and references of today, and say what would be flagged now.
+
+    Results are Parquet files in the state folder. Stopped at any time, the same call goes on where it was.
+
+    Example: hardcase rescore --from 2026-03-01 --to 2026-03-08 --model digits
+    """
+    import time
+
+    from deploy.rescore import EVER_NS, parse_time, run_rescore
+    from monitoring.rescore import RescoreRequest
+
+    now = time.time()
+    request = RescoreRequest(
+        start_ns=parse_time(start, now),
+        end_ns=EVER_NS if end is None else parse_time(end, now),
+        model=model,
+        version=version,
+        reference=reference,
+    )
+    run_rescore(invocation_of(ctx), request, local=local, cpus=cpus, as_json=as_json)

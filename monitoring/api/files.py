@@ -14,9 +14,11 @@ from export.contracts.datatypes import Datatype
 from export.contracts.errors import NotFound
 from monitoring.api.routes import CaseId, ReportId
 from monitoring.api.views import View
+from monitoring.case_rows import InputState
 from monitoring.images import tensor_png
 from monitoring.reports import ReportService
 from monitoring.rows import CaseRow, TensorRow
+from monitoring.thumbnails import DIRECTION as THUMBNAILS
 
 SANDBOX = "default-src 'none'; sandbox"
 # Evidently's pages carry inline scripts and styles. `sandbox` without allow-same-origin takes their origin away.
@@ -48,6 +50,9 @@ def file_router(view: View, reports: ReportService, metrics: Any) -> APIRouter:
         spec = view.picture_of(row.model, row.version)
         if spec is None:
             raise NotFound("the input of this case is not a picture")
+        if row.input_state == InputState.THUMBNAIL:
+            small = view.store.case_tensors(row.id, THUMBNAILS)
+            return Response(small[0].data, media_type="image/png", headers={"cache-control": CACHED})
         tensor = _kept(view, row, spec.name)
         try:
             datatype, place = Datatype(tensor.datatype), _row_of(row, tensor)

@@ -233,7 +233,8 @@ class View:
 
     def _case_fields(self, row: CaseRow) -> dict[str, object]:
         kept = row.input_state == "kept"
-        drawable = kept and self.picture_of(row.model, row.version) is not None
+        shown = kept or row.input_state == "thumbnail"
+        drawable = shown and self.picture_of(row.model, row.version) is not None
         same = (n for n in m.Case.model_fields if n not in ("time", "input", "picture"))
         return {n: getattr(row, n) for n in same} | {
             "time": fields.from_ns(row.time_ns),

@@ -7,7 +7,7 @@ stands in the file's metadata.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -24,10 +24,13 @@ from monitoring.records.layout import Extra, StreamLayout, TensorLayout
 from monitoring.records.record import Outcome
 
 Array: TypeAlias = npt.NDArray[Any]
+Known: TypeAlias = tuple[float | None, int] | None
 PLACE = ("place_segment", "place_offset", "sequence", "segment", "end", "frame")
 
 
-def table_of(records: DecodedRecords, place: Place, position: Position, layout_number: int) -> pa.Table:
+def table_of(
+    records: DecodedRecords, place: Place, position: Position, layout_number: int, known: Sequence[Known]
+) -> pa.Table:
     """The records of one frame.
 
     Args:
@@ -35,6 +38,7 @@ def table_of(records: DecodedRecords, place: Place, position: Position, layout_n
         place: Where the frame begins, as rows of `records` name it.
         position: Where it ends.
         layout_number: Index of its layout in the file's metadata.
+        known: What the monitor said of each record when it came: P(wrong) and flags.
     """
     batch, n, layout = records.batch, len(records), records.layout
     columns: dict[str, pa.Array] = {
@@ -55,6 +59,8 @@ def table_of(records: DecodedRecords, place: Place, position: Position, layout_n
         "trace_id": _given(batch, layout, Extra.TRACE, "trace_id", pa.binary()),
         "tags": _given(batch, layout, Extra.TAGS, "tags", pa.binary()),
         "log": _same(place.source, n),
+        "p_wrong": pa.array([None if k is None else k[0] for k in known], pa.float64()),
+        "flags": pa.array([None if k is None else k[1] for k in known], pa.int64()),
         **{name: _number(value, n) for name, value in place_columns(place, position).items()},
         "layout": pa.array(np.full(n, layout_number, np.int16)),
     }

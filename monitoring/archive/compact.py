@@ -16,11 +16,14 @@ import sqlalchemy as sa
 
 from monitoring import schema as t
 from monitoring.archive.catalogue import add_files, covered_to, list_files
+from monitoring.archive.columns import Known
 from monitoring.archive.files import head_of, parse
-from monitoring.archive.write import ArchiveWriter, Strip
+from monitoring.archive.write import ArchiveWriter, Lookup, Strip
 from monitoring.batches import Place
 from monitoring.ingest_rows import START
+from monitoring.keys import printable
 from monitoring.options import ArchiveOptions
+from monitoring.records.decode import DecodedRecords
 from monitoring.records.frames import segment_numbers, segment_path
 from monitoring.records.reader import Frame, Position, RecordLogReader
 from monitoring.records.scan import DamageKind
@@ -96,7 +99,8 @@ class Compactor:
         if not run:
             return False
         frames = self._frames(reader, source, done, run[-1])
-        files = ArchiveWriter(self._root, source, run[0], run[-1], self._strip).write(frames)
+        known = known_records(self._store, source, done, run[-1])
+        files = ArchiveWriter(self._root, source, run[0], run[-1], self._strip, known).write(frames)
         wrong = [d for d in reader.damages(source) if d.kind is not DamageKind.TORN and d.segment in run]
         if wrong:
             logger.warning(
@@ -171,3 +175,21 @@ def _place_behind(connection: sa.Connection, root: Path, source: str, done: int)
         return None
     segment, offset, sequence = max(ends)
     return Place(source=source, segment=segment, offset=offset, sequence=sequence)
+
+
+def known_records(store: Store, source: str, done: int, last: int) -> Lookup:
+    """What the record index says of the records in the segments behind `done`, up to `last`: P(wrong) and flags."""
+    r = t.records.c
+    query = sa.select(r.sequence, r.record_id, r.time_ns, r.p_wrong, r.flags)
+    with store.read() as connection:  # a record's place may lie at the end of the segment before
+        rows = connection.execute(query.where(r.source == source, r.segment.between(done - 1, last)))
+        found: dict[tuple[int, str, int], Known] = {(s, i, n): (p, f) for s, i, n, p, f in rows}
+
+    def look_up(place: Place, records: DecodedRecords) -> list[Known]:
+        times = records.time_ns.tolist()
+        return [
+            found.get((place.sequence, printable(identity), time_ns))
+            for identity, time_ns in zip(records.ids, times, strict=True)
+        ]
+
+    return look_up

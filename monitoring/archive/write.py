@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from monitoring.archive.columns import layout_json, place_columns, table_of
+from monitoring.archive.columns import Known, layout_json, place_columns, table_of
 from monitoring.archive.files import FORMAT, METADATA_KEY, FileKind, file_path, folder_of
 from monitoring.batches import Place
 from monitoring.records.decode import DecodedRecords
@@ -27,6 +27,7 @@ GROUP_BYTES = 32 << 20  # of a row group before compression: what is held in mem
 GROUP_ROWS = 65_536
 _DICTIONARY = ["model", "version", "digest", "variant", "outcome", "error", "log", "kind"]
 Strip = Callable[[DecodedRecords], DecodedRecords]
+Lookup = Callable[[Place, DecodedRecords], Sequence[Known]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +97,20 @@ class ArchiveWriter:
         source: Where the frames come from.
         first, last: The segments.
         strip: Takes away what the privacy settings do not let stay.
+        known: What the monitor said of the records of a frame when they came.
     """
 
-    def __init__(self, root: Path, source: str, first: int, last: int, strip: Strip = lambda records: records) -> None:
+    def __init__(
+        self,
+        root: Path,
+        source: str,
+        first: int,
+        last: int,
+        strip: Strip = lambda records: records,
+        known: Lookup = lambda _, records: [None] * len(records),
+    ) -> None:
         self._root, self._source, self._first, self._last, self._strip = root, source, first, last, strip
+        self._known = known
         self._open: dict[tuple[Any, ...], _Open] = {}
 
     def write(self, frames: Iterable[tuple[Place, Frame]]) -> list[Written]:
@@ -123,7 +134,7 @@ class ArchiveWriter:
         number = self._open[key].layouts.get(records.layout) if key in self._open else 0
         if number is None:
             number = len(self._open[key].layouts)
-        table = table_of(records, place, frame.position, number)
+        table = table_of(records, place, frame.position, number, self._known(place, records))
         if key not in self._open:
             folder = folder_of(records.model, records.version)
             self._open[key] = self._start(folder, records.model, records.version, FileKind.RECORDS, table.schema)

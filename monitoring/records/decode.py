@@ -93,6 +93,10 @@ class DecodedRecords:
     def __len__(self) -> int:
         return int(self._batch.num_rows)
 
+    def take(self, items: npt.NDArray[np.int64]) -> DecodedRecords:
+        """The records at these places."""
+        return self if len(items) == len(self) else DecodedRecords(self._layout, self._batch.take(pa.array(items)))
+
     @property
     def layout(self) -> StreamLayout:
         """What is equal for all records, and how the columns are stored."""

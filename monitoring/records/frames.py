@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,6 +28,18 @@ SEGMENT_NAME = re.compile(r"(\d{8})\.seg")
 _CRC_SLICE_BYTES = 1 << 20  # the CRC holds the interpreter lock: give it up after this many bytes
 
 Buffer: TypeAlias = "bytes | memoryview | pa.Buffer"
+
+
+class Rewritten(IntFlag):
+    """Flags of a frame from which something was erased after it was written. It keeps its length, count and place.
+
+    The CRC is that of the new bytes. The CRC that the chain was made of stands in the payload: in the second word of
+    the reference of records, in the first four bytes of feedback.
+    """
+
+    ERASED = 1  # records or feedback items are gone, or values in them
+    NO_INPUTS = 2  # the columns of all inputs are gone: the schema without them is the frame's
+    NO_OUTPUTS = 4  # the same for outputs
 
 
 class Kind(IntEnum):
@@ -139,7 +151,7 @@ def padding(length: int) -> int:
 
 
 def pack(
-    *, kind: Kind, sequence: int, count: int, payload: Sequence[Buffer], seed: int
+    *, kind: Kind, sequence: int, count: int, payload: Sequence[Buffer], seed: int, flags: int = 0
 ) -> tuple[list[Buffer], int, int]:
     """Frame a payload.
 
@@ -148,6 +160,6 @@ def pack(
     """
     length = sum(len(p) for p in payload)
     zeros = bytes(padding(length))
-    body = HEADER.pack(0, length, sequence, kind, 0, 0, count)[4:]
+    body = HEADER.pack(0, length, sequence, kind, flags, 0, count)[4:]
     crc = crc_of([body, *payload, zeros], seed)
     return [crc.to_bytes(4, "little") + body, *payload, zeros], HEADER.size + length + len(zeros), crc

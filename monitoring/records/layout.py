@@ -7,7 +7,7 @@ equal for a whole stream stands once, in the metadata of the stream's Arrow sche
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntFlag
 
 import pyarrow as pa
@@ -58,6 +58,11 @@ class StreamLayout:
     outcome: Outcome
     extras: Extra
     tensors: tuple[TensorLayout, ...]
+
+    def without(self, *, inputs: bool, outputs: bool) -> StreamLayout:
+        """The layout without the tensors of a side."""
+        gone = tuple(side for side, away in (("in.", inputs), ("out.", outputs)) if away)
+        return replace(self, tensors=tuple(t for t in self.tensors if not t.name.startswith(gone)))
 
     def arrow_schema(self) -> pa.Schema:
         """The columns, in the order in which the encoder makes them."""

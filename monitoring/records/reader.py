@@ -11,10 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-
-import pyarrow as pa
 
 from monitoring.records.counters import Accounting, CounterSnapshot, Global, read_counters
 from monitoring.records.cursor import Cursor, SourceState, source_state
@@ -29,8 +26,8 @@ from monitoring.records.folders import (
     list_sources,
     write_atomically,
 )
-from monitoring.records.frames import REFERENCE, Kind, segment_numbers, segment_path
-from monitoring.records.layout import StreamLayout
+from monitoring.records.frames import Kind, segment_numbers, segment_path
+from monitoring.records.parse import parse_records, parse_schema
 from monitoring.records.record import DropReason, Event, Feedback
 from monitoring.records.scan import Damage
 
@@ -55,6 +52,7 @@ class Frame:
     count: int
     payload: memoryview
     schema_message: bytes = b""
+    flags: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -63,9 +61,7 @@ class Frame:
 
     def records(self) -> DecodedRecords:
         """The records of a frame of kind "records"."""
-        layout, schema = _parse_schema(self.schema_message)
-        batch = pa.ipc.read_record_batch(pa.py_buffer(self.payload[REFERENCE.size :]), schema)
-        return DecodedRecords(layout, batch)
+        return parse_records(self.payload, self.schema_message, self.flags)
 
     def feedback(self) -> list[Feedback]:
         """The items of a frame of kind "feedback"."""
@@ -130,7 +126,9 @@ class RecordLogReader:
                 return
             raw, schema_message = found
             left -= raw.end - raw.offset
-            yield Frame(source, cursor.position_now, _KIND_NAMES[raw.kind], raw.count, raw.payload, schema_message)
+            yield Frame(
+                source, cursor.position_now, _KIND_NAMES[raw.kind], raw.count, raw.payload, schema_message, raw.flags
+            )
 
     def lag_bytes(self, source: str, after: Position | None) -> int:
         """Bytes of the log behind a position."""
@@ -262,19 +260,13 @@ def _count(directory: Path, state: SourceState) -> dict[tuple[str, str], int]:
     while (item := cursor.advance(state)) is not None:
         raw, schema_message = item
         if raw.kind is Kind.RECORDS:
-            layout, _ = _parse_schema(schema_message)
+            layout, _ = parse_schema(schema_message)
             key = (layout.model, layout.version)
             found[key] = found.get(key, 0) + raw.count
     for model, version, count in cursor.totals_before:
         found[model, version] = found.get((model, version), 0) + count
     cursor.close()
     return found
-
-
-@lru_cache(maxsize=1024)
-def _parse_schema(message: bytes) -> tuple[StreamLayout, pa.Schema]:
-    schema = pa.ipc.read_schema(pa.py_buffer(message))
-    return StreamLayout.from_arrow(schema), schema
 
 
 def _account(

@@ -18,6 +18,7 @@ from monitoring.records.frames import (
     MAGIC,
     REFERENCE,
     Kind,
+    Rewritten,
     SegmentFooter,
     SegmentHeader,
     chain_of,
@@ -31,11 +32,17 @@ from monitoring.records.frames import (
 
 _WINDOW_BYTES = 1 << 20
 _KINDS = frozenset(int(k) for k in Kind)
+_FLAGS = sum(Rewritten)
 
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """A verified frame: `payload` is a view without padding; `end` is the offset behind the frame."""
+    """A verified frame: `payload` is a view without padding; `end` is the offset behind the frame.
+
+    Attributes:
+        crc: What the chain is made of: the CRC with which the frame was first written.
+        flags: Of `frames.Rewritten`.
+    """
 
     kind: Kind
     sequence: int
@@ -44,6 +51,7 @@ class RawFrame:
     offset: int
     end: int
     payload: memoryview
+    flags: int = 0
 
 
 class DamageKind(StrEnum):
@@ -121,6 +129,10 @@ class SegmentScan:
     def size(self) -> int:
         """Bytes of the file now."""
         return os.fstat(self._fd).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Bytes as they stand in the file."""
+        return os.pread(self._fd, length, offset)
 
     def next(self, limit: int, *, closed: bool) -> RawFrame | None:
         """The next verified frame that ends at or before `limit`.
@@ -212,8 +224,8 @@ class SegmentScan:
                 return after
         data = self._bytes(start, limit - start)
         words = np.frombuffer(data[: len(data) // 8 * 8], "<u8")
-        # Word 1 of a header is the sequence number, the low half of word 2 is kind, flags = 0, reserved = 0.
-        low = words[2:] & np.uint64(0xFFFFFFFF)
+        # Word 1 of a header is the sequence number, the low half of word 2 is kind, flags, reserved = 0.
+        low = words[2:] & np.uint64(0xFFFFFFFF ^ _FLAGS << 8)
         plausible = (low >= 1) & (low <= max(_KINDS)) & (words[1:-1] >= np.uint64(self.sequence))
         for place in np.flatnonzero(plausible):
             offset = start + 8 * int(place)
@@ -230,13 +242,16 @@ class SegmentScan:
             return None
         crc, length, sequence, kind, flags, reserved, count = HEADER.unpack(head)
         end = offset + HEADER.size + length + padding(length)
-        if kind not in _KINDS or flags or reserved or end > limit:
+        if kind not in _KINDS or flags & ~_FLAGS or reserved or end > limit:
             return None
         view = self._view(offset, end - offset)
         if len(view) < end - offset or crc_of([view[4:]], seed_of(self.incarnation, self.number)) != crc:
             return None
         payload = view[HEADER.size : HEADER.size + length]
-        return RawFrame(Kind(kind), sequence, count, crc, offset, end, payload)
+        if flags and kind == Kind.FEEDBACK:
+            return RawFrame(Kind(kind), sequence, count, _word(payload, 0), offset, end, payload[4:], flags)
+        first = _word(payload, 4) if flags else crc
+        return RawFrame(Kind(kind), sequence, count, first, offset, end, payload, flags)
 
     def _view(self, offset: int, length: int) -> memoryview:
         """Bytes of the file, through a window that is read ahead."""
@@ -248,3 +263,7 @@ class SegmentScan:
 
     def _bytes(self, offset: int, length: int) -> bytes:
         return bytes(self._view(offset, length))
+
+
+def _word(payload: memoryview, offset: int) -> int:
+    return int.from_bytes(payload[offset : offset + 4], "little")

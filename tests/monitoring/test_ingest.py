@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from export.contracts.cases import FlagReason
 from export.contracts.datatypes import Datatype
 from monitoring import schema as t
-from monitoring.cycle import Loop, make_loop, read_frames, run_cycle
+from monitoring.cycle import Loop, make_loop, run_cycle
 from monitoring.flags import FLAG_BITS
 from monitoring.ingest_rows import Cursor, read_cursors
+from monitoring.log_frames import read_frames
 from monitoring.options import CaseOptions
 from monitoring.records.reader import RecordLogReader
 from monitoring.records.record import Feedback, Outcome, Ragged, RecordSchema, Rows, TensorColumn

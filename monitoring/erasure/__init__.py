@@ -1,0 +1,1 @@
+"""Erasing records by id from every copy that there is."""

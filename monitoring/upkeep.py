@@ -1,0 +1,61 @@
+"""Duties that look after what is kept: the archive, erasures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from monitoring.archive.compact import Compactor
+from monitoring.duties import Duty
+from monitoring.erasure.duty import Eraser
+from monitoring.options import MonitorOptions
+from monitoring.privacy import at_rest
+from monitoring.store import Store
+
+ERASE_EVERY_S = 2.0
+
+
+class Keeper(Protocol):
+    """What these duties need of the loop."""
+
+    @property
+    def store(self) -> Store: ...  # noqa: D102  # described where it is implemented
+    @property
+    def options(self) -> MonitorOptions: ...  # noqa: D102
+
+
+class Worker(Protocol):
+    """Something that does a piece a turn and remembers where it is."""
+
+    def turn(self) -> bool: ...  # noqa: D102
+
+
+class _Once:
+    """Makes the worker at its first turn, when there is a loop."""
+
+    def __init__(self, make: Callable[[Keeper], Worker]) -> None:
+        self._make = make
+        self._worker: Worker | None = None
+
+    def __call__(self, loop: Keeper) -> bool:
+        if self._worker is None:
+            self._worker = self._make(loop)
+        return self._worker.turn()
+
+
+def upkeep(options: MonitorOptions) -> tuple[Duty[Any], ...]:
+    """The duties that the settings ask for; what is off is not there."""
+    erasure = Duty[Keeper](name="erasure", interval_s=ERASE_EVERY_S, run=_Once(_eraser), while_behind=True, aside=True)
+    if not options.archive.enabled:
+        return (erasure,)
+    archive = Duty[Keeper](name="archive", interval_s=options.archive.interval_s, run=_Once(_compactor), aside=True)
+    return (archive, erasure)
+
+
+def _eraser(loop: Keeper) -> Worker:
+    return Eraser(loop.store, loop.options)
+
+
+def _compactor(loop: Keeper) -> Worker:
+    o = loop.options
+    return Compactor(loop.store, o.records_root, o.archive_root, o.archive, at_rest(o.privacy))
