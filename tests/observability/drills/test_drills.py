@@ -1,0 +1,226 @@
+"""Drills: the real fault on a real stack, until a real Alertmanager has told somebody, and again when it is over.
+
+Days are played in minutes (`PACE`): windows and waiting times are a sixtieth, expressions and limits are those that
+users get. About ten minutes together.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from deploy.observability.alerts import alerts
+from deploy.observability.rules import Objectives
+from export.contracts.errors import HardcaseError
+from export.contracts.manifest import Execution
+from export.contracts.traffic import ChallengerMode
+from export.retune import write_retuned
+from tests.observability.drills.conftest import MODEL, SETTINGS, Stack, spoiled, turned, watched
+from tests.support import monitor_world as w
+from tests.support.packages import echo_package
+from tests.support.watching import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(300)]
+
+
+@contextmanager
+def failing_requests(stack: Stack) -> Iterator[None]:
+    """The model answers NaN to what is spoiled."""
+    with stack.traffic(), stack.traffic(spoiled):
+        yield
+
+
+@contextmanager
+def overload(stack: Stack) -> Iterator[None]:
+    """More requests than one device computes."""
+    with stack.traffic(clients=48, pause_s=0.0):
+        yield
+
+
+@contextmanager
+def wrong_answers(stack: Stack) -> Iterator[None]:
+    """The world turns by a quarter; labels say so."""
+    with stack.traffic(turned, labels=True):
+        yield
+
+
+@contextmanager
+def damaged_versions(stack: Stack) -> Iterator[None]:
+    """A new champion whose weights are damaged on the disk, and a model that never had another one."""
+    registry, root = stack.registry, stack.place.paths.registry / "models"
+    source = registry.package(MODEL, "1")
+    write_retuned(source, stack.place.folder / "damaged", version="9", execution=Execution(), metrics={}, how="a drill")
+    registry.add(stack.place.folder / "damaged")
+    registry.add(echo_package(stack.place.folder / "echo").dir)
+    weights = [root / MODEL / "versions" / "9" / "model.onnx", *(root / "echo" / "versions" / "1").glob("*.onnx")]
+    whole = [path.read_bytes() for path in weights]
+    for path, data in zip(weights, whole, strict=True):
+        path.chmod(0o644)
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    registry.promote(MODEL, "9", author="drill")
+    registry.promote("echo", "1", author="drill")
+    try:
+        with stack.traffic():
+            yield
+    finally:
+        for path, data in zip(weights, whole, strict=True):
+            path.write_bytes(data)
+        registry.rollback(MODEL, author="drill")
+        registry.promote("echo", "1", author="drill")  # a new revision is a new try
+
+
+@contextmanager
+def failing_canary(stack: Stack) -> Iterator[None]:
+    """A canary that fails on everything it is sent."""
+    registry = stack.registry
+    with suppress(HardcaseError):
+        registry.package(MODEL, "1")
+        folder = stack.place.folder / "canary"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_retuned(
+            registry.package(MODEL, "1"), folder, version="8", execution=Execution(), metrics={}, how="a drill"
+        )
+        registry.add(folder)
+    registry.challenge(MODEL, "8", ChallengerMode.CANARY, 50.0, author="drill")
+    try:
+        with stack.traffic(spoiled):
+            yield
+    finally:
+        registry.withdraw(MODEL, author="drill")
+
+
+@contextmanager
+def hanging_serving(stack: Stack) -> Iterator[None]:
+    """The replica is there and does not answer."""
+    with stack.stopped("serving"):
+        yield
+
+
+@contextmanager
+def hanging_monitor(stack: Stack) -> Iterator[None]:
+    """The monitor hangs while traffic goes on: the log fills up to its quota."""
+    with stack.stopped("monitor"), stack.traffic(clients=4, pause_s=0.0):
+        yield
+
+
+@contextmanager
+def old_backlog(stack: Stack) -> Iterator[None]:
+    """A log of ten minutes ago appears, more than the monitor reads at once."""
+    replica = w.Replica(stack.place.paths.records, "backlog", segment_bytes=1 << 16)
+    images = w.digits().images
+    with stack.stopped("monitor"):
+        for part in range(150):
+            ids = [f"old-{part}-{i}" for i in range(100)]
+            ns = time.time_ns() - 600 * w.SECOND
+            replica.offer(w.batch(images[:100], ids, [ns + i for i in range(100)]))
+        replica.close()
+    yield
+
+
+@contextmanager
+def broken_table(stack: Stack) -> Iterator[None]:
+    """The table of drift signals is not there, as after a restore that went wrong."""
+    database = stack.place.paths.monitor / "monitor.db"
+
+    def rename(before: str, after: str) -> None:
+        with sqlite3.connect(database, timeout=30) as connection:
+            connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
+        connection.close()
+
+    rename("signals", "signals_away")
+    try:
+        with stack.traffic():
+            yield
+    finally:
+        rename("signals_away", "signals")
+
+
+@contextmanager
+def damaged_log(stack: Stack) -> Iterator[None]:
+    """Bits of the log rot before the monitor has read them; the monitor is started anew afterwards."""
+    with stack.stopped("monitor"):
+        with stack.traffic():
+            time.sleep(2)
+        logs = [folder for folder in stack.place.paths.records.iterdir() if (folder / "LOCK").exists()]
+        (folder,) = [folder for folder in logs if "backlog" not in folder.name]
+        newest = max(folder.glob("*"), key=lambda p: (p.stat().st_size > 8192, p.stat().st_mtime_ns))
+        with newest.open("r+b") as file:
+            size = newest.stat().st_size
+            file.seek(size * 3 // 4)
+            file.write(os.urandom(64))
+    try:
+        with stack.traffic():
+            yield
+    finally:
+        os.kill(stack.pid("monitor"), signal.SIGKILL)
+
+
+# What brings about which alerts, by severity where an alert has two.
+FAULTS = {
+    failing_requests: ("HardcaseErrorBudgetBurns",),
+    overload: ("HardcaseLatencyBudgetBurns", "HardcaseRequestsShed", "HardcaseQueueFull"),
+    wrong_answers: ("HardcaseModelAlarm",),
+    damaged_versions: ("HardcaseNotReady", "HardcaseChampionBehind", "HardcaseVersionUnavailable"),
+    failing_canary: ("HardcaseChallengerTripped",),
+    hanging_serving: ("HardcaseNoReplica", "HardcaseTargetDown"),
+    hanging_monitor: ("HardcaseMonitorStuck", "HardcaseCaptureLoss", "HardcaseLogFills"),
+    old_backlog: ("HardcaseMonitorLag",),
+    broken_table: ("HardcaseDutyFailing",),
+    damaged_log: ("HardcaseLogDamaged",),
+}
+ELSEWHERE = ("HardcaseSlowLane", "HardcaseCpuFallback")  # how a replica was started: a stack of their own
+
+
+def test_every_alert_has_a_drill() -> None:
+    drilled = [name for names in FAULTS.values() for name in names] + list(ELSEWHERE)
+    assert sorted(drilled) == sorted({a.name for a in alerts(Objectives())})
+
+
+def said(stack: Stack, since: int, name: str, status: str) -> bool:
+    return any(s == status and labels["alertname"] == name for s, labels, _ in stack.heard.alerts[since:])
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
+def test_the_fault_is_told_and_its_end_too(stack: Stack, fault: Callable[[Stack], Iterator[None]]) -> None:
+    names = FAULTS[fault]
+    with stack.traffic(labels=True):
+        time.sleep(3)
+    for name in names:  # the control: it is not firing before
+        firing = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
+        until(lambda firing=firing: not stack.prometheus.ask(firing), 90, f"{name} fires before the drill")
+    since = len(stack.heard.alerts)
+    with ExitStack() as running:
+        running.enter_context(fault(stack))  # type: ignore[arg-type]
+        for name in names:
+            until(lambda name=name: said(stack, since, name, "firing"), 90, f"nobody was told of {name}")
+    with stack.traffic(labels=True):
+        for name in names:
+            until(lambda name=name: said(stack, since, name, "resolved"), 150, f"nobody was told that {name} ended")
+
+
+def test_a_replica_started_wrongly_is_told_until_it_is_started_rightly(tmp_path: Path) -> None:
+    """The slow lane, and a CPU where an accelerator was asked for."""
+    wrong = {**SETTINGS["serving"], "fast_lane": False, "runtime": {"device": "cuda", "allow_cpu_fallback": True}}
+    with watched(tmp_path, serving=wrong) as stack:
+        for name in ELSEWHERE:
+            until(lambda name=name: said(stack, 0, name, "firing"), 60, f"nobody was told of {name}")
+        place = stack.place
+        stack.system.ensure_stopped()
+        text = (place.folder / "hardcase.yaml").read_text()
+        (place.folder / "hardcase.yaml").write_text(
+            text.replace("fast_lane: false", "fast_lane: true").replace("device: cuda", "device: cpu")
+        )
+        again = place.start()
+        try:
+            for name in ELSEWHERE:
+                until(lambda name=name: said(stack, 0, name, "resolved"), 60, f"nobody was told that {name} ended")
+        finally:
+            again.ensure_stopped()
