@@ -243,6 +243,24 @@ _DRIFT = Row(
     ),
 )
 
+_EVIDENTLY = Panel(
+    title="What does Evidently say about the columns?",
+    text="The distance of each column in its newest report, relative to the threshold that the report names; the ten"
+    " largest. It informs and never pages.",
+    unit="short",
+    low=0,
+    width=24,
+    console="/reports",
+    queries=(
+        Query(
+            expression=f"topk(10, {pick('hardcase_evidently_column_drift', model=True)}"
+            f" / {pick('hardcase_evidently_column_drift_threshold', model=True)})",
+            legend="{{column}} ({{method}}, {{version}})",
+            may_be_empty="no report was made yet",
+        ),
+    ),
+)
+
 _CHALLENGER = Row(
     title="Challenger",
     panels=(
@@ -315,5 +333,5 @@ MODEL = Board(
     title="Hardcase / Model",
     text="One model: traffic, latency, accuracy, drift, failures, challenger.",
     models=True,
-    rows=(_TRAFFIC, _ACCURACY, _ALARMS, _DRIFT, _CHALLENGER),
+    rows=(_TRAFFIC, _ACCURACY, _ALARMS, _DRIFT, Row(title="Evidently", panels=(_EVIDENTLY,)), _CHALLENGER),
 )
