@@ -32,6 +32,7 @@ from monitoring.records.reader import Position, RecordLogReader
 from monitoring.refetch import Refetch, position_of
 from monitoring.report_plan import Starter, plan_reports
 from monitoring.retention import RetentionClock, apply_retention
+from monitoring.retention_limits import apply_time_limits, expired_files, remove_files
 from monitoring.score_fits.book import FitBook
 from monitoring.score_fits.clock import FitClock
 from monitoring.score_fits.duty import look_at_labels, start_clock
@@ -179,8 +180,12 @@ def _refit(loop: Loop) -> bool:
 
 def _retain(loop: Loop) -> None:
     with loop.store.write() as connection:
-        apply_retention(connection, loop.retention_clock.advance(connection), loop.options.retention)
+        options, now_s = loop.options, loop.retention_clock.advance(connection)
+        apply_retention(connection, now_s, options.retention)
+        apply_time_limits(connection, now_s, options.privacy)
+        old_files = expired_files(connection, now_s, options.archive, options.privacy)
         mark_orphans(connection)
+    remove_files(loop.options.archive_root, old_files)
     release_sources(loop.store, loop.reader, loop.options.retention.log_bytes)
 
 

@@ -75,6 +75,7 @@ def serve_monitor(
             metrics=_metrics(monitor, store),
             drift=options.drift,
             alarms=options.alarms,
+            privacy=options.privacy,
         )
         config = uvicorn.Config(
             app,

@@ -10,9 +10,11 @@ from monitoring.duties import Duty
 from monitoring.erasure.duty import Eraser
 from monitoring.options import MonitorOptions
 from monitoring.privacy import at_rest
+from monitoring.purge import Purger
 from monitoring.store import Store
 
 ERASE_EVERY_S = 2.0
+PURGE_EVERY_S = 5.0
 
 
 class Keeper(Protocol):
@@ -46,14 +48,21 @@ class _Once:
 def upkeep(options: MonitorOptions) -> tuple[Duty[Any], ...]:
     """The duties that the settings ask for; what is off is not there."""
     erasure = Duty[Keeper](name="erasure", interval_s=ERASE_EVERY_S, run=_Once(_eraser), while_behind=True, aside=True)
+    purge: tuple[Duty[Any], ...] = ()
+    if not all(policy.keeps_everything for policy in options.privacy):
+        purge = (Duty[Keeper](name="purge", interval_s=PURGE_EVERY_S, run=_Once(_purger), aside=True),)
     if not options.archive.enabled:
-        return (erasure,)
+        return (*purge, erasure)
     archive = Duty[Keeper](name="archive", interval_s=options.archive.interval_s, run=_Once(_compactor), aside=True)
-    return (archive, erasure)
+    return (archive, *purge, erasure)
 
 
 def _eraser(loop: Keeper) -> Worker:
     return Eraser(loop.store, loop.options)
+
+
+def _purger(loop: Keeper) -> Worker:
+    return Purger(loop.store, loop.options.records_root, at_rest(loop.options.privacy))
 
 
 def _compactor(loop: Keeper) -> Worker:

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(cases_app, name="cases", rich_help_panel=panel)
     app.command("report", rich_help_panel=panel)(report)
     app.command("rescore", rich_help_panel=panel)(rescore)
+    app.command("erase", rich_help_panel=panel)(erase)
 
 
 @records_app.command("tail")
@@ -207,3 +208,22 @@ def rescore(
         reference=reference,
     )
     run_rescore(invocation_of(ctx), request, local=local, cpus=cpus, as_json=as_json)
+
+
+def erase(
+    ctx: typer.Context,
+    records: Annotated[list[str] | None, typer.Argument(help="Ids of the records.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A file with an id on each line.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Only of this model; default: of every model.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until no copy is left; at most two minutes.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Erase records from every copy: log, archive, database, reports, results. Needs a running monitor.
+
+    What a replica writes at the moment is erased when its segment is sealed, within capture.segment_age_s.
+
+    Example: hardcase erase 3f2a9c-0000000012 --model faces
+    """
+    from deploy.erase import run_erase
+
+    run_erase(invocation_of(ctx), records or [], file, model=model, wait=wait, as_json=as_json)

@@ -21,6 +21,14 @@ class Keep(StrEnum):
     NOTHING = "nothing"  # how the request ended and how long it took; no input, output or parameter is ever written
 
 
+_SAID = {
+    Keep.FULL: "Inputs and outputs are kept",
+    Keep.THUMBNAIL: "Outputs are kept, and a small picture with each case; inputs leave the log once consumed",
+    Keep.EMBEDDING: "Outputs are kept; no input is ever written",
+    Keep.NOTHING: "Only how a request ended is kept; no input, output or parameter is ever written",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrivacyPolicy:
     """What is kept of one model's requests.
@@ -58,6 +66,18 @@ class PrivacyPolicy:
     def keeps_everything(self) -> bool:
         """Whether records stay as they were recorded."""
         return self.keep is Keep.FULL and not self.redact
+
+    @property
+    def text(self) -> str:
+        """The policy in a sentence."""
+        said = _SAID[self.keep]
+        if self.redact:
+            said += f"; never written: {', '.join(self.redact)}"
+        for name in ("input", "record", "case", "feedback"):
+            days = getattr(self, f"{name}_days")
+            if days is not None:
+                said += f"; {name}s for {days:g} days"
+        return said + "."
 
     def keeps_input(self, name: str) -> bool:
         """Whether an input may be written by a replica."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from export.contracts.privacy import PrivacyPolicy
 from monitoring.api import errors, files, routes
 from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.drift_routes import drift_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.security import Guard, Sessions
+from monitoring.api.upkeep_routes import upkeep_router
 from monitoring.api.views import View
 from monitoring.catalogue import Catalogue
 from monitoring.console.pages import error_page, page_router
@@ -38,12 +40,13 @@ def build_console(
     metrics: Any = None,
     drift: DriftOptions | None = None,
     alarms: AlarmOptions | None = None,
+    privacy: Sequence[PrivacyPolicy] = (),
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
 
     Args:
-        store: The monitor's database; the application only reads it.
+        store: The monitor's database; written only where somebody asks for something.
         catalogue: Packages and plans.
         monitor: How the loop is doing.
         targets: What Prometheus scrapes.
@@ -52,6 +55,7 @@ def build_console(
         alarms: When alarms fire and end; the defaults where None.
         drift: Floors and chances by which the pages rank what moved; the defaults where None.
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
+        privacy: What is kept of each model's requests.
         clock: For "5 minutes ago" on the pages.
 
     Raises:
@@ -60,7 +64,7 @@ def build_console(
     from prometheus_client import CollectorRegistry
 
     options.check()
-    view = View(store=store, catalogue=catalogue, drift_options=drift or DriftOptions())
+    view = View(store=store, catalogue=catalogue, drift_options=drift or DriftOptions(), privacy=tuple(privacy))
     alarm_view = AlarmView(view=view, options=alarms or AlarmOptions(), clock=clock)
     sessions = Sessions(options)
     app = FastAPI(
@@ -81,6 +85,7 @@ def build_console(
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
+    app.include_router(upkeep_router(view))
     app.include_router(page_router(view, monitor, reports, options, sessions, clock, alarm_view))
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, sessions=sessions)

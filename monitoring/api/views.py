@@ -9,6 +9,7 @@ from typing import Any
 from export.contracts.cases import CaseState
 from export.contracts.errors import InvalidRequest, NotFound
 from export.contracts.manifest import Manifest
+from export.contracts.privacy import PrivacyPolicy
 from export.contracts.signature import InputSpec
 from monitoring.api import asks, fields, report_models
 from monitoring.api import models as m
@@ -33,6 +34,7 @@ class View:
     store: Store
     catalogue: Catalogue
     drift_options: DriftOptions = field(default_factory=DriftOptions)
+    privacy: tuple[PrivacyPolicy, ...] = ()
     _manifests: dict[tuple[str, str], Manifest] = field(default_factory=dict, compare=False, repr=False)
     _baselines: list[Baselines] = field(default_factory=list, compare=False, repr=False)  # one, made when asked for
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from export.contracts.cases import CaseState
+from export.contracts.privacy import policy_of
 from monitoring.alarms.queries import firing_alarms
 from monitoring.api import asks, fields
 from monitoring.api import models as m
@@ -91,6 +92,7 @@ class Builder:
             worst=self.worst(name, chosen),
             report_from=start,
             report_to=end,
+            kept=policy_of(self.view.privacy, name).text,
         )
 
     def worst(self, model: str | None, version: str | None, limit: int = STRIP) -> tuple[parts.CaseCard, ...]:

@@ -60,6 +60,7 @@ class ModelPage:
     worst: tuple[CaseCard, ...]
     report_from: str
     report_to: str
+    kept: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,7 +44,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/cases.py", "monitoring/case_groups.py", "monitoring/disagreement.py",
                    "monitoring/slices/rows.py", "monitoring/slices/duty.py", "monitoring/neighbours.py",
                    "monitoring/slice_queries.py",
-                   "monitoring/facts.py", "monitoring/retention.py", "monitoring/shelf.py", "monitoring/score_fits/",
+                   "monitoring/facts.py", "monitoring/retention", "monitoring/shelf.py", "monitoring/score_fits/",
                    "monitoring/truth.py"),
     "PIL": ("export/contracts/imagepixels.py", "monitoring/images.py"),
     "alembic": ("monitoring/database.py", "monitoring/migrations/"),

@@ -1,0 +1,70 @@
+"""Time limits by model, from the privacy settings, and the archive's own limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from export.contracts.privacy import PrivacyPolicy, policy_of
+from monitoring import schema as t
+from monitoring.archive.catalogue import list_files, replace_file
+from monitoring.case_rows import InputState
+from monitoring.options import ArchiveOptions
+
+DAY_NS = 86_400 * 10**9
+
+
+def apply_time_limits(connection: sa.Connection, now_s: float, policies: Sequence[PrivacyPolicy]) -> None:
+    """Delete what is older than its model's limits."""
+    if not any((p.input_days, p.record_days, p.case_days, p.feedback_days) != (None,) * 4 for p in policies):
+        return
+    now_ns = int(now_s * 1e9)
+    c, r, f, v = t.cases.c, t.records.c, t.feedback.c, t.versions.c
+    for model in _models(connection):
+        p = policy_of(policies, model)
+        if p.input_days is not None:
+            old = sa.select(c.id).where(c.model == model, c.time_ns < now_ns - int(p.input_days * DAY_NS))
+            x = t.case_tensors
+            connection.execute(x.delete().where(x.c.case_id.in_(old), x.c.direction != "out"))
+            gone = t.cases.update().where(c.id.in_(old), c.input_state.in_(["kept", "thumbnail"]))
+            connection.execute(gone.values(input_state=InputState.EXPIRED.value))
+        if p.record_days is not None:
+            versions = sa.select(v.id).where(v.model == model)
+            limit = r.time_ns < now_ns - int(p.record_days * DAY_NS)
+            connection.execute(t.records.delete().where(r.version_id.in_(versions), limit))
+        if p.case_days is not None:
+            limit = c.time_ns < now_ns - int(p.case_days * DAY_NS)
+            connection.execute(t.cases.delete().where(c.model == model, limit))
+        if p.feedback_days is not None:
+            limit = f.time_ns < now_ns - int(p.feedback_days * DAY_NS)
+            connection.execute(t.feedback.delete().where(f.model == model, limit))
+
+
+def expired_files(
+    connection: sa.Connection, now_s: float, options: ArchiveOptions, policies: Sequence[PrivacyPolicy]
+) -> list[str]:
+    """Take files of the archive that are too old, or too many, out of the catalogue; the caller removes them."""
+    now_ns, gone, total = int(now_s * 1e9), [], 0
+    for file in reversed(list_files(connection)):  # the newest are kept
+        total += file.bytes
+        days = policy_of(policies, file.model).record_days
+        days = options.days if days is None else min(days, options.days)
+        if total > options.max_bytes or file.last_ns < now_ns - int(days * DAY_NS):
+            replace_file(connection, file.path, None)
+            gone.append(file.path)
+    return gone
+
+
+def remove_files(root: Path, paths: Iterable[str]) -> None:
+    """Remove files of the archive."""
+    for path in paths:
+        (root / path).unlink(missing_ok=True)
+
+
+def _models(connection: sa.Connection) -> list[str]:
+    found: set[str] = set()
+    for column in (t.versions.c.model, t.feedback.c.model):
+        found.update(connection.scalars(sa.select(column).distinct()))
+    return sorted(found)
