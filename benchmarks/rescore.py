@@ -1,7 +1,7 @@
 """History re-scored: records a second and memory, over an archive of synthetic records.
 
 `python -m benchmarks.rescore` makes 10,000,000 records of a ten-class model (16 inputs, 10 logits), re-scores them with
-Ray tasks and writes `benchmarks/results/rescore.json`: about five minutes on two cores. `--quick` takes 1,000,000 (under
+Ray tasks and writes `benchmarks/results/rescore.json`: five minutes on two cores. `--quick` takes 1,000,000 (under
 a minute), `--local` one process without Ray. Memory is the largest resident size of any process of ours, sampled twice
 a second, early and in the last fifth of the run: flat means that it does not grow.
 """
