@@ -11,7 +11,15 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli import alarm_commands, data_commands, load_commands, local_commands, model_commands, render_commands
+from deploy.cli import (
+    accuracy_commands,
+    alarm_commands,
+    data_commands,
+    load_commands,
+    local_commands,
+    model_commands,
+    render_commands,
+)
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError
 
@@ -58,6 +66,7 @@ local_commands.register(app)
 model_commands.register(app)
 data_commands.register(app)
 alarm_commands.register(app)
+accuracy_commands.register(app)
 render_commands.register(app)
 load_commands.register(app)
 

@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
+from export.contracts.traffic import Variant
 from monitoring import schema as t
-from monitoring.accuracy.estimate import AccuracyScope, Measure, Method
+from monitoring.accuracy.backtest import AUDIT_LABELS, Tried, draw_audits
+from monitoring.accuracy.estimate import MIN_ROWS, AccuracyScope, Estimate, Measure, Method
 from monitoring.accuracy.rows import ALL
 from monitoring.store import Store
 
@@ -104,6 +107,59 @@ def latest(store: Store, model: str, version: str | None = None, variant: str | 
     if variant is not None:
         query = query.where(e.variant == variant)
     return tuple(_rows(store, query.order_by(v.version, e.variant, e.scope, e.best.desc(), e.method)))
+
+
+def labelled_history(
+    store: Store, model: str, version: str, audit_labels: int = AUDIT_LABELS, windows: int = 500
+) -> list[Tried]:
+    """The newest windows of a version that have labels for at least half of their rows, with what was estimated.
+
+    Their labels may come from anywhere, so this is about records with a label, not about all traffic.
+    """
+    w, v, r, e = t.windows.c, t.versions.c, t.records.c, t.accuracy_estimates.c
+    query = (
+        sa.select(w.version_id, w.start_s, sa.func.min(w.length_s).label("length_s"))
+        .join(t.versions, w.version_id == v.id)
+        .where(v.model == model, v.version == version, w.variant != Variant.SHADOW.value)
+        .group_by(w.version_id, w.start_s)
+        .having(sa.func.sum(w.labelled) >= MIN_ROWS, 2 * sa.func.sum(w.labelled) >= sa.func.sum(w.rows))
+        .order_by(w.start_s.desc())
+        .limit(windows)
+    )
+    tried: list[Tried] = []
+    with store.read() as connection:
+        for window in reversed(connection.execute(query).all()):
+            span = (window.start_s * 10**9, (window.start_s + window.length_s) * 10**9)
+            labelled = connection.execute(
+                sa.select(r.correct_rows, r.rows, r.p_wrong)
+                .where(r.version_id == window.version_id, r.label.is_not(None), r.correct_rows.is_not(None))
+                .where(r.time_ns >= span[0], r.time_ns < span[1], r.rows == 1, r.p_wrong.is_not(None))
+                .where(r.variant != Variant.SHADOW.value)
+                .order_by(r.time_ns, r.id_hash)
+            ).all()
+            if len(labelled) < MIN_ROWS:
+                continue
+            wrong = np.array([1.0 - row.correct_rows for row in labelled])
+            made = connection.execute(
+                sa.select(t.accuracy_estimates)
+                .where(e.version_id == window.version_id, e.start_s == window.start_s, e.variant == ALL)
+                .where(e.scope == AccuracyScope.WINDOW.value, e.measure == Measure.ACCURACY.value)
+                .where(e.method != Method.AUDIT.value)
+            ).mappings()
+            names = [f.name for f in fields(Estimate) if f.name not in ("method", "measure")]
+            estimates = tuple(Estimate(method=Method(row["method"]), **{n: row[n] for n in names}) for row in made)
+            p_wrong = np.array([row.p_wrong for row in labelled])
+            rng = np.random.default_rng(window.start_s)
+            tried.append(
+                Tried(
+                    start=window.start_s,
+                    rows=len(labelled),
+                    truth=1.0 - float(wrong.mean()),
+                    estimates=estimates,
+                    audits=draw_audits(wrong, p_wrong, audit_labels, rng),
+                )
+            )
+    return tried
 
 
 def now(rows: Iterable[AccuracyRow], measure: Measure = Measure.ACCURACY) -> AccuracyRow | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 from pydantic import Field
 
 from monitoring.accuracy import queries
+from monitoring.accuracy.backtest import Tried, score_methods
 from monitoring.accuracy.estimate import AccuracyScope, Measure, Method
 from monitoring.accuracy.queries import AccuracyRow
 from monitoring.api import fields
@@ -50,6 +54,53 @@ class Accuracy(Answer):
     model: str
     now: list[AccuracyEstimate]
     estimates: list[AccuracyEstimate]
+
+
+class TriedWindow(Answer):
+    """One window of a backtest."""
+
+    start: int = Field(description="Seconds since the epoch, or the number of the first row.")
+    rows: int
+    truth: float
+    estimates: dict[str, float | None] = Field(description="By method; of several audits the mean.")
+
+
+class MethodResult(Answer):
+    """How one method did."""
+
+    method: Method
+    said: int = Field(description="Windows, or audits, for which it gave an estimate, of `tried`.")
+    tried: int
+    error: float | None = Field(description="Mean absolute error.")
+    bias: float | None = Field(description="Mean of estimate minus truth: above 0 is too rosy.")
+    worst: float | None
+    coverage: float | None = Field(description="Share of intervals that held the truth.")
+    level: float | None = Field(description="What the intervals promise.")
+    width: float | None
+    trusted: int
+    error_trusted: float | None = Field(description="Mean absolute error where the estimate was trusted.")
+
+
+class Backtest(Answer):
+    """How well each estimate would have done on a labelled history."""
+
+    model: str
+    version: str
+    audit_labels: int
+    methods: list[MethodResult]
+    windows: list[TriedWindow]
+
+
+def backtest_of(model: str, version: str, audit_labels: int, tried: Sequence[Tried]) -> Backtest:
+    """A backtest as the API and the command line show it."""
+    windows = []
+    for window in tried:
+        said: dict[str, float | None] = {e.method.value: e.value for e in window.estimates}
+        audits = [e.value for e in window.audits if e.value is not None]
+        said[Method.AUDIT.value] = sum(audits) / len(audits) if audits else None
+        windows.append(TriedWindow(start=window.start, rows=window.rows, truth=window.truth, estimates=said))
+    methods = [MethodResult.model_validate(asdict(score)) for score in score_methods(tried)]
+    return Backtest(model=model, version=version, audit_labels=audit_labels, methods=methods, windows=windows)
 
 
 def accuracy_of(store: Store, model: str, query: AccuracyQuery) -> Accuracy:

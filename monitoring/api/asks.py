@@ -100,6 +100,14 @@ class FigureQuery(Asked):
     reports: int = Field(60, ge=1, le=200, description="Newest reports.")
 
 
+class BacktestQuery(Asked):
+    """Which history."""
+
+    version: Name
+    audit_labels: int = Field(100, ge=1, le=10_000, description="Labels that each tried audit has.")
+    limit: int = Field(500, ge=1, le=2000, description="Newest windows with labels.")
+
+
 class ReportQuery(Asked):
     """Which reports."""
 

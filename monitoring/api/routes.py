@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from export.contracts.errors import InvalidRequest, NotFound
+from monitoring.accuracy.queries import labelled_history
 from monitoring.api import accuracy_models, asks, fields, report_models, views
 from monitoring.api import models as m
 from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
@@ -121,6 +122,14 @@ def model_router(view: View) -> APIRouter:
     def drift(model: Model, query: Annotated[asks.DriftQuery, Query()]) -> m.Drift:
         """Drift signals against the reference compiled at export."""
         return m.Drift(model=view.known(model, query.version), signals=view.drift(model, query))
+
+    @router.get("/api/models/{model}/accuracy/backtest")
+    def accuracy_backtest(model: Model, query: Annotated[asks.BacktestQuery, Query()]) -> accuracy_models.Backtest:
+        """How well each estimate did on the windows that have labels for at least half of their rows."""
+        tried = labelled_history(
+            view.store, view.known(model, query.version), query.version, query.audit_labels, query.limit
+        )
+        return accuracy_models.backtest_of(model, query.version, query.audit_labels, tried)
 
     @router.get("/api/models/{model}/accuracy")
     def accuracy(model: Model, query: Annotated[asks.AccuracyQuery, Query()]) -> accuracy_models.Accuracy:
