@@ -202,11 +202,11 @@ def _mix(r: Rows, share: float) -> Array:
     return np.asarray((1.0 - share) * r.x + share * r.x[r.rng.permutation(len(r.x))])
 
 
-def _columns(r: Rows, share: float) -> Array:
-    """True for a share of a table's columns, at least one."""
+def _columns(r: Rows, share: float, least: int = 1) -> Array:
+    """True for a share of a table's columns, `least` or more."""
     shape = r.x.shape[1:]
     count = int(np.prod(shape))
-    chosen = r.rng.permutation(count) < max(1, round(share * count))
+    chosen = r.rng.permutation(count) < max(least, round(share * count))
     return np.asarray(chosen.reshape(shape))
 
 
@@ -234,7 +234,7 @@ def _round(r: Rows, steps: float) -> Array:
 
 def _shuffle(r: Rows, share: float) -> Array:
     """Columns that come in another order."""
-    flat, chosen = r.x.reshape(len(r.x), -1).copy(), np.flatnonzero(_columns(r, share).ravel())
+    flat, chosen = r.x.reshape(len(r.x), -1).copy(), np.flatnonzero(_columns(r, share, least=2).ravel())
     flat[:, chosen] = flat[:, np.roll(chosen, 1)]
     return flat.reshape(r.x.shape)
 
