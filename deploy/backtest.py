@@ -104,7 +104,7 @@ def from_monitor(
 
 def _champion(registry: Registry, model: str) -> str:
     plan = registry.plan(model)
-    if plan is None:
+    if plan is None or plan.champion is None:
         raise Missing(f"model '{model}' has no champion: name a version with --version")
     return plan.champion
 
@@ -179,7 +179,8 @@ def write_html(found: Backtest, path: Path) -> None:
         points = [(i, v) for i, v in enumerate(values) if v is not None]
         return " ".join(f"{40 + i * (width - 60) / n:.1f},{10 + (1 - v) * (height - 40):.1f}" for i, v in points)
 
-    series = {"truth": [w.truth for w in found.windows]} | {
+    truth: list[float | None] = [w.truth for w in found.windows]
+    series = {"truth": truth} | {
         name: [w.estimates.get(name) for w in found.windows] for name in TONES if name != "truth"
     }
     lines = "".join(

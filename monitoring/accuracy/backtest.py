@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -196,7 +197,7 @@ def _stats(
     profile = baseline.profile
     assert profile is not None
     assert profile.classes is not None
-    made = dict(count_values(baseline, values))
+    made: dict[str, Any] = dict(count_values(baseline, values))
     made["predicted"] = np.bincount(output.argmax(axis=1), minlength=baseline.classes)
     if baseline.accuracy is not None:
         made["sureness"] = count_sureness(baseline.accuracy, profile.classes.probabilities(output))

@@ -14,7 +14,7 @@ from export.contracts.traffic import Variant
 from monitoring import schema as t
 from monitoring.accuracy.estimate import AccuracyScope, Audited, Estimate, audited, audited_error, choose, label_free
 from monitoring.baselines import Baselines
-from monitoring.cases import AUDIT_BIT
+from monitoring.case_pools import AUDIT_BIT
 from monitoring.options import MonitorOptions
 from monitoring.store import FIXED_POINT
 from monitoring.windows import WindowStats

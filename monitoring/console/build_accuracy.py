@@ -42,8 +42,8 @@ def estimate_series(store: Store, model: str, version: str) -> tuple[parts.Serie
     made = []
     for name, tone, method, scope in asked:
         rows = estimates(store, model, version=version, scope=scope, variant=ALL, method=method, limit=CHART_POINTS)
-        n = (lambda r: r.labels) if method is Method.AUDIT else (lambda r: r.rows)
-        points = tuple(parts.Point(at_s=r.start_s, value=r.value, n=n(r)) for r in rows)
+        audit = method is Method.AUDIT
+        points = tuple(parts.Point(at_s=r.start_s, value=r.value, n=r.labels if audit else r.rows) for r in rows)
         if any(p.value is not None for p in points):
             made.append(parts.Series(name=name, tone=tone, points=points))
     return tuple(made)

@@ -81,9 +81,7 @@ def test_transport_is_the_optimum_of_the_assignment() -> None:
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.full(10, 0.2), 40)
     prior = np.full(10, 0.1)
-    one_each = a.AccuracyReference(
-        **{**{f: getattr(reference, f) for f in reference.__dataclass_fields__}, "prior": prior}
-    )
+    one_each = replace(reference, prior=prior)
     # Each row forty times, so that cells of several rows cannot hide behind their mean: rows of a cell are alike.
     counts = a.count_sureness(one_each, np.repeat(p[:1], 40, axis=0))
     assert a.transport(one_each, counts) == pytest.approx(0.1, abs=1e-4), "all mass on one row: each class gets its p"
