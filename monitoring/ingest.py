@@ -15,9 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import sqlalchemy as sa
 
-from export.contracts.accuracy import count_sureness
 from export.contracts.cases import FlagReason
-from export.contracts.scores import ScoreName
 from export.contracts.traffic import Variant
 from monitoring.alarms.rows import Populations, add_population, write_populations
 from monitoring.baseline import Baseline
@@ -50,6 +48,7 @@ from monitoring.score_fits.book import FitBook
 from monitoring.scores import Scored, blank, score_batch
 from monitoring.slice_rows import SliceTally
 from monitoring.store import FIXED_POINT
+from monitoring.sureness import sureness_of
 from monitoring.truth import Settler, add_feedback, waiting_for
 from monitoring.window_rows import NANOSECONDS, WindowDelta, WindowKey, add_to_window
 from monitoring.windows import WindowStats, count_latency, count_values, sum_features
@@ -256,11 +255,7 @@ def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, opt
         if scored.features is not None and baseline.embedding_size:
             total, count = sum_features(scored.features[rows])
             made |= {"features": total, "feature_rows": np.array([count], dtype=np.int64)}
-        if baseline.accuracy is not None and scored.answered.probabilities is not None:
-            entropies = scored.answered.scores.get(ScoreName.ENTROPY.value)
-            made["sureness"] = count_sureness(
-                baseline.accuracy, scored.answered.probabilities[rows], None if entropies is None else entropies[rows]
-            )
+        made |= sureness_of(baseline, scored.answered, rows)
         names = tuple(q.name for q in baseline.quantities[: baseline.input_columns])
         lot = lots[batch.row_record[rows]]
         watched = sample_values(batch, names, scored.values[rows][:, : baseline.input_columns])
