@@ -156,7 +156,7 @@ def _entry(value: Any, class_names: tuple[str, ...] | list[str]) -> str:
         return label(value, class_names) or "nothing"
     if value and all(isinstance(x, dict) for x in value):
         classes = [label(x.get("class", 0), class_names) or "" for x in value]
-        return ", ".join(f"{classes.count(name)} {name}" for name in sorted(set(classes)))
+        return ", ".join(f"{name} ({classes.count(name)})" for name in sorted(set(classes)))
     return ", ".join(label(x, class_names) or "nothing" for x in value) or "nothing"
 
 

@@ -125,12 +125,12 @@ def box_summary(classes: list[int], names: tuple[str, ...]) -> str:
 
     Example:
         >>> box_summary([1, 0, 1], ("ant", "bee")), box_summary([], ())
-        ('1 ant, 2 bee', 'no boxes')
+        ('ant (1), bee (2)', 'no boxes')
     """
     if not classes:
         return "no boxes"
     named = [(c, names[c] if c < len(names) else f"class {c}") for c in sorted(set(classes))]
-    return ", ".join(f"{classes.count(c)} {name}" for c, name in named)
+    return ", ".join(f"{name} ({classes.count(c)})" for c, name in named)
 
 
 def _details(found: bx.Boxes, right: Float64s, answers: Any) -> list[Any]:
