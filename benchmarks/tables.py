@@ -67,6 +67,24 @@ def accuracy(r: dict[str, Any]) -> str:
     return markdown_table(heads, rows, right=(2, 3, 4, 5)) + "\n\n" + after
 
 
+def drift(r: dict[str, Any]) -> str:
+    """A refresh of a wide table, ours beside Evidently's."""
+    ours = r["ours"]
+    what = f"{ours['rows']:,} rows × {ours['columns']:,} columns"
+    rows = [
+        (f"ours, {what}: counts, signals, ranking", f"{ours['total_s']:.2f} s", f"{ours['refresh_mib']:.0f} MiB"),
+        ("... the first time, with a version's thresholds", f"{ours['first_s']:.1f} s", ""),
+    ]
+    for x in r["evidently"]:
+        name = f"Evidently, {x['rows']:,} rows × {x['columns']:,} columns"
+        stopped = x.get("stopped_after_s")
+        told = f"stopped after {stopped:.0f} s" if stopped else f"{x['total_s']:.1f} s"
+        rows.append((name, told, "" if stopped else f"{x['refresh_mib']:.0f} MiB"))
+    found = f"{ours['found_of_those']} of {ours['truly_moved']}"
+    rows.append(("columns that truly moved and were found, ours", found, f"{ours['moved']} named"))
+    return markdown_table(("what", "time", "memory above what was there before"), rows, right=(1, 2))
+
+
 def slices(r: dict[str, Any]) -> str:
     """Planted slices."""
     rows = [
@@ -230,6 +248,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         taxes,
         alarms,
         accuracy,
+        drift,
         slices,
         overload,
         slow_clients,

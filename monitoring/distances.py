@@ -157,6 +157,12 @@ def _chi_squared(alpha: float, degrees: int) -> float:
     return float(chi2.isf(alpha, degrees))
 
 
+@lru_cache(maxsize=1)
+def _normals() -> npt.NDArray[np.float64]:
+    """The same draws for every quantity, (bridges, bins): 1.6 MB, made once."""
+    return np.random.default_rng(BRIDGES + BINS).standard_normal((BRIDGES, BINS))
+
+
 @lru_cache(maxsize=4096)
 def _bridge_quantile(reference: bytes, edges: bytes, alpha: float) -> float:
     """Upper quantile of the integral of |B(F(x))| dx: B a Brownian bridge, F the reference's distribution function.
@@ -167,8 +173,7 @@ def _bridge_quantile(reference: bytes, edges: bytes, alpha: float) -> float:
 
     counts, at = np.frombuffer(reference, dtype=np.int64), np.frombuffer(edges, dtype=np.float64)
     shares = counts / max(int(counts.sum()), 1)
-    rng = np.random.default_rng(BRIDGES + BINS)
-    walk = np.cumsum(rng.standard_normal((BRIDGES, BINS)) * np.sqrt(shares), axis=1)
+    walk = np.cumsum(_normals() * np.sqrt(shares), axis=1)
     bridge = np.abs(walk - np.cumsum(shares) * walk[:, -1:])
     areas = ((bridge[:, :-2] + bridge[:, 1:-1]) / 2 * np.diff(at)).sum(axis=1)
     if float(areas.max(initial=0.0)) <= 0.0:
