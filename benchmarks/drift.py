@@ -25,11 +25,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+ROOT = Path(__file__).resolve().parents[1]
 REFERENCE_ROWS = 2000
 SHIFTED = 0.05  # share of the columns that really move, by half a standard deviation
 FEWER = (200, 50, 20)  # columns on which Evidently is tried when the whole is too much

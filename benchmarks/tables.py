@@ -70,13 +70,13 @@ def accuracy(r: dict[str, Any]) -> str:
 def drift(r: dict[str, Any]) -> str:
     """A refresh of a wide table, ours beside Evidently's."""
     ours = r["ours"]
-    what = f"{ours['rows']:,} rows × {ours['columns']:,} columns"
+    what = f"{ours['rows']:,} rows by {ours['columns']:,} columns"
     rows = [
         (f"ours, {what}: counts, signals, ranking", f"{ours['total_s']:.2f} s", f"{ours['refresh_mib']:.0f} MiB"),
         ("... the first time, with a version's thresholds", f"{ours['first_s']:.1f} s", ""),
     ]
     for x in r["evidently"]:
-        name = f"Evidently, {x['rows']:,} rows × {x['columns']:,} columns"
+        name = f"Evidently, {x['rows']:,} rows by {x['columns']:,} columns"
         stopped = x.get("stopped_after_s")
         told = f"stopped after {stopped:.0f} s" if stopped else f"{x['total_s']:.1f} s"
         rows.append((name, told, "" if stopped else f"{x['refresh_mib']:.0f} MiB"))

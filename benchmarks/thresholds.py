@@ -18,8 +18,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from monitoring.baseline import BINS, bin_column
 from monitoring.distance_tables import group_table, ks_table, psi_table, wasserstein_table
 from monitoring.distances import ks_chance, psi_chance, wasserstein_chance
 
+ROOT = Path(__file__).resolve().parents[1]
 ALPHA = 0.01
 RESAMPLES = 400
 SIZES = ((300, 100), (300, 1000), (2000, 1000))  # (reference, window)
