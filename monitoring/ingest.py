@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -27,6 +27,7 @@ from monitoring.cases import Candidate, admit, rank_of
 from monitoring.disagreement import contradictions
 from monitoring.flag_counts import FlagCounts
 from monitoring.flags import FLAG_BITS
+from monitoring.frame_protocols import LogFrame
 from monitoring.ingest_rows import (
     START,
     Cursor,
@@ -54,31 +55,6 @@ from monitoring.window_rows import NANOSECONDS, WindowDelta, WindowKey, add_to_w
 from monitoring.windows import WindowStats, count_latency, count_values, sum_features
 
 logger = logging.getLogger(__name__)
-
-
-class LogPosition(Protocol):
-    """Where a frame of the log ends (`monitoring.records.reader.Position`)."""
-
-    @property
-    def segment(self) -> int: ...  # noqa: D102  # described where it is implemented
-    @property
-    def offset(self) -> int: ...  # noqa: D102
-    @property
-    def sequence(self) -> int: ...  # noqa: D102
-
-
-class LogFrame(Protocol):
-    """A frame of the log (`monitoring.records.reader.Frame`)."""
-
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def position(self) -> LogPosition: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    def records(self) -> Records: ...  # noqa: D102
-    def feedback(self) -> list[Feedback]: ...  # noqa: D102
-    def event(self) -> Event: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
