@@ -7,25 +7,25 @@ users get. About ten minutes together.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.observability.alerts import alerts
 from deploy.observability.rules import Objectives
-from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Execution
 from export.contracts.traffic import ChallengerMode
 from export.retune import write_retuned
 from tests.observability.drills.conftest import MODEL, SETTINGS, Stack, spoiled, turned, watched
 from tests.support import monitor_world as w
-from tests.support.packages import echo_package
+from tests.support.packages import digits_like_package, echo_package, nan_package
+from tests.support.traffic import digits, driving
 from tests.support.watching import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(300)]
@@ -74,27 +74,27 @@ def damaged_versions(stack: Stack) -> Iterator[None]:
         for path, data in zip(weights, whole, strict=True):
             path.write_bytes(data)
         registry.rollback(MODEL, author="drill")
-        registry.promote("echo", "1", author="drill")  # a new revision is a new try
+        plan = registry.plan("echo")
+        assert plan is not None
+        registry.set_plan(replace(plan, champion=None), expected_revision=plan.revision)
 
 
 @contextmanager
 def failing_canary(stack: Stack) -> Iterator[None]:
-    """A canary that fails on everything it is sent."""
+    """A canary that answers NaN to what the champion answers well."""
     registry = stack.registry
-    with suppress(HardcaseError):
-        registry.package(MODEL, "1")
-        folder = stack.place.folder / "canary"
-        shutil.rmtree(folder, ignore_errors=True)
-        write_retuned(
-            registry.package(MODEL, "1"), folder, version="8", execution=Execution(), metrics={}, how="a drill"
-        )
-        registry.add(folder)
-    registry.challenge(MODEL, "8", ChallengerMode.CANARY, 50.0, author="drill")
+    for package in (
+        digits_like_package(stack.place.folder, name="twins"),
+        nan_package(stack.place.folder, name="twins"),
+    ):
+        registry.add(package.dir)
+    registry.promote("twins", "1", author="drill")
+    registry.challenge("twins", "nan", ChallengerMode.CANARY, 50.0, author="drill")
     try:
-        with stack.traffic(spoiled):
+        with driving(stack.place.serving_port, "twins", digits(), threads=2, pause_s=0.02):
             yield
     finally:
-        registry.withdraw(MODEL, author="drill")
+        registry.withdraw("twins", author="drill")
 
 
 @contextmanager
