@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.observability.panels import Board, Kind, Panel, Query, Row, Step, mean, percentile, pick, rate
+from deploy.observability.dashboards.model_beside import CHALLENGER, EVIDENTLY
+from deploy.observability.panels import Board, Panel, Query, Row, Step, mean, percentile, pick, rate
 
 _CONSOLE = "/models/${model}"
 _CASES = "/cases?model=${model}"
@@ -243,95 +244,10 @@ _DRIFT = Row(
     ),
 )
 
-_EVIDENTLY = Panel(
-    title="What does Evidently say about the columns?",
-    text="The distance of each column in its newest report, relative to the threshold that the report names; the ten"
-    " largest. It informs and never pages.",
-    unit="short",
-    low=0,
-    width=24,
-    console="/reports",
-    queries=(
-        Query(
-            expression=f"topk(10, {pick('hardcase_evidently_column_drift', model=True)}"
-            f" / {pick('hardcase_evidently_column_drift_threshold', model=True)})",
-            legend="{{column}} ({{method}}, {{version}})",
-            may_be_empty="no report was made yet",
-        ),
-    ),
-)
-
-_CHALLENGER = Row(
-    title="Challenger",
-    panels=(
-        Panel(
-            title="Is the challenger on duty?",
-            text="No: it is loading, refused, or taken out.",
-            unit="bool_yes_no",
-            low=0,
-            high=1,
-            console=_CONSOLE,
-            queries=(
-                Query(
-                    expression=f"min by (version, mode) ({pick('hardcase_challenger_on_duty', model=True)})",
-                    legend="{{version}} as {{mode}}",
-                    may_be_empty="the plan names no challenger",
-                ),
-            ),
-        ),
-        Panel(
-            title="How often do shadow and champion differ?",
-            text="Share of compared rows, by kind of difference.",
-            unit="percentunit",
-            low=0,
-            console=_CONSOLE,
-            queries=(
-                Query(
-                    expression="sum by (version, difference) "
-                    f"({rate('hardcase_shadow_different_rows_total', model=True)}) / on (version) group_left "
-                    f"sum by (version) ({rate('hardcase_shadow_rows_total', model=True)})",
-                    legend="{{version}}: {{difference}}",
-                    may_be_empty="the plan names no shadow",
-                ),
-            ),
-        ),
-        Panel(
-            title="Which canary requests did the champion take over?",
-            text="Requests of the canary's share that the champion answered, by reason.",
-            unit="reqps",
-            low=0,
-            console=_CONSOLE,
-            queries=(
-                Query(
-                    expression=f"sum by (version, reason) ({rate('hardcase_canary_fallbacks_total', model=True)})",
-                    legend="{{version}}: {{reason}}",
-                    may_be_empty="the plan names no canary",
-                ),
-            ),
-        ),
-        Panel(
-            title="What runs each version, and where?",
-            text="Versions in memory with runtime, device and execution provider.",
-            unit="short",
-            kind=Kind.TABLE,
-            width=24,
-            height=5,
-            console=_CONSOLE,
-            queries=(
-                Query(
-                    expression="count by (version, runtime, device, provider) "
-                    f"({pick('hardcase_version_info', model=True)})",
-                    legend="{{version}} {{runtime}} {{device}} {{provider}}",
-                ),
-            ),
-        ),
-    ),
-)
-
 MODEL = Board(
     uid="hardcase-model",
     title="Hardcase / Model",
     text="One model: traffic, latency, accuracy, drift, failures, challenger.",
     models=True,
-    rows=(_TRAFFIC, _ACCURACY, _ALARMS, _DRIFT, Row(title="Evidently", panels=(_EVIDENTLY,)), _CHALLENGER),
+    rows=(_TRAFFIC, _ACCURACY, _ALARMS, _DRIFT, Row(title="Evidently", panels=(EVIDENTLY,)), CHALLENGER),
 )
