@@ -30,6 +30,8 @@ from monitoring.windows import WindowStats
 MIN_ROWS = 50
 TRUSTED_ERROR = 0.04  # an estimate that was off by more than this on similar windows is not trusted
 MOVED_CLASSES = 0.2
+LEAST_REACH = 0.9
+TRUSTED_REACH = 0.5
 LEVEL = 0.95
 
 
@@ -102,6 +104,7 @@ class Audited:
         even: Whether capture kept every record with the same chance: only then is the windows' mean P(wrong) the mean
             over the traffic.
         error: Absolute error of a regression, or NaN.
+        starts: Starts of the windows that they lie in, in seconds.
     """
 
     wrong: Floats
@@ -109,6 +112,7 @@ class Audited:
     weight: Floats
     even: bool
     error: Floats
+    starts: frozenset[int] = frozenset()
 
     @classmethod
     def nothing(cls) -> Audited:
@@ -205,18 +209,28 @@ def audited_error(found: Audited, rows: int, level: float = LEVEL) -> Estimate |
     return replace(base, value=mean, low=max(0.0, mean - half), high=mean + half, level=level, trusted=True)
 
 
+def with_reach(estimate: Estimate, reach: float) -> Estimate:
+    """Say when labels have come for only a share of the answers, `reach`; for less than half it is not trusted."""
+    if estimate.value is None or reach >= LEAST_REACH:
+        return estimate
+    said = f"labels have come for windows with {100 * reach:.0f} % of the answers only"
+    caveat = f"{estimate.caveat}; {said}" if estimate.caveat else said
+    return replace(estimate, trusted=estimate.trusted and reach >= TRUSTED_REACH, caveat=caveat)
+
+
 def choose(estimates: Sequence[Estimate]) -> list[Estimate]:
     """Mark the best one of each measure.
 
-    The rule: audited labels if there are enough of them, because nothing else comes with a guarantee; without them the
-    rehearsal, the transport, ATC, P(wrong), confidence, in this order, trusted ones first.
+    The rule: audited labels if there are enough of them and they reach half of the answers, because nothing else comes
+    with a guarantee; without them the rehearsal, the transport, ATC, P(wrong), confidence, in this order; trusted ones
+    first.
     """
     out = list(estimates)
     for measure in Measure:
         there = [e for e in out if e.measure is measure and e.value is not None]
         order = {method: i for i, method in enumerate((*PREFERRED, Method.AUDIT_ERROR))}
         if there:
-            best = min(there, key=lambda e: (e.method is not Method.AUDIT, not e.trusted, order[e.method]))
+            best = min(there, key=lambda e: (not e.trusted, order[e.method]))
             out[out.index(best)] = replace(best, best=True)
     return out
 

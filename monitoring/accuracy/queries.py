@@ -169,10 +169,10 @@ def now(rows: Iterable[AccuracyRow], measure: Measure = Measure.ACCURACY) -> Acc
     """
     best = {r.scope: r for r in rows if r.best and r.variant == ALL and r.measure is measure and r.value is not None}
     rolling, day = best.get(AccuracyScope.ROLLING), best.get(AccuracyScope.DAY)
-    if rolling is not None and rolling.method in (Method.AUDIT, Method.AUDIT_ERROR):
+    if rolling is not None and rolling.trusted and rolling.method in (Method.AUDIT, Method.AUDIT_ERROR):
         return rolling
     # A day's audits say little about the last minutes once the estimate without labels has left their interval.
-    if day is not None and (rolling is None or not rolling.trusted or _agree(day, rolling)):
+    if day is not None and (rolling is None or not rolling.trusted or (day.trusted and _agree(day, rolling))):
         return day
     return rolling
 

@@ -12,7 +12,16 @@ import sqlalchemy as sa
 
 from export.contracts.traffic import Variant
 from monitoring import schema as t
-from monitoring.accuracy.estimate import AccuracyScope, Audited, Estimate, audited, audited_error, choose, label_free
+from monitoring.accuracy.estimate import (
+    AccuracyScope,
+    Audited,
+    Estimate,
+    audited,
+    audited_error,
+    choose,
+    label_free,
+    with_reach,
+)
 from monitoring.baselines import Baselines
 from monitoring.case_pools import AUDIT_BIT
 from monitoring.options import MonitorOptions
@@ -122,7 +131,8 @@ class _Version:
                 stats = stats.merge(other.stats)
             rows, p_wrong = sum(x.rows for x in members), sum(x.p_wrong_sum for x in members) / FIXED_POINT
             estimates = label_free(self._baseline, stats, p_wrong, rows)
-            estimates += self._audits(variant, end_s - length_s, end_s, rows, p_wrong)
+            parts = [(x.start_s, x.rows, x.p_wrong_sum) for x in members]
+            estimates += self._audits(variant, end_s - length_s, end_s, parts)
             made += [self._row(scope, start_s, length_s, variant, x) for x in choose(estimates)]
         return made
 
@@ -136,24 +146,29 @@ class _Version:
         if newest is None:
             return
         first = newest + length - DAY_S
-        sums = sa.select(w.variant, sa.func.sum(w.rows), sa.func.sum(w.p_wrong_sum)).where(here, w.start_s >= first)
-        found = {v: (int(n), int(p) / FIXED_POINT) for v, n, p in self._connection.execute(sums.group_by(w.variant))}
-        groups = _names(sorted(found))
-        for variant, members in groups.items():
-            rows, p_wrong = (sum(found[m][i] for m in members) for i in (0, 1))
-            estimates = choose(self._audits(variant, first, newest + length, int(rows), p_wrong))
+        query = sa.select(w.variant, w.start_s, w.rows, w.p_wrong_sum).where(here, w.start_s >= first)
+        found = self._connection.execute(query.order_by(w.start_s, w.variant)).all()
+        for variant, members in _names(sorted({row.variant for row in found})).items():
+            parts = [(row.start_s, row.rows, row.p_wrong_sum) for row in found if row.variant in members]
+            estimates = choose(self._audits(variant, first, newest + length, parts))
             made = [self._row(AccuracyScope.DAY, newest, DAY_S, variant, x) for x in estimates]
             if made:
                 self._connection.execute(t.accuracy_estimates.insert(), made)
 
-    def _audits(self, variant: str, from_s: int, to_s: int, rows: int, p_wrong_sum: float) -> list[Estimate]:
+    def _audits(self, variant: str, from_s: int, to_s: int, parts: Sequence[tuple[int, int, int]]) -> list[Estimate]:
+        """Audits of windows given as (start, rows, sum of P(wrong)).
+
+        Labels come late: they speak of the windows that have some, and of no others.
+        """
         if variant == Variant.SHADOW.value:
             return []  # nobody received these answers: none are audited
         found = read_audited(self._connection, self._version_id, variant, from_s, to_s, self._options)
+        reached = [x for x in parts if x[0] in found.starts]
+        rows, p_wrong = sum(x[1] for x in reached), sum(x[2] for x in reached) / FIXED_POINT
         known = rows > 0 and np.isfinite(found.proxy).any()
-        share = audited(found, rows, p_wrong_sum / rows if known else None)
-        error = audited_error(found, rows)
-        return [share] if error is None else [share, error]
+        made = [audited(found, rows, p_wrong / rows if known else None), audited_error(found, rows)]
+        reach = rows / max(sum(x[1] for x in parts), 1)
+        return [with_reach(estimate, reach) for estimate in made if estimate is not None]
 
     def _row(
         self, scope: AccuracyScope, start_s: int, length_s: int, variant: str, estimate: Estimate
@@ -199,6 +214,7 @@ def read_audited(
         wrong=np.array(wrong, dtype=np.float64),
         proxy=np.array([x.p_wrong if x.rows == 1 else None for x in found], dtype=np.float64),  # None becomes NaN
         weight=np.array([x.rows for x in found]) / np.maximum(np.array(chance, dtype=np.float64), 1e-12),
+        starts=frozenset(start * options.window_s for start in starts),
         even=len({x.probability for x in found}) == 1,
         error=np.array([_error(x.label, x.value) for x in found], dtype=np.float64),
     )

@@ -174,3 +174,21 @@ def test_every_estimate_is_of_a_known_measure(tmp_path: Path) -> None:
     assert sum(r.best for r in rows if r.scope is AccuracyScope.WINDOW) == 1
     replica.close()
     loop.store.close()
+
+
+def test_labels_of_healthy_minutes_are_not_stretched_over_the_failing_ones_that_have_none_yet(tmp_path: Path) -> None:
+    loop, replica = loop_in(tmp_path), w.Replica(tmp_path / "records")
+    healthy = send(replica, 400, second=0, label=True)
+    for minute in (1, 2):
+        send(replica, 400, second=60 * minute, turned=True)
+    drain(loop)
+    rolling = by_method(latest(loop.store, "digits"), AccuracyScope.ROLLING)
+    audit = rolling[Method.AUDIT]
+    assert audit.rows == 400, "the labelled window, not all three"
+    assert audit.low is not None
+    assert audit.high is not None
+    assert audit.low <= healthy <= audit.high
+    assert not audit.trusted
+    assert "33 % of the answers only" in audit.caveat
+    replica.close()
+    loop.store.close()
