@@ -39,7 +39,6 @@ from monitoring.ingest_rows import (
     write_poisons,
 )
 from monitoring.keys import audit_ranks, case_id, printable, record_hashes
-from monitoring.log_protocol import LogFrame
 from monitoring.options import MonitorOptions
 from monitoring.particulars import Particulars, note
 from monitoring.privacy import Allowed, sample_values
