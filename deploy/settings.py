@@ -12,7 +12,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
-from deploy.settings_findings import AlarmSettings, CaseSettings, DriftSettings, ReportSettings, RetentionSettings
+from deploy.settings_findings import (
+    AlarmSettings,
+    CaseSettings,
+    DriftSettings,
+    ReportSettings,
+    RetentionSettings,
+    SliceSearchSettings,
+)
 from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
@@ -248,6 +255,7 @@ class MonitorSettings(Section):
     sample_rows: int = Field(default=100, ge=0)
     """Rows of input values kept per window, for reports."""
     cases: CaseSettings = CaseSettings()
+    slices: SliceSearchSettings = SliceSearchSettings()
     drift: DriftSettings = DriftSettings()
     alarms: AlarmSettings = AlarmSettings()
     reports: ReportSettings = ReportSettings()

@@ -21,18 +21,39 @@ class CaseSettings(Section):
     audit_rate: Share = 0.01
     """Share of answered records drawn uniformly at random for audit."""
     scored_per_window: int = Field(default=100, ge=0)
-    """Cases that scores and novelty may open per window; the highest P(wrong) win."""
+    """Cases that scores and novelty may open per window: different inputs, drawn in proportion to P(wrong)."""
     audits_per_window: int = Field(default=20, ge=0)
     """Cases that the audit may open per window; the draw stays uniform."""
     rules_per_window: int = Field(default=20, ge=0)
     """Cases per window from failed requests, outputs that are not finite and passed deadlines."""
     feedback_per_window: int = Field(default=200, ge=0)
     """Cases per window from negative feedback."""
+    disagreements_per_window: int = Field(default=50, ge=0)
+    """Cases per window from answers that a shadow contradicts."""
+    audit_floor: Share = 0.15
+    """Share of the review queue's places that go to audit cases, as long as there are any."""
+    group_s: Seconds = 86_400.0
+    """How far back, in event time, a case looks for one that it is a near-duplicate of."""
     value_error_factor: float = Field(default=3.0, gt=0, allow_inf_nan=False)
     """A regression's answer is wrong when it misses the label by more than this many times the reference's mean
     absolute error."""
     tensor_bytes: Size = 1 << 20
     """Largest tensor kept with a case; of a larger one only name, datatype and shape are kept."""
+
+
+class SliceSearchSettings(Section):
+    """When slices (groups of records that fail more than the rest) are looked for, and among which records."""
+
+    every_windows: int = Field(default=5, ge=1)
+    """Slices are looked for once in so many windows of event time."""
+    span_s: Seconds = 86_400.0
+    """Records of this long before are looked at."""
+    records: int = Field(default=100_000, ge=100)
+    """Of them at most the newest so many."""
+    keep: int = Field(default=20, ge=1)
+    """Slices of one search at most."""
+    shown_days: float = Field(default=30.0, gt=0)
+    """A slice that was not found for so long is forgotten."""
 
 
 class ModelToleranceSettings(Section):

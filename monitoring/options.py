@@ -72,6 +72,25 @@ class ScoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SliceSearchOptions:
+    """When slices are looked for, and among which records.
+
+    Attributes:
+        every_windows: Slices are looked for once in so many windows of event time.
+        span_s: Records of this long before are looked at.
+        records: ... of which at most the newest so many.
+        keep: Slices of one search at most.
+        shown_days: A slice that was not found for so long is forgotten.
+    """
+
+    every_windows: int = 5
+    span_s: float = 86_400.0
+    records: int = 100_000
+    keep: int = 20
+    shown_days: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DriftOptions:
     """When a difference from the reference counts as a signal.
 
@@ -227,6 +246,7 @@ class MonitorOptions:
     token_sha256: tuple[str, ...] = ()
     cases: CaseOptions = field(default_factory=CaseOptions)
     scores: ScoreOptions = field(default_factory=ScoreOptions)
+    slices: SliceSearchOptions = field(default_factory=SliceSearchOptions)
     drift: DriftOptions = field(default_factory=DriftOptions)
     alarms: AlarmOptions = field(default_factory=AlarmOptions)
     reports: ReportingOptions = field(default_factory=ReportingOptions)

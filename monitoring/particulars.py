@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.signature import OutputRole
+from monitoring.attributes import read_attributes
 from monitoring.baseline import Baseline
 from monitoring.batches import Batch
-from monitoring.case_rows import plain_text
+from monitoring.case_rows import plain_text, to_json
 from monitoring.contents import content_hashes
 from monitoring.scores import Scored
 from monitoring.slices.columns import Columns
@@ -51,7 +52,7 @@ class Particulars:
         vectors: (N, width), or None without an embedding.
         cells: (N,) region of the embedding; -1 without one.
         bins: (N, columns) levels of the watched inputs, or None.
-        tags: JSON text as the client gave it.
+        tags: JSON of what the client said of the request: tags and parameters with a single value.
     """
 
     contents: list[int | None]
@@ -132,8 +133,15 @@ def _vectors(batch: Batch, baseline: Baseline, worst: npt.NDArray[np.int64]) -> 
 
 
 def _tags(batch: Batch) -> list[str | None]:
+    """The single values of parameters and tags, as JSON; tags win over parameters of the same name."""
     made: list[str | None] = []
+    known: dict[tuple[bytes | None, bytes | None], str | None] = {(None, None): None}
     for piece in batch.pieces:
-        tags = piece.records.tags
-        made += [None if tags[i] is None else plain_text(tags[i], TAGS_LIMIT) for i in piece.items.tolist()]
+        params, tags = piece.records.params, piece.records.tags
+        for item in piece.items.tolist():
+            key = (params[item], tags[item])
+            if key not in known:
+                values = read_attributes(key[0]) | read_attributes(key[1])
+                known[key] = plain_text(to_json(values), TAGS_LIMIT) if values else None
+            made.append(known[key])
     return made

@@ -137,7 +137,7 @@ records = Table(
     Column("content_hash", BigInteger),  # xxh64 of the inputs, of flagged records: monitoring.contents
     Column("vector", LargeBinary),  # int8, the worst row's embedding: monitoring.vectors
     Column("bins", LargeBinary),  # uint8, the worst row's watched inputs as levels: monitoring.slices.columns
-    Column("tags", Text),  # JSON, as the client gave them
+    Column("tags", Text),  # JSON: tags and parameters with a single value
     # Not unique: clients use ids again, even within one batch. What was read already is told by its sequence number.
     Index("ix_records_id_hash", "id_hash"),
     Index(
