@@ -96,7 +96,7 @@ def _redo(
 ) -> bool:
     """Groups and queue of one window; returns whether its leaders are others than before."""
     c = t.cases.c
-    names = (c.id, c.flags, c.rank, c.audit_rank, c.content_hash, c.vector, c.group_id, c.likeness, c.queue)
+    names = (c.id, c.flags, c.rank, c.audit_rank, c.content_hash, c.vector, c.group_id, c.likeness, c.queue, c.label)
     window = sa.and_(c.model == model, c.version == version, c.window_start_s == start_s)
     rows = [dict(row) for row in connection.execute(sa.select(*names).where(window)).mappings()]
     if not rows:
@@ -121,7 +121,8 @@ def _redo(
         vectors[: len(leaders)],
         [leader.content_hash for leader in leaders],
     )
-    values = _queue(rows, vectors[len(leaders) :], measure.typical, [fold is not None for fold in folds], options)
+    hidden = [fold is not None or row["label"] is not None for row, fold in zip(rows, folds, strict=True)]
+    values = _queue(rows, vectors[len(leaders) :], measure.typical, hidden, options)
     led = {row["id"] for row in rows if row["group_id"] == row["id"]}
     for row, fold, value in zip(rows, folds, values.tolist(), strict=True):
         group, likeness = (row["id"], 1.0) if fold is None else (ids[fold[0]], round(fold[1], 5))
@@ -131,9 +132,9 @@ def _redo(
     return led != {row["id"] for row, fold in zip(rows, folds, strict=True) if fold is None}
 
 
-def _queue(rows: list[dict[str, Any]], vectors: Any, typical: float, folded: list[bool], options: CaseOptions) -> Any:
-    """The queue's values, in the order of `rows`; audit cases are dealt in by their lots."""
-    audits = np.array([bool(row["flags"] & AUDIT_BIT) for row in rows])
+def _queue(rows: list[dict[str, Any]], vectors: Any, typical: float, hidden: list[bool], options: CaseOptions) -> Any:
+    """The queue's values, in the order of `rows`; audit cases without a label are dealt in by their lots."""
+    audits = np.array([bool(row["flags"] & AUDIT_BIT) and row["label"] is None for row in rows])
     by_lot = sorted(range(len(rows)), key=lambda i: (rows[i]["audit_rank"], rows[i]["id"]) if audits[i] else (-1.0, ""))
     order = np.array(by_lot, dtype=np.int64)
     values = np.empty(len(rows))
@@ -142,7 +143,7 @@ def _queue(rows: list[dict[str, Any]], vectors: Any, typical: float, folded: lis
         vectors[order],
         typical,
         audits[order],
-        np.array(folded)[order],
+        np.array(hidden)[order],
         options.audit_floor,
     )
     return values

@@ -27,7 +27,7 @@ Bools = npt.NDArray[np.bool_]
 Float64s = npt.NDArray[np.float64]
 _LEAST = 1e-3  # weight of a case without a score: it comes last, but in a stated place
 _NEARER = 1e-6  # what separates an audit case from the case it is dealt in behind
-_FOLDED = 1e-3  # factor of a case that another stands for
+_HIDDEN = 1e-3  # factor of a case that nobody needs to look at
 _BANDWIDTH = 0.3  # of the kernel, in distances between unlike inputs
 
 
@@ -105,7 +105,7 @@ def herd(ranks: Float64s, vectors: Int8s, typical: float) -> npt.NDArray[np.int6
 
 
 def queue_values(
-    ranks: Float64s, vectors: Int8s, typical: float, audits: Bools, folded: Bools, floor: float
+    ranks: Float64s, vectors: Int8s, typical: float, audits: Bools, hidden: Bools, floor: float
 ) -> Float64s:
     """Place of each case in the queue, (n,), highest first; comparable between windows.
 
@@ -114,16 +114,16 @@ def queue_values(
         vectors: (n, width).
         typical: See `herd`.
         audits: (n,) drawn at random: dealt in evenly, in the order in which they are given.
-        folded: (n,) another case stands for it: behind everything else.
+        hidden: (n,) another case stands for it, or it has its label: behind everything else.
         floor: Share of the places that audit cases get, as long as there are any.
     """
     weights = np.maximum(ranks, _LEAST)
     values = np.zeros(len(ranks))
-    standing = np.flatnonzero(~audits & ~folded)
+    standing = np.flatnonzero(~audits & ~hidden)
     order = standing[herd(weights[standing], vectors[standing], typical)]
     values[order] = weights[standing].sum() / np.arange(1, len(order) + 1)
-    hidden = np.flatnonzero(~audits & folded)
-    values[hidden] = weights[hidden] * _FOLDED
+    last = np.flatnonzero(~audits & hidden)
+    values[last] = weights[last] * _HIDDEN
     _deal_in(values, order, np.flatnonzero(audits), weights, floor)
     return np.round(values, 9)
 

@@ -38,6 +38,7 @@ from monitoring.score_fits.clock import FitClock
 from monitoring.score_fits.duty import look_at_labels, start_clock
 from monitoring.shelf import release_sources
 from monitoring.signal_rows import update_signals
+from monitoring.slices.duty import search_slices
 from monitoring.store import Store
 from monitoring.upkeep import upkeep
 
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 ACCOUNTS_EVERY_S = 1.0
 REPORTS_EVERY_S = 5.0
 QUEUE_EVERY_S = 2.0
+SLICES_EVERY_S = 5.0  # looked whether one is due; spans are in event time
 RETRY_FIRST_S = 0.2
 RETRY_LAST_S = 10.0
 
@@ -178,6 +180,10 @@ def _refit(loop: Loop) -> bool:
     return look_at_labels(loop.store, loop.baselines, loop.options, loop.fit_clock, loop.fit_book, span)
 
 
+def _search_slices(loop: Loop) -> bool:
+    return search_slices(loop.store, loop.baselines, loop.options)
+
+
 def _retain(loop: Loop) -> None:
     with loop.store.write() as connection:
         options, now_s = loop.options, loop.retention_clock.advance(connection)
@@ -204,6 +210,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
         Duty(name="queue", interval_s=QUEUE_EVERY_S, run=_order_cases),
         Duty(name="reports", interval_s=REPORTS_EVERY_S, run=_plan_reports),
         *upkeep(options),
+        Duty(name="slices", interval_s=SLICES_EVERY_S, run=_search_slices, aside=True),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
 

@@ -23,7 +23,7 @@ from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.case_pools import AUDIT_BIT, FEEDBACK_BIT
 from monitoring.case_rows import InputState, Loaded, to_json
-from monitoring.cases import Candidate, admit, rank_of
+from monitoring.cases import Candidate, admit, mark_due, rank_of
 from monitoring.keys import audit_ranks, case_id, printable, record_hash
 from monitoring.options import MonitorOptions
 from monitoring.particulars import of_record
@@ -107,7 +107,15 @@ class Settler:
         for (model, version, start_s), candidates in sorted(self._candidates.items()):
             admit(self._connection, model, version, start_s, candidates, self._options.cases)
         for identity, values in self._updates:
-            self._connection.execute(t.cases.update().where(t.cases.c.id == identity).values(**values))
+            c = t.cases.c
+            found = self._connection.execute(
+                t.cases.update()
+                .where(c.id == identity)
+                .values(**values)
+                .returning(c.model, c.version, c.window_start_s)
+            )
+            for model, version, start_s in found.all():
+                mark_due(self._connection, model, version, start_s)
 
     def dispute(self, records: Sequence[tuple[Row, int]]) -> None:
         """Let records in, each with the flags that it has now, about which another version says something else."""

@@ -97,9 +97,7 @@ def rate_of(span: Span, rows: npt.NDArray[np.int64]) -> Rate:
     e = span.failure[rows]
     mean = float(e.mean()) if len(e) else 0.0
     half = _Z * math.sqrt(float((e * (1.0 - e)).sum())) / max(len(e), 1)
-    return Rate(
-        rate=mean, low=max(0.0, mean - half), high=min(1.0, mean + half), labelled=n, labelled_wrong=wrong
-    )
+    return Rate(rate=mean, low=max(0.0, mean - half), high=min(1.0, mean + half), labelled=n, labelled_wrong=wrong)
 
 
 def members(span: Span, conditions: Sequence[tuple[str, str]]) -> npt.NDArray[np.int64]:
@@ -170,9 +168,7 @@ def _by_embedding(model: str, span: Span, known: Mapping[str, Sequence[Known]]) 
     return made
 
 
-def _typical(
-    span: Span, rows: npt.NDArray[np.int64], among: npt.NDArray[np.int64]
-) -> tuple[tuple[str, str], ...]:
+def _typical(span: Span, rows: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> tuple[tuple[str, str], ...]:
     """Attribute values that most of the records share and that are rarer elsewhere; at most three."""
     ranked: list[tuple[float, str, str]] = []
     for name, column in span.attributes.items():

@@ -17,7 +17,7 @@ from monitoring.facts import read_fact, write_fact
 from monitoring.options import MonitorOptions
 from monitoring.records.record import Outcome
 from monitoring.slices.clusters import Known
-from monitoring.slices.found import Found, SliceKind, SliceState, Span, members, rate_of, search
+from monitoring.slices.found import Found, SliceKind, SliceState, members, rate_of, search
 from monitoring.slices.spans import span_of
 
 NANOSECONDS = 1_000_000_000
@@ -58,9 +58,7 @@ def next_end(connection: sa.Connection, model: str, options: MonitorOptions) -> 
     return end if end <= now else None
 
 
-def look(
-    connection: sa.Connection, baselines: Baselines, model: str, end_s: int, options: MonitorOptions
-) -> Searched:
+def look(connection: sa.Connection, baselines: Baselines, model: str, end_s: int, options: MonitorOptions) -> Searched:
     """Search the span that ends at `end_s`. Reads only."""
     rows = _records(connection, model, end_s, options)
     f = t.feedback.c
