@@ -108,6 +108,8 @@ class CaseRow:
     comment: str | None
     source: str
     input_state: str
+    group_id: str | None = None
+    likeness: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

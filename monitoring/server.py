@@ -18,6 +18,7 @@ from monitoring.cycle import Monitor
 from monitoring.metrics import MonitorCollector
 from monitoring.options import MonitorOptions
 from monitoring.report_rows import write_figures
+from monitoring.refetch import Refetch
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store
@@ -76,6 +77,7 @@ def serve_monitor(
             drift=options.drift,
             alarms=options.alarms,
             privacy=options.privacy,
+            refetch=Refetch(options, store),
         )
         config = uvicorn.Config(
             app,

@@ -153,17 +153,22 @@ class Store:
         order: CaseOrder = CaseOrder.RANK,
         cursor: str | None = None,
         limit: int = 50,
+        grouped: bool = False,
     ) -> CasePage:
         """A page of cases. Paging is by key: cases that arrive meanwhile neither repeat nor hide one.
+
+        With `grouped`, cases that another one stands for are left out.
 
         Raises:
             InvalidRequest: `cursor` did not come from this listing.
         """
         limit = max(1, min(limit, PAGE_LIMIT))
         c = t.cases.c
-        key = c.rank if order is CaseOrder.RANK else c.time_ns
+        key = {CaseOrder.RANK: c.rank, CaseOrder.TIME: c.time_ns, CaseOrder.QUEUE: sa.func.coalesce(c.queue, 0.0)}[
+            order
+        ]
         query = (
-            sa.select(t.cases)
+            sa.select(t.cases, key.label("place"))
             .where(
                 *case_filter(
                     model=model,
@@ -174,6 +179,7 @@ class Store:
                     min_p_wrong=min_p_wrong,
                     from_ns=from_ns,
                     to_ns=to_ns,
+                    grouped=grouped,
                 )
             )
             .order_by(key.desc(), c.id.desc())
@@ -185,7 +191,7 @@ class Store:
         rows = self._all(query)
         more = len(rows) > limit
         rows = rows[:limit]
-        after = encode_cursor(rows[-1][key.name], rows[-1]["id"], order) if more else None
+        after = encode_cursor(rows[-1]["place"], rows[-1]["id"], order) if more else None
         return CasePage(cases=tuple(_case(row) for row in rows), cursor=after)
 
     def case_counts(self, model: str | None = None) -> tuple[tuple[str, str, str, int, int], ...]:

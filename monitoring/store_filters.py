@@ -19,6 +19,7 @@ class CaseOrder(StrEnum):
     """How cases are listed."""
 
     RANK = "rank"  # most probably wrong first
+    QUEUE = "queue"  # what to look at next: different failures, audits dealt in
     TIME = "time"  # newest first
 
 
@@ -47,11 +48,14 @@ def case_filter(
     min_p_wrong: float | None,
     from_ns: int | None,
     to_ns: int | None,
+    grouped: bool = False,
 ) -> list[sa.ColumnElement[bool]]:
     """Conditions of a case listing."""
     c = t.cases.c
     state_value = None if state is None else state.value
     conditions = given((c.model, model), (c.version, version), (c.state, state_value), (c.correct, correct))
+    if grouped:
+        conditions.append(sa.or_(c.group_id.is_(None), c.group_id == c.id))
     if reason is not None:
         conditions.append(c.flags.op("&")(FLAG_BITS[reason]) != 0)
     if min_p_wrong is not None:

@@ -13,13 +13,18 @@ from monitoring.api import errors, files, routes
 from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.drift_routes import drift_router
+from monitoring.api.finding_routes import finding_router
+from monitoring.api.finding_views import Findings
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.security import Guard, Sessions
 from monitoring.api.upkeep_routes import upkeep_router
 from monitoring.api.views import View
+from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.console.pages import error_page, page_router
+from monitoring.neighbours import Neighbours
 from monitoring.options import AlarmOptions, DriftOptions
+from monitoring.refetch import Refetch
 from monitoring.reports import ReportService
 from monitoring.store import Store
 
@@ -41,6 +46,7 @@ def build_console(
     drift: DriftOptions | None = None,
     alarms: AlarmOptions | None = None,
     privacy: Sequence[PrivacyPolicy] = (),
+    refetch: Refetch | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
@@ -56,6 +62,7 @@ def build_console(
         drift: Floors and chances by which the pages rank what moved; the defaults where None.
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         privacy: What is kept of each model's requests.
+        refetch: Reads records again, for pictures of those that are no cases; None shows none.
         clock: For "5 minutes ago" on the pages.
 
     Raises:
@@ -66,6 +73,7 @@ def build_console(
     options.check()
     view = View(store=store, catalogue=catalogue, drift_options=drift or DriftOptions(), privacy=tuple(privacy))
     alarm_view = AlarmView(view=view, options=alarms or AlarmOptions(), clock=clock)
+    findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=Neighbours(store), refetch=refetch)
     sessions = Sessions(options)
     app = FastAPI(
         title="Hardcase monitor",
@@ -83,10 +91,11 @@ def build_console(
     app.include_router(drift_router(view))
     app.include_router(alarm_router(alarm_view))
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
+    app.include_router(finding_router(findings))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))
-    app.include_router(page_router(view, monitor, reports, options, sessions, clock, alarm_view))
+    app.include_router(page_router(view, monitor, reports, options, sessions, clock, alarm_view, findings))
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, sessions=sessions)
     _describe_errors(app)

@@ -34,7 +34,10 @@ class CaseQuery(Asked):
     min_score: Share | None = Field(None, description="Lowest P(wrong).")
     start: AskedTime | None = Field(None, alias="from")
     end: AskedTime | None = Field(None, alias="to")
-    order: CaseOrder = Field(CaseOrder.RANK, description="rank: most probably wrong first; time: newest first.")
+    order: CaseOrder = Field(
+        CaseOrder.RANK, description="rank: most probably wrong; queue: what to look at next; time: newest."
+    )
+    grouped: bool = Field(False, description="Leave out cases that another one stands for.")
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
     limit: int = Field(50, ge=1, le=500)
 

@@ -161,6 +161,8 @@ class Case(Answer):
     rows: int
     row: int = Field(description="The row that the scores speak of.")
     inclusion_probability: float | None = Field(description="With which an audit case was drawn.")
+    group_id: str | None = Field(description="Case that stands for this one; null while that is not worked out.")
+    likeness: float | None = Field(description="Cosine to that case; 1 for the same input.")
     input: str | None = Field(description="Address of the kept input, if it is kept.")
     picture: str | None = Field(description="Address of the input as PNG, if it is a picture.")
 

@@ -158,6 +158,7 @@ def case_router(view: View) -> APIRouter:
             order=query.order,
             cursor=query.cursor,
             limit=query.limit,
+            grouped=query.grouped,
         )
         return m.Cases(cases=[view.case(row) for row in page.cases], next=page.cursor)
 

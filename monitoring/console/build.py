@@ -105,7 +105,7 @@ class Builder:
         rows = sorted(distinct.values(), key=lambda row: (-row.rank, row.id))
         return tuple(self.card(row) for row in rows[:limit])
 
-    def card(self, row: CaseRow) -> parts.CaseCard:
+    def card(self, row: CaseRow, stands_for: int = 1) -> parts.CaseCard:
         """A case for a grid."""
         case = self.view.case(row)
         manifest = self.view.manifest(row.model, row.version)
@@ -125,6 +125,7 @@ class Builder:
             outcome=row.outcome,
             at=fields.to_text(case.time),
             record_id=row.record_id,
+            stands_for=stands_for,
         )
 
     def balance(self) -> parts.Balance:

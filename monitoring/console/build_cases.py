@@ -7,10 +7,13 @@ from urllib.parse import urlencode
 from export.contracts.cases import CaseState, FlagReason
 from monitoring.api import asks, fields
 from monitoring.api import models as m
+from monitoring.api.finding_views import Findings
 from monitoring.console import contexts as c
 from monitoring.console import parts, words
 from monitoring.console.build import Builder
 from monitoring.console.build_answers import answer_part, label_roles
+from monitoring.console.build_slices import like_case, of_case
+from monitoring.slice_queries import counts_of_groups
 from monitoring.store import CaseOrder
 
 MAX_BARS = 12
@@ -32,7 +35,10 @@ def cases_page(builder: Builder, query: asks.CaseQuery) -> c.CasesPage:
         order=query.order,
         cursor=query.cursor,
         limit=PAGE,
+        # Audit cases are looked at one by one, whatever else looks like them.
+        grouped=query.reason is not FlagReason.AUDIT,
     )
+    counts = counts_of_groups(view.store, [row.id for row in page.cases])
     asked = {
         "model": query.model,
         "version": query.version,
@@ -51,7 +57,7 @@ def cases_page(builder: Builder, query: asks.CaseQuery) -> c.CasesPage:
         filters=_filters(builder, query, asked),
         filtered=any(v is not None for k, v in asked.items() if k != "order"),
         total=_total(builder, query),
-        cases=tuple(builder.card(row) for row in page.cases),
+        cases=tuple(builder.card(row, counts[row.id].records if row.id in counts else 1) for row in page.cases),
         next_href=f"{first}&{urlencode({'cursor': page.cursor})}" if page.cursor else None,
         first_href=first if query.cursor else None,
     )
@@ -106,13 +112,14 @@ def _filters(builder: Builder, query: asks.CaseQuery, asked: dict[str, str | Non
     )
 
 
-def case_page(builder: Builder, identity: str) -> c.CasePage:
+def case_page(builder: Builder, findings: Findings, identity: str) -> c.CasePage:
     """Everything about one case."""
     row = builder.view.case_row(identity)
     case = builder.view.case_detail(identity)
     card = builder.card(row)
     verdict, tone = _verdict(card)
     bars, hidden = _bars(case, card)
+    like, missing = like_case(findings, identity)
     return c.CasePage(
         shell=builder.shell("cases"),
         card=card,
@@ -150,6 +157,9 @@ def case_page(builder: Builder, identity: str) -> c.CasePage:
         ),
         download=case.input,
         error=case.error,
+        like=like,
+        like_missing=missing,
+        **of_case(builder, findings, identity),  # type: ignore[arg-type]  # its values are of the fields they are named by
     )
 
 

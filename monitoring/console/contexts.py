@@ -30,6 +30,7 @@ from monitoring.console.parts import (
     Tile,
     VersionLine,
 )
+from monitoring.console.slice_parts import LikeCard, SliceCard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +123,32 @@ class CasePage:
     feedback: tuple[FeedbackLine, ...]
     download: str | None
     error: str | None
+    slices: tuple[Fact, ...]
+    stands_for: int
+    members: tuple[Fact, ...]
+    like: tuple[LikeCard, ...]
+    like_missing: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlicesPage:
+    """Groups of records that fail more than the rest."""
+
+    shell: Shell
+    current: tuple[SliceCard, ...]
+    earlier: tuple[SliceCard, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlicePage:
+    """One slice: how it does over time, and its cases."""
+
+    shell: Shell
+    card: SliceCard
+    trend: Panel
+    facts: tuple[Fact, ...]
+    explains: tuple[str, ...]
+    cases: tuple[CaseCard, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,9 @@ from monitoring.api import asks, fields
 from monitoring.api.alarm_models import SilenceEnd, SilenceStart
 from monitoring.api.alarm_routes import AlarmId, SilenceId
 from monitoring.api.alarm_views import AlarmView
+from monitoring.api.finding_models import SliceQuery
+from monitoring.api.finding_routes import SliceId
+from monitoring.api.finding_views import Findings
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import CaseId, Model, RecordId, ReportId
 from monitoring.api.security import COOKIE, Sessions
@@ -30,6 +33,7 @@ from monitoring.console.build_alarms import alarm_page, alarms_page
 from monitoring.console.build_cases import case_page, cases_page
 from monitoring.console.build_drift import drift_page
 from monitoring.console.build_reports import report_line, report_page
+from monitoring.console.build_slices import slice_page, slices_page
 from monitoring.reports import ReportService
 
 HERE = Path(__file__).parent
@@ -73,6 +77,7 @@ def page_router(
     sessions: Sessions,
     clock: Callable[[], datetime],
     alarms: AlarmView,
+    findings: Findings,
 ) -> APIRouter:
     """All pages. They are no part of the API's contract, so they are not in its document."""
     router = APIRouter(include_in_schema=False)
@@ -118,7 +123,7 @@ def page_router(
 
     @router.get("/cases/{case}")
     def one_case(request: Request, case: CaseId) -> Response:
-        return render(request, "case.html", case_page(builder, case))
+        return render(request, "case.html", case_page(builder, findings, case))
 
     @router.get("/records/{record:path}")
     def one_record(record: RecordId) -> Response:
@@ -129,6 +134,16 @@ def page_router(
         row = next((r for r in found if r.has_case), None)
         to = f"/cases/{row.case_id}" if row is not None else f"/api/records/{quote(record, safe='')}"
         return RedirectResponse(to, status_code=302)
+
+    @router.get("/slices")
+    def all_slices(request: Request) -> Response:
+        given = {k: v for k, v in request.query_params.items() if v and k != "format"}
+        asked = fields.checked(SliceQuery, given)
+        return render(request, "slices.html", slices_page(builder, findings, asked))
+
+    @router.get("/slices/{slice_id}")
+    def one_slice(request: Request, slice_id: SliceId) -> Response:
+        return render(request, "slice.html", slice_page(builder, findings, slice_id))
 
     @router.get("/reports")
     def report_list(request: Request) -> Response:

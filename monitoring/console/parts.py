@@ -95,6 +95,7 @@ class CaseCard:
     outcome: str
     at: str
     record_id: str
+    stands_for: int = 1  # flagged records that this one stands for, itself among them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ STATES = {
     CaseState.DISMISSED: "dismissed",
     CaseState.SECOND_OPINION: "second opinion",
 }
-ORDERS = {CaseOrder.RANK: "most probably wrong", CaseOrder.TIME: "newest"}
+ORDERS = {CaseOrder.RANK: "most probably wrong", CaseOrder.QUEUE: "what to look at next", CaseOrder.TIME: "newest"}
 SCORES = {
     "p_wrong": ("P(wrong)", "Probability that the answer is wrong, calibrated on the reference. Ranks the queue."),
     "msp": ("Confidence", "Largest class probability after temperature scaling. High is sure."),

@@ -1,0 +1,116 @@
+"""What the API answers about slices, groups of cases and like records."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from monitoring.api.fields import Answer, Asked, Label, Name, Share, Time
+from monitoring.slices.found import SliceKind, SliceState
+
+
+class SlicePoint(Answer):
+    """A slice over one searched span."""
+
+    end: Time
+    rows: int
+    failure_rate: Share
+    low: Share
+    high: Share
+    overall_rate: Share
+
+
+class Slice(Answer):
+    """A group of records that fails more than the rest."""
+
+    id: str
+    model: str
+    version: str | None = Field(description="null: of every version.")
+    kind: SliceKind
+    conditions: list[list[str]] = Field(description="[attribute, value]: its definition, or what is typical of it.")
+    words: str
+    sentence: str
+    state: SliceState
+    current: bool = Field(description="Found in the newest search; else it is only measured, or gone.")
+    first_at: Time
+    last_at: Time
+    rows: int
+    failure_rate: Share
+    low: Share = Field(description="95 % interval.")
+    high: Share
+    overall_rate: Share
+    basis: str = Field(description='"labels", or "estimate" where fewer than ten labels are known.')
+    labelled: int
+    labelled_wrong: int
+    explains: list[str] = Field(description="Slices that this one makes unnecessary.")
+    points: list[SlicePoint]
+    cases: list[str] = Field(description="Ids of cases in it, the most telling first.")
+
+
+class Slices(Answer):
+    """Slices of the newest search first."""
+
+    slices: list[Slice]
+
+
+class SliceQuery(Asked):
+    """Which slices."""
+
+    model: Name | None = None
+    current: bool | None = Field(None, description="Only those of the newest search, or only older ones.")
+    limit: int = Field(50, ge=1, le=200)
+
+
+class NeighbourSource(StrEnum):
+    """Among what neighbours are looked for."""
+
+    RECORDS = "records"  # everything recorded
+    CASES = "cases"  # records that are cases
+    REFERENCE = "reference"  # the sample of the reference that the package holds
+
+
+class NeighbourQuery(Asked):
+    """How many, of what."""
+
+    of: NeighbourSource = NeighbourSource.RECORDS
+    k: int = Field(12, ge=1, le=100)
+
+
+class Neighbour(Answer):
+    """An input that is like a case's."""
+
+    likeness: float = Field(description="Cosine of the embeddings: 1 is the same direction.")
+    record_id: str | None = Field(description="null: of the reference, whose inputs are not kept.")
+    time: Time | None
+    predicted: str | None
+    p_wrong: float | None
+    correct: bool | None
+    label: Label
+    case: str | None
+    picture: str | None
+
+
+class Neighbours(Answer):
+    """Nearest first; the case itself is left out."""
+
+    neighbours: list[Neighbour]
+    missing: str | None = Field(description="Why there are none, in words.")
+
+
+class Member(Answer):
+    """A record that a case stands for."""
+
+    record_id: str
+    time: Time
+    likeness: float
+    case: str | None
+
+
+class Members(Answer):
+    """Everything that a case stands for, itself included."""
+
+    leader: str
+    cases: int
+    records: int = Field(description="Flagged records with one of the group's inputs.")
+    members: list[Member]

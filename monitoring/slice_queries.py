@@ -1,0 +1,178 @@
+"""Questions about slices and groups of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from monitoring import schema as t
+from monitoring.case_groups import GroupCount, group_counts
+from monitoring.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlicePointRow:
+    """One span of a slice's trend."""
+
+    end_s: int
+    rows: int
+    failure_rate: float
+    low: float
+    high: float
+    overall_rate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceRow:
+    """A slice. Columns as in `monitoring.schema_findings.slices`.
+
+    `current`: it was found in the model's newest search.
+    """
+
+    id: str
+    model: str
+    version: str
+    kind: str
+    conditions: list[list[str]]
+    words: str
+    state: str
+    first_s: int
+    last_s: int
+    rows: int
+    failure_rate: float
+    low: float
+    high: float
+    overall_rate: float
+    labelled: int
+    labelled_wrong: int
+    p_value: float
+    explains: list[str]
+    current: bool
+    points: tuple[SlicePointRow, ...]
+
+
+def slices(
+    store: Store, model: str | None = None, current: bool | None = None, limit: int = 200, identity: str | None = None
+) -> list[SliceRow]:
+    """Slices, those of the newest search first, the worst of them first: excess failures times size."""
+    s = t.slices.c
+    query = sa.select(*(column for column in t.slices.c if column.name != "centre"))
+    for column, value in ((s.model, model), (s.id, identity)):
+        query = query if value is None else query.where(column == value)
+    with store.read() as connection:
+        newest: dict[str, int] = {
+            row[0]: row[1] for row in connection.execute(sa.select(s.model, sa.func.max(s.last_s)).group_by(s.model))
+        }
+        rows = [
+            dict(row) | {"current": row["last_s"] == newest[row["model"]]}
+            for row in connection.execute(query).mappings()
+        ]
+        rows = [row for row in rows if current is None or row["current"] is current]
+        rows.sort(key=lambda r: (not r["current"], -(r["failure_rate"] - r["overall_rate"]) * r["rows"], r["id"]))
+        rows = rows[:limit]
+        points = _points(connection, [row["id"] for row in rows])
+    return [SliceRow(**row, points=tuple(points.get(row["id"], ()))) for row in rows]
+
+
+def cases_of_slice(store: Store, identity: str, limit: int) -> list[str]:
+    """Ids of the cases among a slice's records, the most telling first; one a group."""
+    m, c = t.slice_members.c, t.cases.c
+    query = (
+        sa.select(c.id)
+        .join(t.slice_members, sa.and_(m.id_hash == c.id_hash, m.time_ns == c.time_ns))
+        .where(m.slice_id == identity, sa.or_(c.group_id.is_(None), c.group_id == c.id))
+        .order_by(m.position)
+        .limit(limit)
+    )
+    with store.read() as connection:
+        return list(connection.scalars(query))
+
+
+def slices_of_case(store: Store, identity: str) -> list[tuple[str, str]]:
+    """(id, words) of the slices that a case's record is in."""
+    m, s, c = t.slice_members.c, t.slices.c, t.cases.c
+    query = sa.select(s.id, s.words).join(t.slice_members, m.slice_id == s.id)
+    query = query.join(t.cases, sa.and_(m.id_hash == c.id_hash, m.time_ns == c.time_ns))
+    with store.read() as connection:
+        rows = connection.execute(query.where(c.id == identity).order_by(s.id))
+        return [(row.id, row.words) for row in rows]
+
+
+def counts_of_groups(store: Store, ids: Iterable[str]) -> dict[str, GroupCount]:
+    """How many each of these leading cases stands for."""
+    with store.read() as connection:
+        return group_counts(connection, ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberRow:
+    """A record that a case stands for. `case_id` is None where it became no case of its own."""
+
+    record_id: str
+    time_ns: int
+    likeness: float
+    case_id: str | None
+
+
+def members_of_group(store: Store, identity: str, limit: int) -> list[MemberRow]:
+    """The records that a case stands for: cases of its group, then other flagged records with the same input."""
+    c, r, v = t.cases.c, t.records.c, t.versions.c
+    with store.read() as connection:
+        leader = connection.scalar(sa.select(sa.func.coalesce(c.group_id, c.id)).where(c.id == identity))
+        own = connection.execute(
+            sa.select(c.id, c.record_id, c.time_ns, c.likeness, c.content_hash, c.id_hash, c.model, c.version)
+            .where(sa.or_(c.group_id == leader, c.id == identity))
+            .order_by(c.likeness.desc(), c.time_ns, c.id)
+            .limit(limit)
+        ).all()
+        hashes = sorted({row.content_hash for row in own if row.content_hash is not None})
+        same: list[Any] = []
+        if hashes and len(own) < limit:
+            query = sa.select(r.record_id, r.time_ns, r.id_hash).join(t.versions, r.version_id == v.id)
+            query = query.where(r.content_hash.in_(hashes), v.model == own[0].model, v.version == own[0].version)
+            same = list(connection.execute(query.order_by(r.time_ns, r.id_hash).limit(limit)).all())
+    taken = {(row.id_hash, row.time_ns) for row in own}
+    made = [
+        MemberRow(record_id=row.record_id, time_ns=row.time_ns, likeness=row.likeness or 1.0, case_id=row.id)
+        for row in own
+    ]
+    made += [
+        MemberRow(record_id=row.record_id, time_ns=row.time_ns, likeness=1.0, case_id=None)
+        for row in same
+        if (row.id_hash, row.time_ns) not in taken
+    ]
+    return made[:limit]
+
+
+def leader_of(store: Store, identity: str) -> str:
+    """The case that stands for this one in lists: itself, while that is not worked out."""
+    with store.read() as connection:
+        return connection.scalar(sa.select(t.cases.c.group_id).where(t.cases.c.id == identity)) or identity
+
+
+def vector_of_case(store: Store, identity: str) -> bytes | None:
+    """A case's vector; None when it has none."""
+    with store.read() as connection:
+        return connection.scalar(sa.select(t.cases.c.vector).where(t.cases.c.id == identity))
+
+
+def record_at(store: Store, seq: int) -> dict[str, Any] | None:
+    """Where a record stands in the log, by its number in the index."""
+    r, v = t.records.c, t.versions.c
+    names = (r.record_id, r.time_ns, r.worst_row, r.source, r.segment, r.offset, r.sequence, v.model, v.version)
+    query = sa.select(*names).join(t.versions, r.version_id == v.id).where(r.seq == seq)
+    with store.read() as connection:
+        row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def _points(connection: sa.Connection, ids: list[str]) -> dict[str, list[SlicePointRow]]:
+    p = t.slice_points.c
+    made: dict[str, list[SlicePointRow]] = {}
+    for row in connection.execute(sa.select(t.slice_points).where(p.slice_id.in_(ids)).order_by(p.end_s)).mappings():
+        values = dict(row)
+        made.setdefault(values.pop("slice_id"), []).append(SlicePointRow(**values))
+    return made
