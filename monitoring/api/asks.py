@@ -35,7 +35,7 @@ class CaseQuery(Asked):
     start: AskedTime | None = Field(None, alias="from")
     end: AskedTime | None = Field(None, alias="to")
     order: CaseOrder = Field(
-        CaseOrder.RANK, description="rank: most probably wrong; queue: what to look at next; time: newest."
+        CaseOrder.RANK, description="rank: most probably wrong; queue: to look at next; time: newest."
     )
     grouped: bool = Field(False, description="Leave out cases that another one stands for.")
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = None

@@ -40,6 +40,7 @@ class Slice(Answer):
     low: Share = Field(description="95 % interval.")
     high: Share
     overall_rate: Share
+    p_value: float = Field(description="Chance that a random group fails as often, corrected for all looked at.")
     basis: str = Field(description='"labels", or "estimate" where fewer than ten labels are known.')
     labelled: int
     labelled_wrong: int

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from export.contracts.errors import NotFound
 from monitoring import slice_queries as q
@@ -161,7 +163,7 @@ def sentence(row: q.SliceRow) -> str:
     return f"{words}: {share} {how}{times}."
 
 
-def _input(batch: Batch, record_id: str, time_ns: int, name: str, row: int) -> np.ndarray | None:  # type: ignore[type-arg]
+def _input(batch: Batch, record_id: str, time_ns: int, name: str, row: int) -> npt.NDArray[Any] | None:
     for i, identity in enumerate(batch.ids):
         if int(batch.time_ns[i]) == time_ns and printable(identity) == record_id and name in batch.inputs:
             rows = batch.inputs[name][batch.rows_of(i)]

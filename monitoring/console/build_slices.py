@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from urllib.parse import quote
 
 from monitoring.api import fields
@@ -12,6 +13,7 @@ from monitoring.console import parts, words
 from monitoring.console.build import Builder
 from monitoring.console.slice_parts import LikeCard, SliceCard
 from monitoring.slice_queries import counts_of_groups, slices_of_case
+from monitoring.slices.found import SliceKind
 
 EXAMPLES = 5
 MEMBERS = 12
@@ -35,7 +37,7 @@ def slice_page(builder: Builder, findings: Findings, identity: str) -> c.SlicePa
     facts = [
         parts.Fact(name="model", value=one.model, href=f"/models/{one.model}"),
         parts.Fact(name="version", value=one.version or "every version"),
-        parts.Fact(name="found by", value="attributes" if one.kind is f.SliceKind.ATTRIBUTES else "embedding"),
+        parts.Fact(name="found by", value="attributes" if one.kind is SliceKind.ATTRIBUTES else "embedding"),
         parts.Fact(name="failure rate", value=f"{words.percent(one.low)} to {words.percent(one.high)} (95 %)"),
         parts.Fact(
             name="rests on",
@@ -121,7 +123,7 @@ def _card(builder: Builder, one: f.Slice, examples: int) -> SliceCard:
 
 def _trend(one: f.Slice, bare: bool) -> parts.Panel:
     ends = [int(p.end.timestamp()) for p in one.points] or [0]
-    step = min((b - a for a, b in zip(ends, ends[1:], strict=False)), default=60)
+    step = min((b - a for a, b in pairwise(ends)), default=60)
     mine = tuple(parts.Point(at_s=at, value=p.failure_rate, n=p.rows) for at, p in zip(ends, one.points, strict=False))
     rest = tuple(parts.Point(at_s=at, value=p.overall_rate) for at, p in zip(ends, one.points, strict=False))
     series = [parts.Series(name="overall", tone="tone-2", points=rest)]
