@@ -44,9 +44,16 @@ class Standing:
     cell: int
 
 
-def priority(rank: float, audit_rank: float) -> float:
-    """Where a record stands in the weighted draw: highest first. ln(u) / weight, u from the low bits of its lot."""
-    u = (audit_rank * 2.0**24) % 1.0
+def priority(rank: float, audit_rank: float, content: int | None) -> float:
+    """Where a record stands in the weighted draw: highest first. ln(u) / weight.
+
+    u comes from the content, so that all copies of an input stand in the same place and which of them came first does
+    not matter; without a content, from the low bits of the record's lot.
+    """
+    if content is None:
+        u = (audit_rank * 2.0**24) % 1.0
+    else:
+        u = (content * 0x9E3779B97F4A7C15 % 2**64) / 2.0**64
     return math.log(max(u, 2.0**-29)) / max(rank, 1e-3)
 
 
@@ -129,7 +136,7 @@ def _survivors_of_scores(by_rank: Sequence[Standing], options: CaseOptions) -> s
     first = [s.id for s in distinct[:top]]
     own, taken = cell_places(options), dict[int, int]()
     rest: list[str] = []
-    for s in sorted(distinct[top:], key=lambda s: (-priority(s.rank, s.audit_rank), s.id)):
+    for s in sorted(distinct[top:], key=lambda s: (-priority(s.rank, s.audit_rank, s.content), s.id)):
         place = taken.get(s.cell, 0)
         taken[s.cell] = place + 1
         (first if place < own else rest).append(s.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +116,7 @@ class Findings:
                     predicted=names[n.predicted or 0] if named else None if n.predicted is None else str(n.predicted),
                     p_wrong=n.p_wrong,
                     correct=None if n.correct_rows is None else n.correct_rows == n.rows,
-                    label=n.label,
+                    label=None if n.label is None else json.loads(n.label),
                     case=n.case_id,
                     picture=picture if drawable else None,
                 )

@@ -1,0 +1,201 @@
+"""Is the review queue worth a reviewer's time? `python -m benchmarks.queue [--quick]`; seeded, about three minutes.
+
+Two questions, on scikit-learn's real digits under real shifts, with the monitor's own functions (pools, groups, queue):
+
+- *Density*: a day of mostly healthy traffic with a tenth of it shifted. How much denser are failures in the first
+  hundredth of the queue than in the traffic?
+- *Labels*: 200 labels from a shifted stream, chosen at random, least confident first, or from the top of our queue
+  (audit cases included); a small convolutional network is trained again with them. Accuracy on other shifted digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine_facts
+from benchmarks.starts import ROOT
+from monitoring.case_order import queue_values, suppress
+from monitoring.case_pools import AUDIT_BIT, SCORE_BITS, Standing, survivors
+from monitoring.options import CaseOptions
+from monitoring.vectors import cosines, to_cells, to_units, to_vectors
+
+RESULTS = ROOT / "benchmarks" / "results" / "queue.json"
+LABELS = 200
+EPOCHS = 25
+
+
+def queue(
+    p_wrong: Any, hidden: Any, windows: Any, reference: Any, options: CaseOptions, flag_above: float, seed: int
+) -> Any:
+    """Indices of records in the order of the queue that the monitor would make of them."""
+    rng = np.random.default_rng(seed)
+    lots = rng.random(len(p_wrong))
+    vectors, known = to_vectors(hidden), to_vectors(reference)
+    alike = cosines(known, known)
+    typical = float(np.median(1.0 - alike[~np.eye(len(alike), dtype=bool)]))
+    np.fill_diagonal(alike, -1.0)
+    likeness = float(np.clip(np.quantile(alike.max(axis=1), 0.99), 0.98, 0.9995))
+    cells = to_cells(to_units(vectors), to_units(known).mean(axis=0))
+    flags = np.where(p_wrong > flag_above, SCORE_BITS, 0) | np.where(lots < options.audit_rate, AUDIT_BIT, 0)
+    order: list[tuple[float, int]] = []
+    for window in np.unique(windows).tolist():
+        members = np.flatnonzero((windows == window) & (flags != 0))
+        standings = [
+            Standing(
+                id=f"{i:016x}",
+                flags=int(flags[i]),
+                rank=float(p_wrong[i]),
+                audit_rank=float(lots[i]),
+                content=None,
+                cell=int(cells[i]),
+            )
+            for i in members.tolist()
+        ]
+        kept = [int(identity, 16) for identity in survivors(standings, options)]
+        kept.sort(key=lambda i: (-p_wrong[i], lots[i]))
+        folds = suppress(vectors[kept], [None] * len(kept), likeness, vectors[:0], [])
+        audits = (flags[kept] & AUDIT_BIT) != 0
+        folded = np.array([fold is not None for fold in folds], dtype=bool)
+        values = queue_values(p_wrong[kept], vectors[kept], typical, audits, folded, options.audit_floor)
+        order += list(zip((-values).tolist(), kept, strict=True))
+    return np.array([i for _, i in sorted(order)], dtype=np.int64)
+
+
+class Trials:
+    """The digits, a network, and its retraining."""
+
+    def __init__(self, seed: int) -> None:
+        from sklearn.datasets import load_digits
+
+        data = load_digits()
+        self.rng = np.random.default_rng(seed)
+        order = self.rng.permutation(len(data.target))
+        self.images = (data.images / 16.0).astype(np.float32)[order][:, None]
+        self.labels = data.target[order]
+        self.seed = seed
+        self.model = self.train(self.images[:600], self.labels[:600])
+
+    def train(self, images: Any, labels: Any) -> Any:
+        """A small network from scratch."""
+        import torch
+        from torch import nn
+
+        torch.set_num_threads(1)
+        torch.manual_seed(self.seed)
+        model = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
+        )  # fmt: skip
+        optimiser = torch.optim.Adam(model.parameters(), 2e-3)
+        generator = torch.Generator().manual_seed(self.seed)
+        x, y = torch.tensor(images), torch.tensor(labels)
+        for _ in range(EPOCHS):
+            for chosen in torch.randperm(len(x), generator=generator).split(64):
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
+                optimiser.step()
+        return model.eval()
+
+    def answer(self, images: Any, model: Any = None) -> tuple[Any, Any]:
+        """(embedding, class probabilities)."""
+        import torch
+
+        model = model or self.model
+        with torch.no_grad():
+            hidden = model[:-1](torch.tensor(images))
+            return hidden.numpy(), torch.softmax(model[-1](hidden), 1).numpy()
+
+    def turned(self, images: Any, degrees: float) -> Any:
+        """Rotated by about so much."""
+        from scipy import ndimage
+
+        angles = degrees + self.rng.normal(0.0, 8.0, len(images))
+        made = [ndimage.rotate(x[0], a, reshape=False, order=1)[None] for x, a in zip(images, angles, strict=True)]
+        return np.clip(np.stack(made), 0.0, 1.0).astype(np.float32)
+
+
+def density(trials: Trials) -> dict[str, float]:
+    """Failures in the top hundredth of the queue against failures in the traffic."""
+    places = trials.rng.integers(600, 1200, 6000)
+    images = trials.images[places]
+    shifted = trials.rng.random(len(places)) < 0.1
+    images = np.where(shifted[:, None, None, None], trials.turned(images, 50.0), images)
+    hidden, p = trials.answer(images)
+    wrong = p.argmax(axis=1) != trials.labels[places]
+    reference, healthy = trials.answer(trials.images[1200:1500])
+    level = float(np.quantile(1.0 - healthy.max(axis=1), 0.98))
+    order = queue(1.0 - p.max(axis=1), hidden, np.arange(6000) // 600, reference, CaseOptions(), level, trials.seed)
+    top = order[: len(places) // 100]
+    return {"traffic": float(wrong.mean()), "top": float(wrong[top].mean()), "queue": len(order)}
+
+
+def labels(trials: Trials, mixed: bool) -> dict[str, float]:
+    """Accuracy on shifted digits after 200 labels of each kind."""
+    places = np.concatenate([np.arange(600, 1200)] * (4 if mixed else 2))
+    images = trials.images[places]
+    shifted = np.ones(len(places), bool) if not mixed else trials.rng.random(len(places)) < 0.25
+    images = np.where(shifted[:, None, None, None], trials.turned(images, 50.0), images)
+    hidden, p = trials.answer(images)
+    doubt = 1.0 - p.max(axis=1)
+    reference, healthy = trials.answer(trials.images[1500:])
+    level = float(np.quantile(1.0 - healthy.max(axis=1), 0.98))
+    windows = np.arange(len(places)) // 300
+    options = CaseOptions(audit_rate=0.03)
+    ours = queue(doubt, hidden, windows, reference, options, level, trials.seed)[:LABELS]
+    test, truth = trials.turned(trials.images[1200:], 50.0), trials.labels[1200:]
+    chosen = {
+        "random": trials.rng.permutation(len(places))[:LABELS],
+        "least_confident": np.argsort(-doubt, kind="stable")[:LABELS],
+        "queue": ours,
+    }
+    made = {"before": float((trials.answer(test)[1].argmax(axis=1) == truth).mean())}
+    for name, picked in chosen.items():
+        x = np.concatenate([trials.images[:600], images[picked]])
+        y = np.concatenate([trials.labels[:600], trials.labels[places[picked]]])
+        made[name] = float((trials.answer(test, trials.train(x, y))[1].argmax(axis=1) == truth).mean())
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Choose, train, compare, keep."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queue", description="is the queue worth the time?")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one seed: does it run?")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    dense, shifted, mixed = [], [], []
+    for seed in range(1 if options.quick else options.seeds):
+        trials = Trials(seed)
+        dense.append(density(trials))
+        shifted.append(labels(trials, mixed=False))
+        mixed.append(labels(trials, mixed=True))
+        print(f"seed {seed}: {dense[-1]} {shifted[-1]} {mixed[-1]}", file=sys.stderr, flush=True)
+
+    def mean(rows: list[dict[str, float]]) -> dict[str, float]:
+        return {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
+
+    result = {
+        "machine": machine_facts(ROOT),
+        "settings": {"seeds": len(dense), "labels": LABELS, "shift": "turned 50 +- 8 degrees"},
+        "density": mean(dense) | {"times": round(mean(dense)["top"] / mean(dense)["traffic"], 2)},
+        "accuracy_after_labels_from_a_shifted_stream": mean(shifted),
+        "accuracy_after_labels_from_mixed_traffic": mean(mixed),
+        "seeds": {"density": dense, "shifted": shifted, "mixed": mixed},
+        "took_s": round(time.monotonic() - started, 1),
+    }
+    print(json.dumps({k: v for k, v in result.items() if k not in ("machine", "seeds")}, indent=1))
+    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
