@@ -22,6 +22,11 @@ import numpy as np
 
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
+from export.contracts.datatypes import Datatype
+from export.contracts.manifest import Task, TaskKind
+from export.contracts.reference import ReferenceProfile
+from export.contracts.scores import ScoreName
+from export.contracts.signature import InputDisplay, InputKind, InputSpec, OutputRole, OutputSpec, Signature
 from monitoring.case_order import queue_values, suppress
 from monitoring.case_pools import AUDIT_BIT, SCORE_BITS, Standing, survivors
 from monitoring.options import CaseOptions
@@ -32,19 +37,24 @@ LABELS = 200
 EPOCHS = 25
 
 
-def queue(
-    p_wrong: Any, hidden: Any, windows: Any, reference: Any, options: CaseOptions, flag_above: float, seed: int
-) -> Any:
+def queue(scores: Any, hidden: Any, windows: Any, profile: ReferenceProfile, options: CaseOptions, seed: int) -> Any:
     """Indices of records in the order of the queue that the monitor would make of them."""
     rng = np.random.default_rng(seed)
+    p_wrong = np.asarray(scores[ScoreName.P_WRONG.value], dtype=np.float64)
     lots = rng.random(len(p_wrong))
-    vectors, known = to_vectors(hidden), to_vectors(reference)
+    assert profile.embedding is not None
+    vectors, known = to_vectors(hidden), to_vectors(profile.embedding.sample)
     alike = cosines(known, known)
     typical = float(np.median(1.0 - alike[~np.eye(len(alike), dtype=bool)]))
     np.fill_diagonal(alike, -1.0)
     likeness = float(np.clip(np.quantile(alike.max(axis=1), 0.99), 0.98, 0.9995))
     cells = to_cells(to_units(vectors), to_units(known).mean(axis=0))
-    flags = np.where(p_wrong > flag_above, SCORE_BITS, 0) | np.where(lots < options.audit_rate, AUDIT_BIT, 0)
+    unsure = profile.score_at(ScoreName.P_WRONG, 1.0 - options.flag_rate)
+    far = profile.score_at(ScoreName.RMDS, options.novelty_level)
+    assert unsure is not None
+    assert far is not None
+    flagged = (p_wrong > unsure) | (scores[ScoreName.RMDS.value] > far)
+    flags = np.where(flagged, SCORE_BITS, 0) | np.where(lots < options.audit_rate, AUDIT_BIT, 0)
     order: list[tuple[float, int]] = []
     for window in np.unique(windows).tolist():
         members = np.flatnonzero((windows == window) & (flags != 0))
@@ -69,6 +79,14 @@ def queue(
     return np.array([i for _, i in sorted(order)], dtype=np.int64)
 
 
+def _signature() -> Signature:
+    display = InputDisplay(kind=InputKind.IMAGE, layout="CHW", value_range=(0.0, 1.0))
+    x = InputSpec(name="x", datatype=Datatype.FP32, shape=(-1, 1, 8, 8), display=display)
+    logits = OutputSpec(name="logits", datatype=Datatype.FP32, shape=(-1, 10), role=OutputRole.LOGITS)
+    hidden = OutputSpec(name="embedding", datatype=Datatype.FP32, shape=(-1, 64), role=OutputRole.EMBEDDING)
+    return Signature(inputs=(x,), outputs=(logits, hidden))
+
+
 class Trials:
     """The digits, a network, and its retraining."""
 
@@ -82,6 +100,14 @@ class Trials:
         self.labels = data.target[order]
         self.seed = seed
         self.model = self.train(self.images[:600], self.labels[:600])
+
+        from export.reference import compile_reference
+
+        held = self.images[1200:1500]
+        logits, hidden = self.outputs(held)
+        signature, task = _signature(), Task(kind=TaskKind.CLASSIFICATION, class_names=tuple("0123456789"))
+        outputs = {"logits": logits, "embedding": hidden}
+        self.profile = compile_reference(signature, task, {"x": held}, outputs, self.labels[1200:1500])
 
     def train(self, images: Any, labels: Any) -> Any:
         """A small network from scratch."""
@@ -104,14 +130,18 @@ class Trials:
                 optimiser.step()
         return model.eval()
 
-    def answer(self, images: Any, model: Any = None) -> tuple[Any, Any]:
-        """(embedding, class probabilities)."""
+    def outputs(self, images: Any, model: Any = None) -> tuple[Any, Any]:
+        """(logits, embedding)."""
         import torch
 
         model = model or self.model
         with torch.no_grad():
             hidden = model[:-1](torch.tensor(images))
-            return hidden.numpy(), torch.softmax(model[-1](hidden), 1).numpy()
+            return model[-1](hidden).numpy(), hidden.numpy()
+
+    def right(self, images: Any, truth: Any, model: Any = None) -> float:
+        """Accuracy."""
+        return float((self.outputs(images, model)[0].argmax(axis=1) == truth).mean())
 
     def turned(self, images: Any, degrees: float) -> Any:
         """Rotated by about so much."""
@@ -128,11 +158,10 @@ def density(trials: Trials) -> dict[str, float]:
     images = trials.images[places]
     shifted = trials.rng.random(len(places)) < 0.1
     images = np.where(shifted[:, None, None, None], trials.turned(images, 50.0), images)
-    hidden, p = trials.answer(images)
-    wrong = p.argmax(axis=1) != trials.labels[places]
-    reference, healthy = trials.answer(trials.images[1200:1500])
-    level = float(np.quantile(1.0 - healthy.max(axis=1), 0.98))
-    order = queue(1.0 - p.max(axis=1), hidden, np.arange(6000) // 600, reference, CaseOptions(), level, trials.seed)
+    logits, hidden = trials.outputs(images)
+    wrong = logits.argmax(axis=1) != trials.labels[places]
+    scores = trials.profile.scores(logits, hidden)
+    order = queue(scores, hidden, np.arange(6000) // 600, trials.profile, CaseOptions(), trials.seed)
     top = order[: len(places) // 100]
     return {"traffic": float(wrong.mean()), "top": float(wrong[top].mean()), "queue": len(order)}
 
@@ -143,24 +172,21 @@ def labels(trials: Trials, mixed: bool) -> dict[str, float]:
     images = trials.images[places]
     shifted = np.ones(len(places), bool) if not mixed else trials.rng.random(len(places)) < 0.25
     images = np.where(shifted[:, None, None, None], trials.turned(images, 50.0), images)
-    hidden, p = trials.answer(images)
-    doubt = 1.0 - p.max(axis=1)
-    reference, healthy = trials.answer(trials.images[1500:])
-    level = float(np.quantile(1.0 - healthy.max(axis=1), 0.98))
-    windows = np.arange(len(places)) // 300
-    options = CaseOptions(audit_rate=0.03)
-    ours = queue(doubt, hidden, windows, reference, options, level, trials.seed)[:LABELS]
-    test, truth = trials.turned(trials.images[1200:], 50.0), trials.labels[1200:]
+    logits, hidden = trials.outputs(images)
+    scores = trials.profile.scores(logits, hidden)
+    windows, options = np.arange(len(places)) // 300, CaseOptions(audit_rate=0.03)
+    ours = queue(scores, hidden, windows, trials.profile, options, trials.seed)[:LABELS]
+    test, truth = trials.turned(trials.images[1500:], 50.0), trials.labels[1500:]
     chosen = {
         "random": trials.rng.permutation(len(places))[:LABELS],
-        "least_confident": np.argsort(-doubt, kind="stable")[:LABELS],
+        "least_confident": np.argsort(scores[ScoreName.MSP.value], kind="stable")[:LABELS],
         "queue": ours,
     }
-    made = {"before": float((trials.answer(test)[1].argmax(axis=1) == truth).mean())}
+    made = {"before": trials.right(test, truth)}
     for name, picked in chosen.items():
         x = np.concatenate([trials.images[:600], images[picked]])
         y = np.concatenate([trials.labels[:600], trials.labels[places[picked]]])
-        made[name] = float((trials.answer(test, trials.train(x, y))[1].argmax(axis=1) == truth).mean())
+        made[name] = trials.right(test, truth, trials.train(x, y))
     return made
 
 

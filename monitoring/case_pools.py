@@ -1,10 +1,11 @@
 """The pools of a window: which records may enter one, and which of them stay. Functions of sets, not of arrivals.
 
-The pool of scores spends its places on different failures. The same input (content hash) takes one place; a fifth goes
-to the highest P(wrong); every region of the embedding has a few of its own; the rest is drawn at random with chances in
-proportion to P(wrong) (Efraimidis & Spirakis, "Weighted random sampling with a reservoir", IPL 2006), because a pool of
-the least confident only teaches a model less than a random one does. The draw is fixed by the records' keys. Each part
-keeps its best by a fixed order, so what was once turned away would have been turned away at the end too.
+The pool of scores spends its places on different failures. The same input (content hash) takes one place; one in
+twenty goes to the highest P(wrong); every region of the embedding has a few of its own; the rest is drawn at random
+with chances in proportion to the root of P(wrong) (Efraimidis & Spirakis, "Weighted random sampling with a reservoir",
+IPL 2006), because a pool of the least confident teaches a model less than a random one does. The draw is fixed by the
+inputs' contents. Each part keeps its best by a fixed order, so what was once turned away would have been turned away at
+the end too.
 """
 
 from __future__ import annotations
@@ -45,21 +46,18 @@ class Standing:
 
 
 def priority(rank: float, audit_rank: float, content: int | None) -> float:
-    """Where a record stands in the weighted draw: highest first. ln(u) / weight.
+    """Where a record stands in the weighted draw: highest first. ln(u) / weight, the root of P(wrong).
 
     u comes from the content, so that all copies of an input stand in the same place and which of them came first does
     not matter; without a content, from the low bits of the record's lot.
     """
-    if content is None:
-        u = (audit_rank * 2.0**24) % 1.0
-    else:
-        u = (content * 0x9E3779B97F4A7C15 % 2**64) / 2.0**64
-    return math.log(max(u, 2.0**-29)) / max(rank, 1e-3)
+    u = (audit_rank * 2.0**24) % 1.0 if content is None else content * 0x9E3779B97F4A7C15 % 2**64 / 2.0**64
+    return math.log(max(u, 2.0**-29)) / math.sqrt(max(rank, 1e-6))
 
 
 def top_places(options: CaseOptions) -> int:
     """Places of the scores' pool that go by P(wrong) alone."""
-    return -(-options.scored_per_window // 5)
+    return -(-options.scored_per_window // 20)
 
 
 def cell_places(options: CaseOptions) -> int:

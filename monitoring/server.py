@@ -17,8 +17,8 @@ from monitoring.catalogue import Catalogue
 from monitoring.cycle import Monitor
 from monitoring.metrics import MonitorCollector
 from monitoring.options import MonitorOptions
-from monitoring.report_rows import write_figures
 from monitoring.refetch import Refetch
+from monitoring.report_rows import write_figures
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store

@@ -23,7 +23,6 @@ from monitoring.flags import FLAG_BITS
 from monitoring.ingest_rows import Cursor, read_cursors
 from monitoring.log_frames import read_frames
 from monitoring.options import CaseOptions
-from monitoring.log_frames import read_frames
 from monitoring.records.reader import RecordLogReader
 from monitoring.records.record import Feedback, Outcome, Ragged, RecordSchema, Rows, TensorColumn
 from monitoring.store import Store
