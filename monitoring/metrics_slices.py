@@ -12,7 +12,7 @@ MOST = 20  # of a model: a slice's id is a label's value, so their number is bou
 RATE = Family(
     name="hardcase_slice_failure_rate",
     kind="gauge",
-    text="Share of a slice's requests that fail, from labels or expected, over the newest search; the worst 20 a model.",
+    text="Share of a slice's requests that fail, from labels or expected, in the newest search; the worst 20 a model.",
     labels=("model", "slice"),
 )
 SIZE = Family(
