@@ -155,9 +155,7 @@ class Store:
         limit: int = 50,
         grouped: bool = False,
     ) -> CasePage:
-        """A page of cases. Paging is by key: cases that arrive meanwhile neither repeat nor hide one.
-
-        With `grouped`, cases that another one stands for are left out.
+        """A page of cases, with `grouped` without those that another one stands for. Paging is by key.
 
         Raises:
             InvalidRequest: `cursor` did not come from this listing.

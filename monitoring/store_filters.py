@@ -23,6 +23,13 @@ class CaseOrder(StrEnum):
     TIME = "time"  # newest first
 
 
+def place_of(order: CaseOrder) -> sa.ColumnElement[Any]:
+    """What a listing goes by, highest first."""
+    c = t.cases.c
+    queue = sa.func.coalesce(c.queue, 0.0)
+    return {CaseOrder.RANK: c.rank, CaseOrder.TIME: c.time_ns, CaseOrder.QUEUE: queue}[order]
+
+
 def given(*pairs: tuple[sa.ColumnElement[Any], object]) -> list[sa.ColumnElement[bool]]:
     """Conditions for those pairs whose value is given."""
     return [column == value for column, value in pairs if value is not None]
