@@ -12,6 +12,10 @@ SCORES = {
     "entropy": "the spread of the probabilities (entropy)",
     "gen": "generalised entropy (GEN)",
     "rmds": "the distance from every class (RMDS)",
+    "knn": "the distance from the nearest reference inputs",
+    "trust": "the distance from the predicted class beside the others (trust)",
+    "energy": "energy",
+    "pnorm": "the normed maximum logit",
 }
 DESCRIPTORS = {
     "mean": "the mean",

@@ -104,7 +104,7 @@ def _one(
     if before is None or before.rows < options.min_rows:
         before, against = _reference(baseline, key, columns), "the reference"
     if before is None or before.rows < options.min_rows:
-        words = "nothing to compare with: too few rows before, and the reference does not know this slice"
+        words = "nothing to compare with: too few rows of it before, and too few in the reference"
         return SliceDrift(**about, state=SliceState.NO_PAST, p_wrong=p_now, words=words)  # type: ignore[arg-type]
     move = _farthest(baseline, before, now, columns, alpha)
     if move is None:
