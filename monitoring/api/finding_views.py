@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.errors import NotFound
+from export.contracts.privacy import policy_of
 from monitoring import slice_queries as q
 from monitoring.api import fields
 from monitoring.api import finding_models as f
@@ -143,7 +144,8 @@ class Findings:
         """
         row = q.record_at(self.view.store, seq)
         spec = None if row is None else self.view.picture_of(row["model"], row["version"])
-        if row is None or spec is None or spec.preprocess is not None or self.refetch is None:
+        kept = row is not None and policy_of(self.view.privacy, row["model"]).keeps_everything
+        if row is None or spec is None or spec.preprocess is not None or self.refetch is None or not kept:
             raise NotFound("there is no such record, or its input is not a picture")
         place = Place(**{name: row[name] for name in ("source", "segment", "offset", "sequence")})
         records = self.refetch(place)
