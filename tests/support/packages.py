@@ -232,6 +232,27 @@ def nan_package(folder: Path, *, name: str = "digits", version: str = "nan", see
     )
 
 
+def narrow_package(folder: Path, *, name: str = "digits", version: str = "narrow", seed: int = 0) -> Package:
+    """Passes its golden cases, whose values are above 0.5, and answers NaN to every request with one below."""
+    model = digits_like_model(seed)
+    gemm = next(node for node in model.graph.node if node.input[0] == "flat")
+    gemm.input[0] = "root"
+    model.graph.initializer.append(numpy_helper.from_array(np.full(1, 0.5, np.float32), "half"))
+    at = list(model.graph.node).index(gemm)
+    model.graph.node.insert(at, helper.make_node("Sqrt", ["above"], ["root"]))
+    model.graph.node.insert(at, helper.make_node("Sub", ["flat", "half"], ["above"]))
+    x = 0.6 + 0.3 * np.random.default_rng(seed + 1).random((4, 1, 8, 8), dtype=np.float32)
+    return package_model(
+        folder,
+        model,
+        DIGITS_SIGNATURE,
+        name=name,
+        version=version,
+        task=DIGITS_TASK,
+        golden=golden_from_onnx(model, {"x": x.astype(np.float32)}, DIGITS_SIGNATURE),
+    )
+
+
 def echo_package(folder: Path, *, name: str = "echo", version: str = "1") -> Package:
     """BYTES in, the same BYTES out."""
     signature = Signature(

@@ -24,7 +24,7 @@ from export.contracts.traffic import ChallengerMode
 from export.retune import write_retuned
 from tests.observability.drills.conftest import MODEL, SETTINGS, Stack, spoiled, turned, watched
 from tests.support import monitor_world as w
-from tests.support.packages import digits_like_package, echo_package, nan_package
+from tests.support.packages import digits_like_package, echo_package, narrow_package
 from tests.support.traffic import digits, driving
 from tests.support.watching import until
 
@@ -85,11 +85,11 @@ def failing_canary(stack: Stack) -> Iterator[None]:
     registry = stack.registry
     for package in (
         digits_like_package(stack.place.folder, name="twins"),
-        nan_package(stack.place.folder, name="twins"),
+        narrow_package(stack.place.folder, name="twins"),
     ):
         registry.add(package.dir)
     registry.promote("twins", "1", author="drill")
-    registry.challenge("twins", "nan", ChallengerMode.CANARY, 50.0, author="drill")
+    registry.challenge("twins", "narrow", ChallengerMode.CANARY, 50.0, author="drill")
     try:
         with driving(stack.place.serving_port, "twins", digits(), threads=2, pause_s=0.02):
             yield
