@@ -161,8 +161,8 @@ def test_every_query_of_every_panel_returns_a_number_and_the_labels_of_its_legen
     assert not empty, "\n".join(empty)
     assert not unlabelled, "\n".join(unlabelled)
     assert len(QUERIES) > 60
-    # Nothing here is unreadable, no report is made, an interval wants more labels than a test has.
-    assert len(excused) <= 4, "\n".join(excused)
+    # Nothing here is unreadable, no report is made, slices and an interval want more labels than a test has.
+    assert len(excused) <= 6, "\n".join(excused)
 
 
 def test_every_measure_of_every_alert_returns_a_number(stack: Stack) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.observability.dashboards.model_beside import CHALLENGER, EVIDENTLY
+from deploy.observability.dashboards.model_beside import CHALLENGER, EVIDENTLY, SLICES
 from deploy.observability.panels import Board, Panel, Query, Row, Step, mean, percentile, pick, rate
 
 _CONSOLE = "/models/${model}"
@@ -249,5 +249,5 @@ MODEL = Board(
     title="Hardcase / Model",
     text="One model: traffic, latency, accuracy, drift, failures, challenger.",
     models=True,
-    rows=(_TRAFFIC, _ACCURACY, _ALARMS, _DRIFT, Row(title="Evidently", panels=(EVIDENTLY,)), CHALLENGER),
+    rows=(_TRAFFIC, _ACCURACY, _ALARMS, _DRIFT, SLICES, Row(title="Evidently", panels=(EVIDENTLY,)), CHALLENGER),
 )

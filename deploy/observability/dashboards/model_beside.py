@@ -6,6 +6,41 @@ from deploy.observability.panels import Kind, Panel, Query, Row, pick, rate
 
 _CONSOLE = "/models/${model}"
 
+SLICES = Row(
+    title="Slices",
+    panels=tuple(
+        Panel(
+            title=title,
+            text=text,
+            unit=unit,
+            low=0,
+            width=12,
+            console=_CONSOLE,
+            queries=(
+                Query(
+                    expression=f"topk(10, {pick(name, model=True)})",
+                    legend="{{slice}}",
+                    may_be_empty="no slice was found",
+                ),
+            ),
+        )
+        for title, name, unit, text in (
+            (
+                "In which slices does it fail most?",
+                "hardcase_slice_failure_rate",
+                "percentunit",
+                "Share of a slice's requests that fail, from labels or expected, in the newest search; the ten worst.",
+            ),
+            (
+                "How large are these slices?",
+                "hardcase_slice_requests",
+                "short",
+                "Requests in a slice over the newest search, of the worst slices; the ten largest.",
+            ),
+        )
+    ),
+)
+
 EVIDENTLY = Panel(
     title="What does Evidently say about the columns?",
     text="The distance of each column in its newest report, relative to the threshold that the report names; the ten"
