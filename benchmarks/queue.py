@@ -1,5 +1,4 @@
-"""Is the review queue worth a reviewer's time? `python -m benchmarks.queue [--quick]`; seeded, about four minutes (752 s of wall clock with
-eight other jobs on the two cores).
+"""Is the review queue worth a reviewer's time? `python -m benchmarks.queue [--quick]`; seeded, about four minutes.
 
 Two questions, on scikit-learn's real digits under real shifts, with the monitor's own functions (pools, groups, queue):
 
