@@ -96,6 +96,48 @@ def slices(r: dict[str, Any]) -> str:
     return markdown_table(("question", "measured"), rows, right=(1,))
 
 
+def scores(r: dict[str, Any]) -> str:
+    """Records scored a second."""
+    rows = [
+        (
+            f"{x['classes']:,} logits" + (f", {x['embedding']:,}-d embedding" if x["embedding"] else ""),
+            f"{x['records_per_s']:,}",
+            f"{x['promised']:,}" if x["promised"] else "",
+        )
+        for x in r["rates"]
+    ]
+    table = markdown_table(("a classifier with", "records/s of one core", "promised"), rows, right=(1, 2))
+    n = r["neighbours_per_s"]
+    return (
+        f"{table}\n\nNearest of 1,000 rows of 257 numbers, queries/s of one core: "
+        f"{n['product_float64']:,} by a product in float64, "
+        f"{n['product_float32']:,} in float32, {n['usearch']:,} by usearch."
+    )
+
+
+def ranking(r: dict[str, Any]) -> str:
+    """P(wrong) against MSP."""
+    names = {
+        "clean": "clean inputs",
+        "shift": "only shifted inputs",
+        "mixed": "half clean, half shifted",
+        "labelled": "the same, after 200 random labels",
+    }
+    rows = []
+    for key, x in r["summary"].items():
+        if key in names and x["auroc_points_over_msp"] is not None:
+            network, worst = x["worst_network"]
+            rows.append(
+                (names[key], f"{x['auroc_points_over_msp']:+.2f}", f"{worst:+.2f} ({network})", x["augrc_no_worse"])
+            )
+    heads = ("AUROC of wrong answers against MSP's", "points, mean", "worst network", "AUGRC no worse")
+    q = r["summary"]["queue"]
+    return (
+        f"{markdown_table(heads, rows, right=(1, 2, 3))}\n\nTop 1 % of a queue of mostly healthy digits: "
+        f"{q['times_random']:.1f} times the failures of random picks (MSP: {q['times_random_msp']:.1f}; promised: 5)."
+    )
+
+
 def overload(r: dict[str, Any]) -> str:
     """Ten times the peak of a device that takes its time, and more connections than a tiny model can serve."""
     tiny = r["tiny_model"]
@@ -250,6 +292,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         accuracy,
         drift,
         slices,
+        scores,
+        ranking,
         overload,
         slow_clients,
         soak,

@@ -18,6 +18,7 @@ from deploy.settings_findings import (
     DriftSettings,
     ReportSettings,
     RetentionSettings,
+    ScoreSettings,
     SliceSearchSettings,
 )
 from deploy.settings_observability import ObservabilitySettings
@@ -255,6 +256,7 @@ class MonitorSettings(Section):
     sample_rows: int = Field(default=100, ge=0)
     """Rows of input values kept per window, for reports."""
     cases: CaseSettings = CaseSettings()
+    scores: ScoreSettings = ScoreSettings()
     slices: SliceSearchSettings = SliceSearchSettings()
     drift: DriftSettings = DriftSettings()
     alarms: AlarmSettings = AlarmSettings()

@@ -82,6 +82,27 @@ class AlarmSettings(Section):
     """Audited labels are counted at most this often."""
 
 
+class ScoreSettings(Section):
+    """When P(wrong) is fitted again from labels, and on which. A refit is adopted only if it ranks no worse."""
+
+    refit_s: int = Field(default=900, ge=1)
+    """Labels are looked at whenever so many seconds of event time have passed."""
+    hold_s: int = Field(default=60, ge=1)
+    """A refit holds for records from so many seconds after; at least `monitor.lateness_s`."""
+    min_labels: int = Field(default=100, ge=20)
+    """Labels that a refit needs."""
+    min_audited: int = Field(default=30, ge=1)
+    """Labels of randomly drawn records among them."""
+    min_wrong: int = Field(default=10, ge=2)
+    """Wrong answers among them, and right ones."""
+    growth: float = Field(default=0.2, ge=0)
+    """Labels given since the last refit that the next one needs, as a share of what that one had."""
+    labels: int = Field(default=4000, ge=100)
+    """Labels that a refit uses at most: the newest."""
+    all_labels: bool = False
+    """Whether labels that came by themselves (neither drawn nor picked) are a fair sample of the traffic."""
+
+
 class DriftSettings(Section):
     """When a difference from the reference counts as a drift signal. Signals are drawn; they never page anybody."""
 

@@ -111,6 +111,13 @@ class BacktestQuery(Asked):
     limit: int = Field(500, ge=1, le=2000, description="Newest windows with labels.")
 
 
+class FitQuery(Asked):
+    """Which version's refits; the champion's where none is named."""
+
+    version: Name | None = None
+    limit: int = Field(50, ge=1, le=500)
+
+
 class ReportQuery(Asked):
     """Which reports."""
 

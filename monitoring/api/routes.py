@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring.accuracy.queries import labelled_history
-from monitoring.api import accuracy_models, asks, fields, report_models, views
+from monitoring.api import accuracy_models, asks, fields, fit_models, report_models, views
 from monitoring.api import models as m
 from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
 from monitoring.api.views import View
@@ -135,6 +135,11 @@ def model_router(view: View) -> APIRouter:
     def accuracy(model: Model, query: Annotated[asks.AccuracyQuery, Query()]) -> accuracy_models.Accuracy:
         """How accurate each version is, with and without labels, and what speaks against each estimate."""
         return accuracy_models.accuracy_of(view.store, view.known(model, query.version), query)
+
+    @router.get("/api/models/{model}/score-fits")
+    def score_fits(model: Model, query: Annotated[asks.FitQuery, Query()]) -> fit_models.ScoreFits:
+        """By what P(wrong) is given, and every refit that was tried, with its evidence."""
+        return fit_models.score_fits(view, model, query.version, query.limit)
 
     return router
 

@@ -16,6 +16,7 @@ from monitoring.api.views import View
 from monitoring.console import contexts as c
 from monitoring.console import parts, words
 from monitoring.console.build_accuracy import accuracy_block
+from monitoring.console.build_fits import fits_block
 from monitoring.console.panels import model_panels, traffic_panel
 from monitoring.queries import WindowLine, window_lines
 from monitoring.rows import CaseRow
@@ -86,6 +87,7 @@ class Builder:
                 for line in lines
             ),
             accuracy=accuracy_block(self.view.store, name, chosen) if chosen else None,
+            fits=fits_block(self.view, name, chosen) if chosen else None,
             panels=panels,
             signals=table,
             signals_at=fields.to_text(signals[0].start) if signals else None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from monitoring.console.alarm_parts import AlarmLine, HistoryLine, MovedLine, SilenceLine, WatchCard
 from monitoring.console.answer_parts import AnswerPart
 from monitoring.console.drift_parts import Evidently, MoveLine, SliceLine
+from monitoring.console.fit_parts import FitsBlock
 from monitoring.console.parts import (
     AccuracyBlock,
     Balance,
@@ -55,6 +56,7 @@ class ModelPage:
     versions: tuple[VersionLine, ...]
     tabs: tuple[Choice, ...]
     accuracy: AccuracyBlock | None
+    fits: FitsBlock | None
     panels: tuple[Panel, ...]
     signals: tuple[SignalLine, ...]
     signals_at: str | None

@@ -14,9 +14,12 @@ import sqlalchemy as sa
 from export.contracts.scores import ScoreName, softmax, softmax_scores
 from export.contracts.scores.fitting import FOLDS
 from monitoring import schema as t
+from monitoring.api.fit_models import score_fits
+from monitoring.api.views import View
+from monitoring.console.build_fits import fits_block
 from monitoring.cycle import Loop, make_loop
 from monitoring.ingest_rows import Cursor
-from monitoring.options import MonitorOptions, ScoreOptions
+from monitoring.options import DriftOptions, MonitorOptions, ScoreOptions
 from monitoring.score_fits.book import FitBook, InForce, threshold
 from monitoring.score_fits.clock import FitClock
 from monitoring.score_fits.refit import FitState, Judged, Sample, decide, refit
@@ -294,3 +297,21 @@ def test_labels_that_came_by_themselves_are_left_out_unless_called_fair(
         fits = read_fits(connection)
     loop.store.close()
     assert not fits, "one in a hundred is drawn for audit: too few to learn from"
+
+
+def test_the_api_and_the_page_show_every_decision_with_its_evidence(day: Loop, reference: w.MemoryCatalogue) -> None:
+    view = View(store=day.store, catalogue=reference, drift_options=DriftOptions())
+    found = score_fits(view, "digits", "1", 50)
+    with day.store.read() as connection:
+        stored = read_fits(connection, "digits", "1")
+    assert [fit.number for fit in found.fits] == [fit.number for fit in reversed(stored)]
+    assert found.in_force == [fit.number for fit in stored if fit.state is FitState.ADOPTED][-1]
+    assert found.problem is None
+    first = found.fits[0]
+    assert first.new.auroc is not None
+    assert set(first.weights) <= set(STORED)
+    assert min(first.weights.values()) >= 0
+    block = fits_block(view, "digits", "1")
+    assert f"refit {found.in_force}" in block.sentence
+    assert sum(line.in_force for line in block.lines) == 1
+    assert block.lines[0].augrc == (first.new.augrc, first.present.augrc, first.msp.augrc)
