@@ -137,6 +137,7 @@ def network(data: Data, name: str, seed: int, cache: Path) -> dict[str, Any]:
             cells.append(
                 {"kind": "mixed", "condition": condition, "result": compare(*judge(profile, both), both.wrong)}
             )
+            cells.append({"kind": "labelled", "condition": condition, "result": labelled(profile, both, rng)})
     return {
         "data": data.name,
         "network": name,
