@@ -27,6 +27,7 @@ from monitoring.cases import Candidate, admit, rank_of
 from monitoring.disagreement import contradictions
 from monitoring.flag_counts import FlagCounts
 from monitoring.flags import FLAG_BITS
+from monitoring.frame_protocols import LogFrame
 from monitoring.ingest_rows import (
     START,
     Cursor,
