@@ -21,6 +21,7 @@ from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
 from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
 from monitoring.metrics_slices import SLICE_FAMILIES, slice_metrics
+from monitoring.metrics_tasks import TASK_FAMILIES, task_metrics
 from monitoring.progress import Progress
 from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
@@ -147,6 +148,7 @@ FAMILIES = (
     SIGNAL,
     SIGNAL_THRESHOLD,
     *ACCURACY_FAMILIES,
+    *TASK_FAMILIES,
     *ALARM_FAMILIES,
     *SLICE_FAMILIES,
     *REPORT_FAMILIES,
@@ -182,6 +184,7 @@ class MonitorCollector:
         yield from self._signals(versions)
         yield from report_metrics(self._store, versions)
         yield from accuracies(self._store, versions)
+        yield from task_metrics(self._store)
         alarms = None if self._loop is None else self._loop.options.alarms
         yield from slice_metrics(self._store, {v.model for v in versions if v.model})
         yield from alarm_metrics(self._store, {v.model for v in versions if v.model}, options=alarms)

@@ -163,6 +163,15 @@ def totals(lines: Iterable[WindowLine]) -> dict[str, Totals]:
     return found
 
 
+def judged_items(store: Store) -> dict[tuple[str, str], Totals]:
+    """What was matched, missed and spurious, and the errors, by model and version, over all kept windows."""
+    w, v = t.windows.c, t.versions.c
+    sums = [sa.func.sum(w[name]).label(name) for name in ("labelled", "matched", "missed", "spurious", "error_sum")]
+    query = sa.select(v.model, v.version, *sums).join(t.versions, w.version_id == v.id).group_by(v.model, v.version)
+    rows = _all(store, query)
+    return {(row.pop("model"), row.pop("version")): Totals(**{k: int(x or 0) for k, x in row.items()}) for row in rows}
+
+
 def signal_series(
     store: Store,
     model: str,

@@ -17,6 +17,7 @@ from monitoring.api.options import ConsoleOptions
 from monitoring.baseline import Baseline, compile_baseline
 from monitoring.batches import Batch, Place, assemble
 from monitoring.flags import FLAG_BITS, FlagReason
+from monitoring.metrics_tasks import task_metrics
 from monitoring.options import CaseOptions
 from monitoring.scores import Scored, score_batch
 from monitoring.store import Store
@@ -190,6 +191,20 @@ def test_windows_count_what_was_answered_and_what_was_right(name: str, days: dic
         assert counted["matched"] + counted["missed"] == sum(int(s.labels.sum()) for s in stats)
     if name in ("ensemble", "quantiles"):
         assert sum(w["error_sum"] for w in windows) > 0
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_the_metrics_say_what_was_matched_and_how_far_answers_miss(
+    name: str, days: dict[str, tuple[Store, Path]]
+) -> None:
+    samples = {(s.name, s.labels.get("result", "")): s.value for m in task_metrics(days[name][0]) for s in m.samples}
+    windows = rows_of(days[name][0], t.windows)
+    if name in ("multi_label", "detection"):
+        for result in ("matched", "missed", "spurious"):
+            assert samples.pop(("hardcase_answer_items", result)) == sum(w[result] for w in windows)
+    if name in ("ensemble", "quantiles"):
+        assert 0.05 < samples.pop(("hardcase_answer_error_tolerances", "")) < 10
+    assert not samples
 
 
 @pytest.mark.parametrize("name", KINDS)
