@@ -169,7 +169,7 @@ def judged_items(store: Store) -> dict[tuple[str, str], Totals]:
     sums = [sa.func.sum(w[name]).label(name) for name in ("labelled", "matched", "missed", "spurious", "error_sum")]
     query = sa.select(v.model, v.version, *sums).join(t.versions, w.version_id == v.id).group_by(v.model, v.version)
     rows = _all(store, query)
-    return {(row.pop("model"), row.pop("version")): Totals(**{k: int(x or 0) for k, x in row.items()}) for row in rows}
+    return {(row.pop("model"), row.pop("version")): _summed(row) for row in rows}
 
 
 def signal_series(
@@ -200,6 +200,13 @@ def signal_series(
 def models_seen(store: Store) -> tuple[str, ...]:
     """Names of the models in the log, sorted."""
     return tuple(row["model"] for row in _all(store, sa.select(t.versions.c.model).distinct().order_by("model")))
+
+
+def _summed(row: dict[str, Any]) -> Totals:
+    totals = Totals()
+    totals.labelled, totals.error_sum = int(row["labelled"] or 0), int(row["error_sum"] or 0)
+    totals.matched, totals.missed, totals.spurious = (int(row[n] or 0) for n in ("matched", "missed", "spurious"))
+    return totals
 
 
 def _line(row: dict[str, Any]) -> WindowLine:
