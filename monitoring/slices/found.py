@@ -199,6 +199,9 @@ def _merged(found: Sequence[Found]) -> list[Found]:
         )
         if host is None:
             kept.append(one)
+        elif one.kind is SliceKind.ATTRIBUTES and len(mine) >= _INSIDE * len(kept[host].rows):
+            # Nearly the same records: the one that has a name stays.
+            kept[host] = replace(one, explains=(*kept[host].explains, kept[host].words))
         else:
             kept[host] = replace(kept[host], explains=(*kept[host].explains, one.words))
     order = {f.id: i for i, f in enumerate(found)}
