@@ -130,7 +130,8 @@ def run_cycle(loop: Loop) -> bool:
     loop.ends, loop.finished, loop.behind, loop.read_ns = prepared.ends, dead - behind, behind, read_ns
     more = loop.roster.run_due(loop, behind=bool(behind))
 
-    newest_ns = max((end.event_ns for end in prepared.ends.values()), default=0)
+    waiting = [end.event_ns for source, end in prepared.ends.items() if source in behind and end.event_ns]
+    newest_ns = min(waiting, default=0)  # of the source that is furthest behind
     progress.lag_s = max(0.0, loop.wall() - newest_ns / 1e9) if behind and newest_ns else 0.0
     progress.records += prepared.records
     progress.frames += len(frames)
