@@ -16,6 +16,7 @@ from monitoring.cycle import Monitor, make_loop
 from monitoring.drift import Method
 from monitoring.metrics import FAMILIES, MonitorCollector
 from monitoring.metrics_reports import REPORT_FAMILIES
+from monitoring.metrics_slices import SLICE_FAMILIES
 from monitoring.metrics_tasks import TASK_FAMILIES
 from monitoring.store import Store
 from tests.support import monitor_world as w
@@ -47,7 +48,7 @@ def test_every_family_is_served_and_ten_thousand_ids_add_no_series(tmp_path: Pat
     empty = {name for name, n in counts[0].items() if n == 0}
     # Nothing is unreadable, labelled or reported here, and a classifier answers one thing a row.
     unlabelled = {"hardcase_monitor_dead_letters", "hardcase_accuracy_labelled", "hardcase_alarm_evidence"}
-    assert empty == unlabelled | {family.name for family in (*TASK_FAMILIES, *REPORT_FAMILIES)}
+    assert empty == unlabelled | {family.name for family in (*TASK_FAMILIES, *REPORT_FAMILIES, *SLICE_FAMILIES)}
     assert all(family.text.endswith(".") for family in FAMILIES)
     replica.close()
     loop.store.close()
