@@ -116,7 +116,9 @@ def run_cycle(loop: Loop) -> bool:
     with store.read() as connection:
         cursors = read_cursors(connection)
     dead = frozenset(s for s in reader.sources() if not reader.is_alive(s))  # before reading: what they left is final
-    frames, behind = loop.fit_clock.hold(*read_frames(reader, cursors, options.batch_bytes))
+    frames, behind = loop.fit_clock.hold(
+        *read_frames(reader, cursors, options.batch_bytes, last=loop.fit_clock.waiting)
+    )
 
     prepared = loop.ingest.prepare(frames, cursors)
     if frames:

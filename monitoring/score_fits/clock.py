@@ -76,6 +76,11 @@ class FitClock:
         reach = int(min([newest - self._late, *slowest]) // self._step * self._step)
         return (self._looked, reach) if reach > self._looked else None
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Sources whose next records wait for a refit."""
+        return frozenset(self._held)
+
     def looked(self, until_ns: int) -> None:
         """Labels given before `until_ns` were looked at."""
         self._looked = until_ns

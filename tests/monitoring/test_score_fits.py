@@ -19,7 +19,9 @@ from monitoring.api.views import View
 from monitoring.console.build_fits import fits_block
 from monitoring.cycle import Loop, make_loop
 from monitoring.ingest_rows import Cursor
+from monitoring.log_frames import read_frames
 from monitoring.options import DriftOptions, MonitorOptions, ScoreOptions
+from monitoring.records.reader import RecordLogReader
 from monitoring.score_fits.book import FitBook, InForce, threshold
 from monitoring.score_fits.clock import FitClock
 from monitoring.score_fits.refit import FitState, Judged, Sample, decide, refit
@@ -177,6 +179,15 @@ def test_records_wait_for_the_refit_before_them_and_others_do_not(tmp_path: Path
     c.looked((AT + 900) * w.SECOND)
     assert c.hold([late, after], frozenset())[0] == [late, after]
     assert c.due(ends(a=AT + 970)) is None
+
+
+def test_a_source_that_waits_takes_no_budget_from_those_it_waits_for(log: Path) -> None:
+    """Else one with a long gap, and more than a cycle's bytes behind it, would keep the others from ever catching up."""
+    reader = RecordLogReader(log)
+    first, _ = read_frames(reader, {}, 1)
+    again, behind = read_frames(reader, {}, 1, last={first[0].source})
+    assert again[0].source != first[0].source
+    assert first[0].source in behind
 
 
 def test_live_traffic_never_waits(tmp_path: Path) -> None:
