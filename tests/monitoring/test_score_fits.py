@@ -182,7 +182,7 @@ def test_records_wait_for_the_refit_before_them_and_others_do_not(tmp_path: Path
 
 
 def test_a_source_that_waits_takes_no_budget_from_those_it_waits_for(log: Path) -> None:
-    """Else one with a long gap, and more than a cycle's bytes behind it, would keep the others from ever catching up."""
+    """Else one with a long gap, and more than a cycle's bytes behind it, would keep the others where they are."""
     reader = RecordLogReader(log)
     first, _ = read_frames(reader, {}, 1)
     again, behind = read_frames(reader, {}, 1, last={first[0].source})
