@@ -1,14 +1,12 @@
 """The monitor's loop: read → decode → score → windows, cases, offsets in one transaction → the duties that are due.
 
-`run_cycle` is the whole of it, top to bottom; `duties` lists what else is done. `Monitor` runs it in a thread until
-told to stop.
+`run_cycle` is the whole of it, top to bottom; `duties` lists what else is done. `monitoring.monitor` runs it in a
+thread until told to stop.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +16,6 @@ from monitoring.accuracy.rows import update_accuracy
 from monitoring.alarms.rows_moved import note_moved
 from monitoring.alarms.rows_turn import FOREVER_NS, take_labels
 from monitoring.alarms.watch import Watcher
-from monitoring.api.options import IngestHealth
 from monitoring.baselines import Baselines
 from monitoring.case_groups import mark_orphans, update_groups
 from monitoring.catalogue import Catalogue
@@ -48,8 +45,6 @@ ACCOUNTS_EVERY_S = 1.0
 REPORTS_EVERY_S = 5.0
 QUEUE_EVERY_S = 2.0
 SLICES_EVERY_S = 5.0  # looked whether one is due; spans are in event time
-RETRY_FIRST_S = 0.2
-RETRY_LAST_S = 10.0
 
 
 @dataclass(kw_only=True)
@@ -216,68 +211,3 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
         Duty(name="slices", interval_s=SLICES_EVERY_S, run=_search_slices, aside=True),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )
-
-
-class Monitor:
-    """The loop in a thread of its own.
-
-    Args:
-        on_cycle: Called after every cycle, in the loop's thread.
-    """
-
-    def __init__(
-        self,
-        options: MonitorOptions,
-        store: Store,
-        catalogue: Catalogue,
-        on_cycle: Callable[[], None] | None = None,
-    ) -> None:
-        self.loop = make_loop(options, store, catalogue)
-        self._on_cycle = on_cycle
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread; a second call changes nothing."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="hardcase-monitor", daemon=True)
-            self._thread.start()
-
-    def stop(self, timeout_s: float = 30.0) -> bool:
-        """Finish the running cycle and end; returns whether it ended in time."""
-        self._stop.set()
-        if self._thread is None:
-            return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive() and self.loop.roster.wait(timeout_s)
-
-    def health(self) -> IngestHealth:
-        """How the loop is doing now."""
-        p = self.loop.progress
-        return IngestHealth(
-            heartbeat_age_s=None if p.heartbeat is None else max(0.0, self.loop.monotonic() - p.heartbeat),
-            lag_s=p.lag_s,
-            lag_bytes=p.lag_bytes,
-            records=p.records,
-            error=p.last_error,
-        )
-
-    def _run(self) -> None:
-        progress, pause = self.loop.progress, RETRY_FIRST_S
-        while not self._stop.is_set():
-            try:
-                more = run_cycle(self.loop)
-            except Exception:
-                # Nothing was committed: the same cycle runs again. Jitter, so that many monitors do not march in step.
-                logger.exception("the monitor's cycle failed; it is tried again in about %.1f s", pause)
-                progress.errors += 1
-                progress.last_error = "the monitor's last cycle failed; its log says why"
-                self._stop.wait(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, RETRY_LAST_S)
-                continue
-            progress.last_error, pause = self.loop.roster.problem, RETRY_FIRST_S
-            if self._on_cycle is not None:
-                self._on_cycle()
-            if not more:
-                self._stop.wait(self.loop.options.poll_interval_s)
-        self.loop.reader.close()

@@ -24,6 +24,7 @@ from export.contracts.errors import Unavailable
 
 BUSY_TIMEOUT_S = 10.0
 SCRUB_ATTEMPTS = 40
+_GONE = ("08", "57P")  # PostgreSQL's classes of states: connection exceptions, and servers that stop or start
 
 
 class Database:
@@ -53,14 +54,25 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """The one writing transaction: commits when the block ends, rolls back when it raises."""
-        with self._writing, self._writer.begin() as connection:
+        with self._writing, self._in_reach(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A read-only connection that sees one consistent state for the length of the block."""
-        with self._reader.begin() as connection:
+        with self._in_reach(), self._reader.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _in_reach(self) -> Iterator[None]:
+        """Name a server that is gone as what it is: an outage, not a fault of the question."""
+        try:
+            yield
+        except sa.exc.OperationalError as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if self.is_sqlite or not (error.connection_invalidated or state is None or state.startswith(_GONE)):
+                raise
+            raise Unavailable("the monitor's database cannot be reached just now") from error
 
     def scrub(self) -> None:
         """See that what was deleted is not left in free pages or in the write-ahead log.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions, Targets
 from monitoring.catalogue import Catalogue
-from monitoring.cycle import Monitor
 from monitoring.metrics import MonitorCollector
+from monitoring.monitor import Monitor
 from monitoring.options import MonitorOptions
 from monitoring.refetch import Refetch
 from monitoring.report_rows import write_figures

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions
-from monitoring.cycle import Monitor
+from monitoring.monitor import Monitor
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store

@@ -12,12 +12,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from export.contracts.cases import FlagReason
-from monitoring.cycle import Monitor, make_loop
+from monitoring.cycle import make_loop
 from monitoring.drift import Method
 from monitoring.metrics import FAMILIES, MonitorCollector
 from monitoring.metrics_reports import REPORT_FAMILIES
 from monitoring.metrics_slices import SLICE_FAMILIES
 from monitoring.metrics_tasks import TASK_FAMILIES
+from monitoring.monitor import Monitor
 from monitoring.store import Store
 from tests.support import monitor_world as w
 from tests.support.monitor_child import drain
