@@ -48,8 +48,8 @@ def test_the_defaults_are_the_options_own_defaults():
 @pytest.mark.parametrize(
     ("options", "section", "elsewhere"),
     [
-        (ServingOptions, "serving", {"registry", "records", "capture", "elsewhere"}),
-        (MonitorOptions, "monitor", {"records_root", "state_dir"}),
+        (ServingOptions, "serving", {"registry", "records", "capture", "privacy", "elsewhere"}),
+        (MonitorOptions, "monitor", {"records_root", "state_dir", "privacy"}),
     ],
 )
 def test_every_option_has_a_setting(options: type, section: str, elsewhere: set[str]):

@@ -208,4 +208,4 @@ def test_every_section_of_the_settings_is_a_chapter():
 
     for name, field in Settings.model_fields.items():
         if section_of(field.annotation) is not None:
-            assert f"\n## {name}\n" in text
+            assert f"\n## {name}{'[]' if isinstance(field.default, tuple) else ''}\n" in text
