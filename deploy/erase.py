@@ -11,7 +11,7 @@ from deploy.errors import CommandError, UsageError
 from deploy.monitor_client import MonitorClient
 
 _WAIT_S = 120.0
-_AT_ONCE = 1000  # ids in one request
+_AT_ONCE = 200  # ids in one request
 
 
 def run_erase(

@@ -46,12 +46,15 @@ def expired_files(
     connection: sa.Connection, now_s: float, options: ArchiveOptions, policies: Sequence[PrivacyPolicy]
 ) -> list[str]:
     """Take files of the archive that are too old, or too many, out of the catalogue; the caller removes them."""
+    files = list_files(connection)
     now_ns, gone, total = int(now_s * 1e9), [], 0
-    for file in reversed(list_files(connection)):  # the newest are kept
+    # A log from long ago can be read in; what a policy promises to a person holds by the clock all the same.
+    oldest_ns = min(now_ns, max((file.last_ns for file in files), default=now_ns)) - int(options.days * DAY_NS)
+    for file in reversed(files):  # the newest are kept
         total += file.bytes
         days = policy_of(policies, file.model).record_days
-        days = options.days if days is None else min(days, options.days)
-        if total > options.max_bytes or file.last_ns < now_ns - int(days * DAY_NS):
+        limit_ns = oldest_ns if days is None else max(oldest_ns, now_ns - int(days * DAY_NS))
+        if total > options.max_bytes or file.last_ns < limit_ns:
             replace_file(connection, file.path, None)
             gone.append(file.path)
     return gone

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from export.contracts.errors import NotFound
 from export.contracts.privacy import Keep, policy_of
 from monitoring.api import fields
+from monitoring.api.alarm_routes import CHANGE_PROBLEMS
 from monitoring.api.views import View
 from monitoring.archive.catalogue import list_files
 from monitoring.erasure.requests import Erasure, ErasureState, find_erasure, list_erasures, request_erasure
@@ -22,9 +23,7 @@ ErasureId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of the
 class ErasureStart(fields.Asked):
     """Which records are to be erased."""
 
-    records: list[Annotated[str, StringConstraints(min_length=1, max_length=128)]] = Field(
-        min_length=1, max_length=1000
-    )
+    records: list[Annotated[str, StringConstraints(min_length=1, max_length=128)]] = Field(min_length=1, max_length=200)
     model: fields.Name | None = Field(None, description="Only of this model; default: of every model.")
 
 
@@ -135,7 +134,7 @@ def upkeep_router(view: View) -> APIRouter:
             ]
         )
 
-    @router.post("/api/erasures", status_code=202)
+    @router.post("/api/erasures", status_code=202, responses=CHANGE_PROBLEMS)
     def start_erasure(asked: ErasureStart) -> ErasureAnswer:
         """Erase records from every copy. It is done when `state` says so."""
         with view.store.write() as connection:

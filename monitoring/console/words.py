@@ -73,6 +73,7 @@ INPUT_STATES = {
     "not_recorded": "not recorded",
     "gone": "gone from the log before the case was made",
     "expired": "no longer kept",
+    "thumbnail": "only a small picture is kept",
 }
 
 
