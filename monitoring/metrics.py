@@ -180,14 +180,15 @@ class MonitorCollector:
         yield dead
         yield _accounts(self._store.accounting())
         yield self._cases()
-        versions = sorted(self._store.versions(), key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
+        named = (v for v in self._store.versions() if v.model)  # the nameless one holds requests for unknown models
+        versions = sorted(named, key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
         yield from self._signals(versions)
         yield from report_metrics(self._store, versions)
         yield from accuracies(self._store, versions)
         yield from task_metrics(self._store)
         alarms = None if self._loop is None else self._loop.options.alarms
-        yield from slice_metrics(self._store, {v.model for v in versions if v.model})
-        yield from alarm_metrics(self._store, {v.model for v in versions if v.model}, options=alarms)
+        yield from slice_metrics(self._store, {v.model for v in versions})
+        yield from alarm_metrics(self._store, {v.model for v in versions}, options=alarms)
 
     def _cases(self) -> Metric:
         family = _family(CASES)
