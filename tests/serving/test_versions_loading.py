@@ -122,7 +122,7 @@ async def test_a_challenger_goes_on_duty_when_it_is_ready_and_off_when_it_is_wit
         assert (served.canary, served.shadow, served.evidence) == (None, None, None)
         duty = [(e.version, e.detail["mode"]) for e in pool.seen.of("challenger_on_duty")]
         assert duty == [("2", "canary"), ("2", "shadow")]
-        await until(lambda: state(pool, "1") == ("", ""))
+        await until(lambda: state(pool, "1") == ("", "") and bool(pool.seen.of("version_unloaded")))
         assert [e.version for e in pool.seen.of("version_unloaded")] == ["1"]
 
 
