@@ -33,8 +33,14 @@ def alarms(r: dict[str, Any]) -> str:
     for x in r["delay"]:
         rate = f"{x['error_rate']:.0%}"
         rows.append((f"median labels until {rate} is seen", f"{x['ours']} ({x['ratio']:.2f} of the knowing test's)"))
-        with_proxy = f"{x['with_proxy']} ({x['proxy_ratio']:.2f} of it)"
-        rows.append((f"... with a proxy that correlates {x['correlation']:.2f}", with_proxy))
+    for x in r["proxy"]:
+        name = f"... until {x['error_rate']:.0%} is seen, with a proxy that correlates {x['correlation']:.2f}"
+        rows.append(
+            (
+                name,
+                f"{x['labels']} ({x['of_those_without']:.2f} of those without; the best possible bet {x['limit']:.2f})",
+            )
+        )
     rows += [(f"labels after 3,000 healthy ones, {x['name']}", str(x["median_labels"])) for x in r["late"]]
     return markdown_table(("question", "measured"), rows, right=(1,))
 

@@ -25,7 +25,7 @@ class Monitor:
     """The loop in a thread of its own.
 
     Args:
-        on_cycle: Called after every cycle, in the loop's thread.
+        on_cycle: Called after every cycle of the one that works, in the loop's thread.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Monitor:
         progress, pause = self.loop.progress, RETRY_FIRST_S
         while not self._stop.is_set():
             try:
-                more = self._leads() and run_cycle(self.loop)
+                leads = self._leads()
+                more = leads and run_cycle(self.loop)
             except Exception:
                 # Nothing was committed: the same cycle runs again. Jitter, so that many monitors do not march in step.
                 logger.exception("the monitor's cycle failed; it is tried again in about %.1f s", pause)
@@ -82,7 +83,7 @@ class Monitor:
                 pause = min(pause * 2, RETRY_LAST_S)
                 continue
             progress.last_error, pause = self.loop.roster.problem, RETRY_FIRST_S
-            if self._on_cycle is not None:
+            if leads and self._on_cycle is not None:
                 self._on_cycle()
             if not more:
                 self._stop.wait(self.loop.options.poll_interval_s)

@@ -35,6 +35,7 @@ def wait_for(condition, timeout: float = 30.0) -> bool:
 def test_up_prints_addresses_that_answer_and_a_first_request_that_works(running: Running):
     addresses = re.findall(r"http://127\.0\.0\.1:\d+[^\s,]*", running.log)
     assert all(answers(a) for a in addresses if "/infer" not in a)
+    assert wait_for(lambda: "Ctrl-C stops everything" in running.log), "ready comes a moment before the announcement"
     curl = next(line.strip() for line in running.log.splitlines() if line.strip().startswith("curl"))
     done = subprocess.run(
         curl, shell=True, cwd=running.place.folder, capture_output=True, text=True, timeout=20, check=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -98,17 +99,21 @@ def test_the_lock_says_who_lives(tmp_path: Path) -> None:
 def test_a_forked_child_leaves_the_log_to_its_parent(tmp_path: Path) -> None:
     writer = RecordLogWriter(tmp_path, "r", CaptureOptions())
     offer(writer, ["parent"])
-    read_end, write_end = os.pipe()
+    ours, childs = socket.socketpair()
     pid = os.fork()
     if not pid:
+        ours.close()
         offer(writer, ["child"])
         writer.close()
-        os.read(read_end, 1)  # lives longer than the parent's writer
+        childs.send(b"x")
+        childs.recv(1)  # lives longer than the parent's writer, and no longer than the test
         os._exit(0)
-    writer.close()
-    reader = RecordLogReader(tmp_path)
-    assert not reader.is_alive(writer.directory.name), "the child does not keep the lock"
-    os.write(write_end, b"x")
+    childs.close()
+    with ours:
+        assert ours.recv(1) == b"x"
+        writer.close()
+        reader = RecordLogReader(tmp_path)
+        assert not reader.is_alive(writer.directory.name), "the child does not keep the lock"
     os.waitpid(pid, 0)
     assert read_ids(tmp_path) == ["parent"]
     assert_conserved(reader.accounting(writer.directory.name).slots, requests=1)

@@ -1,0 +1,45 @@
+"""What holds for the whole run: no process of a test outlives it.
+
+A process that a failed test leaves behind keeps the run's output open, and whoever reads that waits for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import psutil
+import pytest
+
+MARK = "TEST_RUN_OF"  # in the environment of whatever a test starts
+_ours = os.environ.setdefault(MARK, f"{os.getpid()}-{secrets.token_hex(6)}")
+
+
+def _left_over() -> list[psutil.Process]:
+    """Processes of this run that live, without those that run it."""
+    me = psutil.Process()
+    runners = {me.pid, *(p.pid for p in me.parents())}
+    children = {p.pid for p in me.children(recursive=True)}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            started_by_us = process.pid in children or process.environ().get(MARK) == _ours
+            if started_by_us and process.pid not in runners and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what tests left behind, and name it."""
+    if hasattr(config, "workerinput"):
+        return
+    _, living = psutil.wait_procs(_left_over(), timeout=3)
+    for process in living:
+        try:
+            print(f"a test left process {process.pid} behind: {' '.join(process.cmdline())[:150]}", flush=True)
+            process.kill()
+        except psutil.Error:
+            continue
