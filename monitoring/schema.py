@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
     true,
 )
@@ -38,19 +39,23 @@ from monitoring.schema_findings import (
     slice_windows,
     slices,
 )
+from monitoring.schema_review import acts, case_tags, decisions, settle_due
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
 
 __all__ = [
     "RowId",
     "accuracy_estimates",
+    "acts",
     "alarm_events",
     "alarm_watches",
     "alarms",
     "archive_files",
     "audit_labels",
     "audit_windows",
+    "case_tags",
     "case_windows_due",
     "dead_letters",
+    "decisions",
     "erasure_items",
     "erasures",
     "events",
@@ -59,6 +64,7 @@ __all__ = [
     "metadata",
     "purges",
     "report_columns",
+    "settle_due",
     "signals",
     "silences",
     "slice_members",
@@ -248,6 +254,17 @@ cases = Table(
     Column("group_id", String(16)),  # the case that stands for this one in lists; its own id where it stands for itself
     Column("likeness", Float),  # cosine to that case's vector; 1 for the same input
     Column("queue", Float),  # place in the review queue, highest first; NULL until it is worked out
+    # What people move (monitoring.review.contracts.Standing); how it came about is in `acts` and `decisions`.
+    Column("edition", Integer, nullable=False, server_default="0"),
+    Column("lease_by", String(64), nullable=False, server_default=""),
+    Column("lease_until_ns", BigInteger, nullable=False, server_default="0"),
+    Column("assignee", String(64), nullable=False, server_default=""),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("opinions", Integer, nullable=False, server_default="1"),
+    Column("verdict", String(16), nullable=False, server_default=""),
+    Column("decided_by", String(64), nullable=False, server_default=""),
+    Column("decided_ns", BigInteger, nullable=False, server_default="0"),
+    Column("decided_label", Text, nullable=False, server_default=""),
     Index("ix_cases_model_rank_id", "model", "rank", "id"),
     Index("ix_cases_model_time_ns_id", "model", "time_ns", "id"),
     Index("ix_cases_model_version_window_start_s", "model", "version", "window_start_s"),
@@ -283,5 +300,6 @@ feedback = Table(
     Column("comment", Text),
     Column("author", Text),  # the item's `source`
     Column("joined", Boolean, nullable=False),  # a record with this id is known
+    Column("withdrawn", Boolean, nullable=False, server_default=false()),  # by an undo: counts no more
     Index("ix_feedback_model_time_ns", "model", "time_ns"),
 )

@@ -22,6 +22,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitoring.api.options import ConsoleOptions
+from monitoring.people.contracts import LOCAL, SHARED
 
 COOKIE = "hardcase_session"
 OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in")  # answered without a credential
@@ -103,6 +104,7 @@ class Guard:
 
         refusal = self._refusal(scope)
         if refusal is None:
+            scope.setdefault("state", {})["principal"] = SHARED if self._options.token_sha256 else LOCAL
             await self._app(scope, receive, guarded)
         else:
             await _refuse(guarded, *refusal)

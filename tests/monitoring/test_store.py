@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Any:
 
 
 def case(identity: str, rank: float, **changes: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {c.name: None for c in t.cases.columns}
+    values: dict[str, Any] = {c.name: None for c in t.cases.columns if c.server_default is None}
     values |= {"id": identity, "rank": rank, "id_hash": 1, "record_id": identity, "model": "m", "version": "1"}
     values |= {"variant": "champion", "time_ns": int(rank * 1000), "window_start_s": 0, "state": "open", "flags": 1}
     values |= {

@@ -1,0 +1,1 @@
+"""People: who uses console and API, and what each may do."""
