@@ -40,6 +40,7 @@ from monitoring.schema_findings import (
     slices,
 )
 from monitoring.schema_review import acts, case_tags, decisions, settle_due
+from monitoring.schema_slices import batch_cases, batches, slice_events, slice_watches, test_set_items, test_sets
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
 
 __all__ = [
@@ -52,6 +53,8 @@ __all__ = [
     "archive_files",
     "audit_labels",
     "audit_windows",
+    "batch_cases",
+    "batches",
     "case_tags",
     "case_tensors",
     "case_windows_due",
@@ -70,10 +73,14 @@ __all__ = [
     "settle_due",
     "signals",
     "silences",
+    "slice_events",
     "slice_members",
     "slice_points",
+    "slice_watches",
     "slice_windows",
     "slices",
+    "test_set_items",
+    "test_sets",
 ]
 
 offsets = Table(

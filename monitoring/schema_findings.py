@@ -53,6 +53,13 @@ slices = Table(
     Column("labelled_wrong", BigInteger, nullable=False),
     Column("p_value", Float, nullable=False),
     Column("explains", JSON, nullable=False),  # words of slices that this one makes unnecessary
+    # What people decide about it; how it came about is in `slice_events`.
+    Column("edition", Integer, nullable=False, server_default="0"),  # counts up with every change by people
+    Column("owner", String(64), nullable=False, server_default=""),
+    Column("fixed_in", String(64), nullable=False, server_default=""),  # version from which it may not come back
+    Column("wake_excess", Float),  # ignored until it has so many failures more than usual
+    Column("merged_into", String(12), nullable=False, server_default=""),
+    Column("split_from", String(12), nullable=False, server_default=""),
     Index("ix_slices_model_last_s", "model", "last_s"),
 )
 

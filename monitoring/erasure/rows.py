@@ -22,7 +22,7 @@ ERASED = "erased:"
 
 # Every table, and what an erasure does to it. A test holds this against the schema: whoever adds a table says here
 # what becomes of a record in it.
-DELETED = ("records", "cases", "feedback", "slice_members")  # rows are about one record
+DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "batch_cases")  # rows are about one record
 CASCADES = ("case_tensors",)  # go with their case
 SAMPLES = ("window_samples",)  # rows of many records: the erased ones are taken out
 OWN = ("erasures", "erasure_items")  # the account of the erasure itself
@@ -36,6 +36,7 @@ SCRUBBED = (
     "archive_files",
     "audit_labels",  # evidence that was given stays given: without the id
     "audit_windows",
+    "batches",
     "case_windows_due",
     "dead_letters",
     "events",
@@ -47,9 +48,12 @@ SCRUBBED = (
     "score_fits",
     "signals",
     "silences",
+    "slice_events",
     "slice_points",
+    "slice_watches",
     "slice_windows",  # sums and histograms
     "slices",
+    "test_sets",
     "versions",
     "windows",  # sums and histograms
 )
@@ -78,7 +82,8 @@ def erase_rows(connection: sa.Connection, ids: Sequence[str], model: str | None)
             record_hash(m, i) for m in models for i in ids if not i.isascii()
         ]
         hits += _found(connection, hashes, chunk)
-        for table in (t.slice_members, t.records, t.cases, t.feedback):
+        counts["batch_cases"] += _take_from_batches(connection, hashes, chunk)
+        for table in (t.slice_members, t.test_set_items, t.records, t.cases, t.feedback):
             c = table.c
             where = [c.id_hash.in_(part) for part in _parts(hashes)]
             named = [c.record_id.in_(chunk)] if "record_id" in c else []
@@ -109,6 +114,16 @@ def _found(connection: sa.Connection, hashes: list[int], names: list[str]) -> li
         for row in connection.execute(query.where(r.id_hash.in_(part), r.record_id.in_(names)))
     ]
     return [Hit(*row) for row in rows]
+
+
+def _take_from_batches(connection: sa.Connection, hashes: list[int], names: list[str]) -> int:
+    """A batch knows its cases by their ids alone; they go before their cases do."""
+    c, b = t.cases.c, t.batch_cases.c
+    gone = 0
+    for part in _parts(hashes):
+        erased = sa.select(c.id).where(c.id_hash.in_(part), c.record_id.in_(names))
+        gone += connection.execute(t.batch_cases.delete().where(b.case_id.in_(erased))).rowcount
+    return gone
 
 
 def _erase_sample(connection: sa.Connection, hit: Hit) -> int:
