@@ -39,6 +39,7 @@ from monitoring.schema_findings import (
     slice_windows,
     slices,
 )
+from monitoring.schema_notify import deliveries, keyed_feedback, notices, record_keys
 from monitoring.schema_review import acts, case_tags, decisions, settle_due
 from monitoring.schema_slices import batch_cases, batches, slice_events, slice_watches, test_set_items, test_sets
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
@@ -61,14 +62,18 @@ __all__ = [
     "cases",
     "dead_letters",
     "decisions",
+    "deliveries",
     "erasure_items",
     "erasures",
     "events",
     "facts",
     "feedback",
+    "keyed_feedback",
     "leases",
     "metadata",
+    "notices",
     "purges",
+    "record_keys",
     "report_columns",
     "settle_due",
     "signals",

@@ -22,8 +22,9 @@ ERASED = "erased:"
 
 # Every table, and what an erasure does to it. A test holds this against the schema: whoever adds a table says here
 # what becomes of a record in it.
-DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "batch_cases")  # rows are about one record
-CASCADES = ("case_tensors",)  # go with their case
+# Rows are about one record.
+DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "batch_cases", "keyed_feedback")
+CASCADES = ("case_tensors", "record_keys")  # go with their case, or with their record
 SAMPLES = ("window_samples",)  # rows of many records: the erased ones are taken out
 OWN = ("erasures", "erasure_items")  # the account of the erasure itself
 # Nothing in these is about one record; wherever an id stands in a text it becomes "erased:" and part of its digest.
@@ -39,9 +40,11 @@ SCRUBBED = (
     "batches",
     "case_windows_due",
     "dead_letters",
+    "deliveries",
     "events",
     "facts",
     "leases",
+    "notices",
     "offsets",
     "purges",
     "report_columns",
@@ -83,6 +86,7 @@ def erase_rows(connection: sa.Connection, ids: Sequence[str], model: str | None)
         ]
         hits += _found(connection, hashes, chunk)
         counts["batch_cases"] += _take_from_batches(connection, hashes, chunk)
+        counts["keyed_feedback"] += _forget_keys(connection, hashes, chunk)
         for table in (t.slice_members, t.test_set_items, t.records, t.cases, t.feedback):
             c = table.c
             where = [c.id_hash.in_(part) for part in _parts(hashes)]
@@ -103,6 +107,17 @@ def _models(connection: sa.Connection) -> list[str]:
     for column in (t.versions.c.model, t.feedback.c.model, t.cases.c.model):
         found.update(connection.scalars(sa.select(column).distinct()))
     return sorted(found)
+
+
+def _forget_keys(connection: sa.Connection, hashes: list[int], names: list[str]) -> int:
+    """What was said about records by a business key of theirs goes with them."""
+    r, k, f = t.records.c, t.record_keys.c, t.keyed_feedback.c
+    gone = 0
+    for part in _parts(hashes):
+        about = sa.select(k.key_hash).join(t.records, r.seq == k.seq)
+        about = about.where(r.id_hash.in_(part), r.record_id.in_(names))
+        gone += connection.execute(t.keyed_feedback.delete().where(f.key_hash.in_(about))).rowcount
+    return gone
 
 
 def _found(connection: sa.Connection, hashes: list[int], names: list[str]) -> list[Hit]:
