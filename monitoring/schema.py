@@ -30,6 +30,7 @@ from monitoring.schema_alarms import alarm_events, alarm_watches, alarms, audit_
 from monitoring.schema_base import RowId, metadata
 from monitoring.schema_cases import case_tensors, cases, feedback
 from monitoring.schema_drift import signals
+from monitoring.schema_explore import case_answers, replays, selection_cases, selections
 from monitoring.schema_findings import (
     accuracy_estimates,
     case_windows_due,
@@ -56,6 +57,7 @@ __all__ = [
     "audit_windows",
     "batch_cases",
     "batches",
+    "case_answers",
     "case_tags",
     "case_tensors",
     "case_windows_due",
@@ -74,7 +76,10 @@ __all__ = [
     "notices",
     "purges",
     "record_keys",
+    "replays",
     "report_columns",
+    "selection_cases",
+    "selections",
     "settle_due",
     "signals",
     "silences",
