@@ -22,6 +22,7 @@ from monitoring.api.views import View
 from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.console.pages import error_page, page_router
+from monitoring.console.static_files import static_router
 from monitoring.neighbours import Neighbours
 from monitoring.options import AlarmOptions, DriftOptions
 from monitoring.refetch import Refetch
@@ -96,6 +97,7 @@ def build_console(
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))
     app.include_router(page_router(view, monitor, reports, options, sessions, clock, alarm_view, findings))
+    app.include_router(static_router())
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, sessions=sessions)
     _describe_errors(app)

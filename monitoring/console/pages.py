@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qs, quote
 
 import jinja2
@@ -37,7 +37,6 @@ from monitoring.console.build_slices import slice_page, slices_page
 from monitoring.reports import ReportService
 
 HERE = Path(__file__).parent
-STATIC = {"console.css": "text/css", "console.js": "text/javascript", "mark.svg": "image/svg+xml"}
 _NO_SHELL = parts.Shell(section="", ready=True, health="", open_cases=0)
 
 
@@ -177,13 +176,6 @@ def page_router(
             COOKIE, sessions.begin(), httponly=True, samesite="strict", secure=options.secure_cookie, path="/"
         )
         return response
-
-    @router.get("/static/{name}")
-    def static(name: Annotated[str, "One of `STATIC`."]) -> Response:
-        if name not in STATIC:
-            raise NotFound("there is nothing at this address")
-        content = (HERE / "static" / name).read_bytes()
-        return Response(content, media_type=STATIC[name], headers={"cache-control": "no-cache"})
 
     return router
 
