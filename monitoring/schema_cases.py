@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 from monitoring.schema_base import RowId, metadata
@@ -79,6 +80,20 @@ cases = Table(
     Index("ix_cases_id_hash", "id_hash"),
     Index("ix_cases_group_id", "group_id"),
     Index("ix_cases_model_queue_id", "model", "queue", "id"),
+    Index("ix_cases_model_state_priority_queue_id", "model", "state", "priority", "queue", "id"),  # what to lease next
+    Index(
+        "ix_cases_lease_by", "lease_by", sqlite_where=text("lease_by <> ''"), postgresql_where=text("lease_by <> ''")
+    ),
+    Index(
+        "ix_cases_assignee", "assignee", sqlite_where=text("assignee <> ''"), postgresql_where=text("assignee <> ''")
+    ),
+    Index(
+        "ix_cases_verdict_decided_ns",
+        "verdict",
+        "decided_ns",
+        sqlite_where=text("verdict <> ''"),
+        postgresql_where=text("verdict <> ''"),
+    ),
 )
 
 case_tensors = Table(
@@ -109,5 +124,6 @@ feedback = Table(
     Column("author", Text),  # the item's `source`
     Column("joined", Boolean, nullable=False),  # a record with this id is known
     Column("withdrawn", Boolean, nullable=False, server_default=false()),  # by an undo: counts no more
+    Column("about_ns", BigInteger),  # time of the one record it is about; NULL: every record with that id
     Index("ix_feedback_model_time_ns", "model", "time_ns"),
 )
