@@ -24,7 +24,8 @@ ERASED = "erased:"
 # what becomes of a record in it.
 # Rows are about one record.
 DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "batch_cases", "keyed_feedback")
-CASCADES = ("case_tensors", "case_answers", "selection_cases", "record_keys")  # go with their case, or with their record
+# Go with their case, or with their record.
+CASCADES = ("case_tensors", "case_answers", "selection_cases", "record_keys")
 SAMPLES = ("window_samples",)  # rows of many records: the erased ones are taken out
 OWN = ("erasures", "erasure_items")  # the account of the erasure itself
 # Nothing in these is about one record; wherever an id stands in a text it becomes "erased:" and part of its digest.
