@@ -41,6 +41,7 @@ from monitoring.schema_findings import (
     slices,
 )
 from monitoring.schema_notify import deliveries, keyed_feedback, notices, record_keys
+from monitoring.schema_people import api_keys, audit_events, sessions, sign_in_tries, users
 from monitoring.schema_review import acts, case_tags, decisions, settle_due
 from monitoring.schema_slices import batch_cases, batches, slice_events, slice_watches, test_set_items, test_sets
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
@@ -52,7 +53,9 @@ __all__ = [
     "alarm_events",
     "alarm_watches",
     "alarms",
+    "api_keys",
     "archive_files",
+    "audit_events",
     "audit_labels",
     "audit_windows",
     "batch_cases",
@@ -80,7 +83,9 @@ __all__ = [
     "report_columns",
     "selection_cases",
     "selections",
+    "sessions",
     "settle_due",
+    "sign_in_tries",
     "signals",
     "silences",
     "slice_events",
@@ -91,6 +96,7 @@ __all__ = [
     "slices",
     "test_set_items",
     "test_sets",
+    "users",
 ]
 
 offsets = Table(

@@ -28,6 +28,8 @@ DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "b
 CASCADES = ("case_tensors", "case_answers", "selection_cases", "record_keys")
 SAMPLES = ("window_samples",)  # rows of many records: the erased ones are taken out
 OWN = ("erasures", "erasure_items")  # the account of the erasure itself
+# About people and keys; no id of a record is ever written into them.
+PEOPLE = ("api_keys", "audit_events", "sessions", "sign_in_tries", "users")
 # Nothing in these is about one record; wherever an id stands in a text it becomes "erased:" and part of its digest.
 SCRUBBED = (
     "accounting",
