@@ -20,6 +20,7 @@ from monitoring.alarms.limits import interval, limits_of
 from monitoring.alarms.watch import AlarmState, Change, Label, Promise, Watch, Watcher, boundary, threshold
 from monitoring.alarms.words import change_text
 from monitoring.baselines import Baselines
+from monitoring.notify.happened import announce_alarm
 from monitoring.options import AlarmOptions, MonitorOptions
 from monitoring.window_rows import NANOSECONDS
 
@@ -174,11 +175,14 @@ class _Turn:
                 values |= {"resolved_position": position, "resolved_ns": at_ns}
             self.connection.execute(t.alarms.update().where(t.alarms.c.id == identity).values(**values))
         count = sa.select(sa.func.count()).where(t.alarm_events.c.alarm_id == identity)
+        number = int(self.connection.scalar(count) or 0)
         alarm = self.connection.execute(sa.select(t.alarms).where(t.alarms.c.id == identity)).mappings().one()
+        text = change_text(change, dict(alarm), self.options)
+        announce_alarm(self.connection, dict(alarm), number, at_ns, text)
         self.connection.execute(
             t.alarm_events.insert().values(
                 alarm_id=identity,
-                number=int(self.connection.scalar(count) or 0),
+                number=number,
                 model=watch.model,
                 version=watch.version,
                 promise=change.promise.value,
@@ -186,7 +190,7 @@ class _Turn:
                 at_ns=at_ns,
                 position=position,
                 evidence=change.evidence,
-                text=change_text(change, dict(alarm), self.options),
+                text=text,
             )
         )
 

@@ -1,0 +1,1 @@
+"""Telling people and programs what happened: notices, channels, deliveries, the digest of the day."""
