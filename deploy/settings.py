@@ -21,6 +21,7 @@ from deploy.settings_findings import (
     ScoreSettings,
     SliceSearchSettings,
 )
+from deploy.settings_integrations import IntegrationSettings
 from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
@@ -275,6 +276,7 @@ class Settings(Section):
     monitor: MonitorSettings = MonitorSettings()
     privacy: tuple[PrivacySettings, ...] = ()
     """What is kept of each model's requests. Everything, where nothing is said."""
+    integrations: IntegrationSettings = IntegrationSettings()
     ray: RaySettings = RaySettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     log: LogSettings = LogSettings()

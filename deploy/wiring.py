@@ -18,6 +18,7 @@ from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
+from monitoring.integrations.options import IntegrationOptions
 from monitoring.options import MonitorOptions
 from monitoring.records.record import CaptureOptions
 from serving.autoscaling import Autoscaling
@@ -123,6 +124,7 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
         records_root=paths.records,
         state_dir=paths.monitor,
         database_url=url,
+        integrations=_fill(IntegrationOptions, settings.integrations),
         privacy=privacy_policies(settings),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.contracts.privacy import PrivacyPolicy
+from monitoring.integrations.options import IntegrationOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,6 +253,7 @@ class MonitorOptions:
     reports: ReportingOptions = field(default_factory=ReportingOptions)
     retention: RetentionOptions = field(default_factory=RetentionOptions)
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
+    integrations: IntegrationOptions = field(default_factory=IntegrationOptions)
     privacy: tuple[PrivacyPolicy, ...] = ()
 
     @property

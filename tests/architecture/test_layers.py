@@ -46,6 +46,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/slice_queries.py", "monitoring/explore/",
                    "monitoring/facts.py", "monitoring/retention", "monitoring/shelf.py", "monitoring/score_fits/",
                    "monitoring/truth.py"),
+    "httpcore": ("monitoring/integrations/egress.py", "monitoring/integrations/network.py"),
     "PIL": ("export/contracts/imagepixels.py", "monitoring/images.py"),
     "alembic": ("monitoring/database.py", "monitoring/migrations/"),
     "sklearn": ("deploy/demo/digits.py", "export/reference_", "monitoring/slices/"),

@@ -20,6 +20,7 @@ from deploy.settings_base import parse_size
 from deploy.settings_docs import SCHEMA_FILE, json_schema
 from deploy.settings_file import all_keys, dotted, load_settings, parse_settings, section_of
 from deploy.wiring import monitor_options, serving_options
+from monitoring.integrations.options import IntegrationOptions
 from monitoring.options import MonitorOptions
 from serving.options import ServingOptions
 from tests.support.source_tree import ROOT
@@ -49,7 +50,8 @@ def test_the_defaults_are_the_options_own_defaults():
     ("options", "section", "elsewhere"),
     [
         (ServingOptions, "serving", {"registry", "records", "capture", "privacy", "elsewhere"}),
-        (MonitorOptions, "monitor", {"records_root", "state_dir", "privacy"}),
+        (MonitorOptions, "monitor", {"records_root", "state_dir", "privacy", "integrations"}),
+        (IntegrationOptions, "integrations", set()),
     ],
 )
 def test_every_option_has_a_setting(options: type, section: str, elsewhere: set[str]):
