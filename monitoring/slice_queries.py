@@ -50,6 +50,12 @@ class SliceRow:
     labelled_wrong: int
     p_value: float
     explains: list[str]
+    edition: int
+    owner: str
+    fixed_in: str
+    wake_excess: float | None
+    merged_into: str
+    split_from: str
     current: bool
     points: tuple[SlicePointRow, ...]
 

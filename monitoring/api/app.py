@@ -12,6 +12,7 @@ from export.contracts.privacy import PrivacyPolicy
 from monitoring.api import errors, files, routes
 from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
+from monitoring.api.batch_routes import batch_router
 from monitoring.api.drift_routes import drift_router
 from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
@@ -93,6 +94,7 @@ def build_console(
     app.include_router(alarm_router(alarm_view))
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
     app.include_router(finding_router(findings))
+    app.include_router(batch_router(store, clock))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))
