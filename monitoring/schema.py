@@ -44,6 +44,7 @@ from monitoring.schema_notify import deliveries, keyed_feedback, notices, record
 from monitoring.schema_people import api_keys, audit_events, sessions, sign_in_tries, users
 from monitoring.schema_review import acts, case_tags, decisions, settle_due
 from monitoring.schema_slices import batch_cases, batches, slice_events, slice_watches, test_set_items, test_sets
+from monitoring.schema_tools import external_projects, external_tasks, external_tools
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
 
 __all__ = [
@@ -71,6 +72,9 @@ __all__ = [
     "erasure_items",
     "erasures",
     "events",
+    "external_projects",
+    "external_tasks",
+    "external_tools",
     "facts",
     "feedback",
     "keyed_feedback",
