@@ -40,6 +40,7 @@ from monitoring.schema_findings import (
     slice_windows,
     slices,
 )
+from monitoring.schema_listing import case_changes, saved_views
 from monitoring.schema_notify import deliveries, keyed_feedback, notices, record_keys
 from monitoring.schema_people import api_keys, audit_events, sessions, sign_in_tries, users
 from monitoring.schema_review import acts, case_tags, decisions, settle_due
@@ -62,6 +63,7 @@ __all__ = [
     "batch_cases",
     "batches",
     "case_answers",
+    "case_changes",
     "case_tags",
     "case_tensors",
     "case_windows_due",
@@ -85,6 +87,7 @@ __all__ = [
     "record_keys",
     "replays",
     "report_columns",
+    "saved_views",
     "selection_cases",
     "selections",
     "sessions",
