@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import sqlalchemy as sa
+
+from monitoring import schema as t
 from monitoring.accounts import update_accounts
 from monitoring.accuracy.rows import update_accuracy
 from monitoring.alarms.rows_moved import note_moved
@@ -30,6 +33,7 @@ from monitoring.refetch import Refetch, position_of
 from monitoring.report_plan import Starter, plan_reports
 from monitoring.retention import RetentionClock, apply_retention
 from monitoring.retention_limits import apply_time_limits, expired_files, remove_files
+from monitoring.review.settle import settle_due
 from monitoring.score_fits.book import FitBook
 from monitoring.score_fits.clock import FitClock
 from monitoring.score_fits.duty import look_at_labels, start_clock
@@ -44,6 +48,7 @@ logger = logging.getLogger(__name__)
 ACCOUNTS_EVERY_S = 1.0
 REPORTS_EVERY_S = 5.0
 QUEUE_EVERY_S = 2.0
+SETTLE_EVERY_S = 0.2
 SLICES_EVERY_S = 5.0  # looked whether one is due; spans are in event time
 
 
@@ -166,6 +171,14 @@ def _watch(loop: Loop) -> bool:
     return more
 
 
+def _settle(loop: Loop) -> bool:
+    with loop.store.read() as connection:  # mostly there is nothing: then nobody waits for a writing transaction
+        if connection.scalar(sa.select(t.settle_due.c.id_hash).limit(1)) is None:
+            return False
+    with loop.store.write() as connection:
+        return settle_due(connection, loop.ingest)
+
+
 def _order_cases(loop: Loop) -> bool:
     with loop.store.write() as connection:
         return update_groups(connection, loop.baselines, loop.options.cases) > 0
@@ -201,6 +214,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
     """Everything that the monitor does besides reading the log, in the order in which it is done."""
     return (
         Duty(name="accounts", interval_s=ACCOUNTS_EVERY_S, run=_keep_accounts, while_behind=True),
+        Duty(name="settle", interval_s=SETTLE_EVERY_S, run=_settle, while_behind=True),
         Duty(name="refit", interval_s=0.0, run=_refit, while_behind=True),  # nothing but a comparison until one is due
         Duty(name="signals", interval_s=options.drift.interval_s, run=_compute_signals),
         Duty(name="accuracy", interval_s=options.drift.interval_s, run=_estimate_accuracy),

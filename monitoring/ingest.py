@@ -179,6 +179,10 @@ class Ingest:
         count_ingested(connection, [unit.batch for unit in prepared.units])
         write_cursors(connection, prepared.ends)
 
+    def settle(self, connection: sa.Connection, id_hashes: set[int]) -> None:
+        """Bring records, windows and cases in line with what was said about these ids."""
+        Settler(connection, self._baselines, self._options, self._reload).settle(id_hashes)
+
     def _score(self, batch: Batch, poisons: list[Poison]) -> list[Unit]:
         baseline = self._baselines.get(batch.model, batch.version)
         cases, fits = self._options.cases, self._book.of(batch.model, batch.version)

@@ -229,6 +229,7 @@ class Store:
         """Everything said about a record, oldest first."""
         f = t.feedback.c
         query = sa.select(t.feedback).where(f.id_hash == record_hash(model, record_id), f.record_id == record_id)
+        query = query.where(f.withdrawn.is_(False))
         rows = self._all(query.order_by(f.time_ns, f.uid))
         return tuple(_pick(FeedbackRow, row | {"label": _json(row["label"])}) for row in rows)
 

@@ -18,7 +18,7 @@ import xxhash
 from export.contracts.cases import CaseState
 from export.contracts.scores import ScoreName
 from monitoring import schema as t
-from monitoring.alarms.rows import audit_label, write_labels
+from monitoring.alarms.rows import audit_label, drop_labels, write_labels
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.case_pools import AUDIT_BIT, FEEDBACK_BIT
@@ -30,7 +30,7 @@ from monitoring.particulars import of_record
 from monitoring.records.record import Feedback
 from monitoring.scores import RANK_TIE
 from monitoring.store import FIXED_POINT
-from monitoring.tasks.protocol import Row, Said, Verdict
+from monitoring.tasks.protocol import WRONG, Row, Said, Verdict
 from monitoring.window_rows import WindowDelta, WindowKey, add_to_window, window_start
 from monitoring.windows import WindowStats
 
@@ -68,9 +68,16 @@ def judge(item: Row, record: Row, baseline: Baseline, error_factor: float) -> tu
 
     A `score` of zero or below is a complaint (thumbs are -1 and 1, or 0 and 1).
     """
-    truth = baseline.task.truth(Said.of(item), record)
-    verdict = Verdict() if truth is None else baseline.task.judge(truth, record, error_factor)
+    verdict = compare(Said.of(item), record, baseline, error_factor) or Verdict()
     return verdict, verdict.wrong or (item["score"] is not None and item["score"] <= 0)
+
+
+def compare(said: Said, record: Row, baseline: Baseline, error_factor: float) -> Verdict | None:
+    """How a record's answer compares with what somebody said; None where that holds no truth."""
+    if said.wrong:
+        return Verdict(rows=1, correct=0, wrong=True) if record["rows"] == 1 else Verdict(wrong=True)
+    truth = baseline.task.truth(said, record)
+    return None if truth is None else baseline.task.judge(truth, record, error_factor)
 
 
 class Settler:
@@ -96,11 +103,13 @@ class Settler:
         self._candidates: dict[tuple[str, str, int], list[Candidate]] = {}
         self._updates: list[tuple[str, dict[str, Any]]] = []
         self._audited: list[dict[str, Any]] = []
+        self._unaudited: list[str] = []
 
     def settle(self, id_hashes: set[int]) -> None:
         """Bring records, windows and cases in line with the feedback about these ids."""
         for chunk in _chunked(sorted(id_hashes), 400):
             self._settle_chunk(chunk)
+        drop_labels(self._connection, self._unaudited)
         write_labels(self._connection, self._audited)
         for key in sorted(self._deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
             add_to_window(self._connection, key, self._options.window_s, self._deltas[key])
@@ -139,15 +148,18 @@ class Settler:
             items.setdefault((item["model"], item["record_id"]), []).append(dict(item))
         joined: set[int] = set()
         for record in records:
-            said = items.get((record["model"], record["record_id"]), [])
+            named = items.get((record["model"], record["record_id"]), [])
+            said = [item for item in named if item["about_ns"] in (None, record["time_ns"])]
             if said:
                 self._settle_record(record, said)
                 joined.update(item["id"] for item in said if not item["joined"])
         for chunk in _chunked(sorted(joined), 500):
             self._connection.execute(t.feedback.update().where(f.id.in_(chunk)).values(joined=True))
 
-    def _settle_record(self, record: Row, items: list[Row]) -> None:
+    def _settle_record(self, record: Row, said: list[Row]) -> None:
+        """Of a record about which something was said, which may all be withdrawn."""
         baseline = self._baselines.get(record["model"], record["version"])
+        items = [item for item in said if not item["withdrawn"]]
         verdicts = [judge(item, record, baseline, self._factor) for item in items]
         labelled = [
             (i, x) for i, (x, _) in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"] or x.rows
@@ -155,11 +167,16 @@ class Settler:
         if record["flags"] & AUDIT_BIT:
             audited = audit_label(record, labelled, self._options)
             self._audited += [] if audited is None else [audited]
+            self._unaudited += [_case_of(record)] if audited is None else []
         label, truth = None, None
         if labelled:  # the newest label holds
             item, truth = labelled[-1]
             label = item["label"] if item["label"] is not None else to_json(item["labels"])
-        flags = record["flags"] | (FEEDBACK_BIT if any(negative for _, negative in verdicts) else 0)
+        flags = record["flags"]
+        if any(negative for _, negative in verdicts):
+            flags |= FEEDBACK_BIT
+        elif any(judge(item, record, baseline, self._factor)[1] for item in said if item["withdrawn"]):
+            flags &= ~FEEDBACK_BIT
         correct = None if truth is None else truth.correct
         if (label, correct, flags) != (record["label"], record["correct_rows"], record["flags"]):
             self._move_window(record, truth, baseline)
@@ -173,8 +190,7 @@ class Settler:
         """Add the new label's counts to the record's window and take the old one's away."""
         before = None
         if record["correct_rows"] is not None:
-            stored = baseline.task.truth(Said.stored(json.loads(record["label"])), record)
-            before = None if stored is None else baseline.task.judge(stored, record, self._factor)
+            before = compare(Said.stored(json.loads(record["label"])), record, baseline, self._factor)
         start = window_start(record["time_ns"], self._options.window_s)
         key = WindowKey(record["version_id"], record["variant"], start)
         delta = self._deltas.setdefault(key, WindowDelta(stats=WindowStats.empty(baseline)))
@@ -195,11 +211,14 @@ class Settler:
                 np.add.at(delta.stats.labels, list(verdict.classes), sign)
 
     def _update_case(self, record: Row, flags: int, label: str | None, right: bool | None, comment: str | None) -> None:
-        identity = case_id(record["model"], record["record_id"], record["time_ns"], record["variant"])
-        values = {"flags": flags, "label": label, "correct": right, "comment": comment}
+        identity = _case_of(record)
+        shown = None if label == to_json(WRONG) else label  # that it is wrong is in `correct`
+        values = {"flags": flags, "label": shown, "correct": right, "comment": comment}
         state = CaseState.LABELLED if label is not None else CaseState.OPEN
-        # Only these two follow feedback; what a reviewer decided stands.
-        follow = sa.case((t.cases.c.state.in_([CaseState.OPEN, CaseState.LABELLED]), state), else_=t.cases.c.state)
+        # Only these two follow feedback, and while nobody has decided; what a reviewer decided stands.
+        c = t.cases.c
+        undecided = sa.and_(c.state.in_([CaseState.OPEN, CaseState.LABELLED]), c.decided_by == "")
+        follow = sa.case((undecided, state), else_=c.state)
         self._updates.append((identity, values | {"state": follow}))
         if flags & FEEDBACK_BIT:
             start = window_start(record["time_ns"], self._options.window_s)
@@ -246,6 +265,10 @@ class Settler:
             "source": record["source"],
             "input_state": InputState.GONE.value,
         }
+
+
+def _case_of(record: Row) -> str:
+    return case_id(record["model"], record["record_id"], record["time_ns"], record["variant"])
 
 
 def _feedback_row(item: Feedback) -> dict[str, Any]:

@@ -100,3 +100,11 @@ def write_labels(connection: sa.Connection, labels: Iterable[dict[str, Any]]) ->
             continue
         if (stored.label_ns, stored.uid) != (row["label_ns"], row["uid"]):
             connection.execute(t.audit_labels.update().where(a.id == identity).values(**row))
+
+
+def drop_labels(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """Take away labels that were withdrawn before they were counted. Evidence that was given stays given."""
+    a = t.audit_labels.c
+    open_uses = (Use.WAITING.value, Use.OTHER_VARIANT.value)
+    for i in range(0, len(ids), 500):
+        connection.execute(t.audit_labels.delete().where(a.id.in_(ids[i : i + 500]), a.use.in_(open_uses)))

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from monitoring import schema as t
 from monitoring.erasure.requests import digest_of
 from monitoring.keys import audit_ranks, printable, record_hash
+from monitoring.review.erasure import erase_words
 from monitoring.samples import WindowSample
 
 ERASED = "erased:"
@@ -23,17 +24,20 @@ ERASED = "erased:"
 # Every table, and what an erasure does to it. A test holds this against the schema: whoever adds a table says here
 # what becomes of a record in it.
 # Rows are about one record.
-DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "batch_cases", "keyed_feedback")
+DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "batch_cases", "keyed_feedback",
+           "settle_due")  # fmt: skip
 # Go with their case, or with their record.
-CASCADES = ("case_tensors", "case_answers", "selection_cases", "record_keys")
+CASCADES = ("case_tensors", "case_tags", "case_answers", "selection_cases", "record_keys")
 SAMPLES = ("window_samples",)  # rows of many records: the erased ones are taken out
 OWN = ("erasures", "erasure_items")  # the account of the erasure itself
+EMPTIED = ("decisions",)  # the trail stays: who decided when, without what was said
 # About people and keys; no id of a record is ever written into them.
 PEOPLE = ("api_keys", "audit_events", "sessions", "sign_in_tries", "users")
 # Nothing in these is about one record; wherever an id stands in a text it becomes "erased:" and part of its digest.
 SCRUBBED = (
     "accounting",
     "accuracy_estimates",
+    "acts",
     "alarm_events",
     "alarm_watches",
     "alarms",
@@ -92,7 +96,8 @@ def erase_rows(connection: sa.Connection, ids: Sequence[str], model: str | None)
         hits += _found(connection, hashes, chunk)
         counts["batch_cases"] += _take_from_batches(connection, hashes, chunk)
         counts["keyed_feedback"] += _forget_keys(connection, hashes, chunk)
-        for table in (t.slice_members, t.test_set_items, t.records, t.cases, t.feedback):
+        counts["decisions"] += erase_words(connection, hashes, chunk)
+        for table in (t.slice_members, t.test_set_items, t.settle_due, t.records, t.cases, t.feedback):
             c = table.c
             where = [c.id_hash.in_(part) for part in _parts(hashes)]
             named = [c.record_id.in_(chunk)] if "record_id" in c else []

@@ -93,7 +93,7 @@ def _labels(
     f, r = t.feedback.c, t.records.c
     given = sa.or_(f.label.is_not(None), f.labels.is_not(None))
     newest: dict[tuple[int, str], Mapping[str, Any]] = {}
-    about = sa.select(t.feedback).where(f.model == model, f.time_ns < until_ns, given)
+    about = sa.select(t.feedback).where(f.model == model, f.time_ns < until_ns, given, f.withdrawn.is_(False))
     for item in connection.execute(about.order_by(f.time_ns.desc(), f.uid.desc()).limit(4 * limit)).mappings():
         newest.setdefault((item["id_hash"], item["record_id"]), dict(item))
     hashes = sorted({key[0] for key in list(newest)[:limit]})
@@ -107,14 +107,17 @@ def _labels(
         )
         for record in connection.execute(query).mappings():
             label = newest.get((record["id_hash"], record["record_id"]))
-            if label is not None:
+            if label is not None and label["about_ns"] in (None, record["time_ns"]):
                 out.append((dict(record), label))
     return sorted(out, key=lambda pair: (pair[0]["time_ns"], pair[0]["id_hash"], pair[0]["sequence"]))
 
 
 def _wrong(record: Mapping[str, Any], label: Mapping[str, Any], baseline: Baseline) -> bool | None:
     """Whether the row that the scores speak of was answered wrong; None when that cannot be told."""
-    truth = baseline.task.truth(Said.of(label), record)
+    said = Said.of(label)
+    if said.wrong:
+        return True if record["rows"] == 1 else None
+    truth = baseline.task.truth(said, record)
     if truth is None or len(truth) != record["rows"]:
         return None
     row = {**record, "rows": 1, "predicted_rows": None}  # the columns of a record hold its worst row

@@ -62,7 +62,7 @@ def look(connection: sa.Connection, baselines: Baselines, model: str, end_s: int
     """Search the span that ends at `end_s`. Reads only."""
     rows = _records(connection, model, end_s, options)
     f = t.feedback.c
-    said = sa.select(f.id_hash).where(f.model == model, f.time_ns < end_s * NANOSECONDS)
+    said = sa.select(f.id_hash).where(f.model == model, f.time_ns < end_s * NANOSECONDS, f.withdrawn.is_(False))
     labelled = set(connection.scalars(said.where(sa.or_(f.label.is_not(None), f.labels.is_not(None)))))
     span = span_of(rows, lambda row: row["id_hash"] in labelled, lambda version: baselines.get(model, version))
     usable = np.flatnonzero(np.isfinite(span.failure))

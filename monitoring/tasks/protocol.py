@@ -83,6 +83,10 @@ class Answered:
         return np.bincount(index[known], minlength=classes)
 
 
+WRONG = {"wrong": True}
+"""The label of a record whose answer is known to be wrong while nobody knows what is right."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Said:
     """What feedback says the right answer is; exactly one is given, or none.
@@ -91,11 +95,13 @@ class Said:
         label: One class or number.
         labels: Several names; what they mean depends on the task.
         truth: One value a row, as structured as the task needs.
+        wrong: Only that the answer is wrong.
     """
 
     label: Any = None
     labels: list[Any] | None = None
     truth: list[Any] | None = None
+    wrong: bool = False
 
     @classmethod
     def of(cls, item: Row) -> Said:
@@ -107,7 +113,7 @@ class Said:
     def stored(cls, label: Any) -> Said:
         """From the label of a record, decoded."""
         if isinstance(label, dict):
-            return cls(truth=label.get("rows"))
+            return cls(wrong=True) if label == WRONG else cls(truth=label.get("rows"))
         return cls(labels=label) if isinstance(label, list) else cls(label=label)
 
 
