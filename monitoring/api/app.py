@@ -16,6 +16,7 @@ from monitoring.api.batch_routes import batch_router
 from monitoring.api.drift_routes import drift_router
 from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
+from monitoring.api.heat_routes import heat_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.security import Guard, Sessions
 from monitoring.api.upkeep_routes import upkeep_router
@@ -93,6 +94,7 @@ def build_console(
     app.include_router(drift_router(view))
     app.include_router(alarm_router(alarm_view))
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
+    app.include_router(heat_router(view))
     app.include_router(finding_router(findings))
     app.include_router(batch_router(store, clock))
     app.include_router(routes.case_router(view))

@@ -44,14 +44,20 @@ def file_router(view: View, reports: ReportService, metrics: Any) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
     )
-    def picture(case: CaseId, side: Annotated[int, Query(ge=1, le=1024)] = 256) -> Response:
+    def picture(
+        case: CaseId,
+        side: Annotated[int, Query(ge=1, le=1024)] = 256,
+        name: Annotated[str | None, Query(max_length=255, description="Default: the first picture.")] = None,
+    ) -> Response:
         """The input as PNG, enlarged by a whole factor until its longer side has `side` pixels, or shrunk to that."""
         row = view.case_row(case)
-        spec = view.picture_of(row.model, row.version)
+        spec = view.picture_of(row.model, row.version, name)
         if spec is None:
             raise NotFound("the input of this case is not a picture")
         if row.input_state == InputState.THUMBNAIL:
-            small = view.store.case_tensors(row.id, THUMBNAILS)
+            small = [t for t in view.store.case_tensors(row.id, THUMBNAILS) if name in (None, t.name)]
+            if not small:
+                raise NotFound("no small picture of this input was kept")
             return Response(small[0].data, media_type="image/png", headers={"cache-control": CACHED})
         tensor = _kept(view, row, spec.name)
         try:

@@ -172,11 +172,11 @@ class View:
             )
         return [signal(row) for row in rows]
 
-    def picture_of(self, model: str, version: str) -> InputSpec | None:
-        """The first input that can be drawn."""
+    def picture_of(self, model: str, version: str, name: str | None = None) -> InputSpec | None:
+        """The first input that can be drawn, or the one called `name` if it can be drawn."""
         manifest = self.manifest(model, version)
         specs = manifest.signature.inputs if manifest is not None else ()
-        return next((spec for spec in specs if is_picture(spec)), None)
+        return next((spec for spec in specs if is_picture(spec) and name in (None, spec.name)), None)
 
     def case(self, row: CaseRow) -> m.Case:
         """A case as listed."""

@@ -117,8 +117,8 @@ def case_page(builder: Builder, findings: Findings, identity: str) -> c.CasePage
     row = builder.view.case_row(identity)
     case = builder.view.case_detail(identity)
     card = builder.card(row)
-    verdict, tone = _verdict(card)
-    bars, hidden = _bars(case, card)
+    verdict, tone = verdict_of(card)
+    bars, hidden = bars_of(case, card)
     like, missing = like_case(findings, identity)
     return c.CasePage(
         shell=builder.shell("cases"),
@@ -163,7 +163,8 @@ def case_page(builder: Builder, findings: Findings, identity: str) -> c.CasePage
     )
 
 
-def _verdict(card: parts.CaseCard) -> tuple[str, str]:
+def verdict_of(card: parts.CaseCard) -> tuple[str, str]:
+    """What is known about the answer, and its tone."""
     if card.outcome != "ok":
         return words.plain(f"the request ended as {card.outcome}"), "bad"
     if card.correct is True:
@@ -173,7 +174,8 @@ def _verdict(card: parts.CaseCard) -> tuple[str, str]:
     return "nobody knows yet whether the answer is right", ""
 
 
-def _bars(case: m.CaseDetail, card: parts.CaseCard) -> tuple[tuple[parts.Bar, ...], int]:
+def bars_of(case: m.CaseDetail, card: parts.CaseCard) -> tuple[tuple[parts.Bar, ...], int]:
+    """Class probabilities, and how many are left out."""
     values = [p or 0.0 for p in case.probabilities or ()]
     names = [words.label(i, case.class_names) or str(i) for i in range(len(values))]
     several = label_roles(case)
