@@ -6,12 +6,14 @@ What is not finite is magenta. Nothing is smoothed: an element is a square.
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from export.contracts.signature import InputDisplay
+from monitoring.images import to_png
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -35,19 +37,12 @@ def heat_png(values: Array, side: int) -> bytes:
     Raises:
         ValueError: there is nothing to draw.
     """
-    from PIL import Image
-
     plane, known = flat(np.asarray(values, dtype=np.float64))
     if plane.size == 0:
         raise ValueError("the tensor has no elements")
     thin = math.ceil(max(plane.shape) / MAX_SIDE)
     plane, known = plane[::thin, ::thin], known[::thin, ::thin]
-    pixels = _colours(plane, known)
-    factor = max(1, min(side // max(plane.shape), MAX_SIDE // max(plane.shape)))
-    pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
+    return to_png(_colours(plane, known), InputDisplay(layout="HWC"), side)
 
 
 def flat(values: Array) -> tuple[Array, npt.NDArray[np.bool_]]:

@@ -23,8 +23,10 @@ from monitoring.api.upkeep_routes import upkeep_router
 from monitoring.api.views import View
 from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
+from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
-from monitoring.console.static_files import static_router
+from monitoring.console.pages_review import review_router
+from monitoring.console.pages_static import static_router
 from monitoring.neighbours import Neighbours
 from monitoring.options import AlarmOptions, DriftOptions
 from monitoring.refetch import Refetch
@@ -101,6 +103,8 @@ def build_console(
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))
     app.include_router(page_router(view, monitor, reports, options, sessions, clock, alarm_view, findings))
+    builder = Builder(view=view, monitor=monitor, options=options)
+    app.include_router(review_router(builder, findings))
     app.include_router(static_router())
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, sessions=sessions)

@@ -43,9 +43,7 @@ def inputs_of(builder: Builder, row: CaseRow, tensors: tuple[TensorRow, ...]) ->
     kept = [t for t in tensors if t.direction == ("in" if row.input_state == InputState.KEPT else THUMBNAILS)]
     if not kept:
         why = words.plain(row.input_state)
-        return InputsBlock(
-            views=(InputView(name="input", kind=InputKindShown.NOTHING, note="", why=why),), unusual=()
-        )
+        return InputsBlock(views=(InputView(name="input", kind=InputKindShown.NOTHING, note="", why=why),), unusual=())
     baseline = builder.view.baseline(row.model, row.version)
     values = _values(manifest, baseline, row, kept)
     usual = [_cell(baseline, i, name, value) for name, (i, value) in values.items()]
@@ -80,9 +78,7 @@ def _view(
         src = f"/api/cases/{row.id}/input.png?{asked}"
         width, height = _size(spec, tensor)
         kind = InputKindShown.PICTURE
-        return InputView(
-            name=tensor.name, kind=kind, note=note, src=src, width=width, height=height, download=download
-        )
+        return InputView(name=tensor.name, kind=kind, note=note, src=src, width=width, height=height, download=download)
     try:
         return _numbers_or_text(row, tensor, spec, baseline, values, note, download)
     except (ValueError, IndexError):

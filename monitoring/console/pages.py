@@ -32,6 +32,7 @@ from monitoring.console.build import Builder
 from monitoring.console.build_alarms import alarm_page, alarms_page
 from monitoring.console.build_cases import case_page, cases_page
 from monitoring.console.build_drift import drift_page
+from monitoring.console.build_pads import json_text
 from monitoring.console.build_reports import report_line, report_page
 from monitoring.console.build_slices import slice_page, slices_page
 from monitoring.reports import ReportService
@@ -52,6 +53,7 @@ def templates() -> jinja2.Environment:
     )
     names = ("reason", "reason_text", "state", "plain", "percent", "figure", "duration", "size", "clock", "short")
     environment.filters.update({name: getattr(words, name) for name in names})
+    environment.filters["json_text"] = json_text
     environment.globals.update(draw=charts.draw, number=charts.number)
     return environment
 
@@ -60,7 +62,9 @@ def render(request: Request, template: str, page: Any, status: int = 200) -> Res
     """A page as HTML, or its context as JSON."""
     if request.query_params.get("format") == "json":
         return JSONResponse(to_plain(page), status)
-    return HTMLResponse(templates().get_template(template).render(page=page, shell=page.shell), status)
+    return HTMLResponse(
+        templates().get_template(template).render(page=page, shell=getattr(page, "shell", None)), status
+    )
 
 
 def error_page(request: Request, status: int, text: str) -> Response:
@@ -161,13 +165,13 @@ def page_router(
 
     @router.get("/sign-in")
     def sign_in(request: Request) -> Response:
-        after = _local(request.query_params.get("next", "/"))
+        after = local(request.query_params.get("next", "/"))
         return render(request, "sign_in.html", c.SignInPage(shell=_NO_SHELL, after=after, refused=False))
 
     @router.post("/sign-in")
     async def signed_in(request: Request) -> Response:
         form = await _form(request)
-        after = _local(form.get("next", "/"))
+        after = local(form.get("next", "/"))
         if not sessions.token_holds(form.get("token", "")):
             page = c.SignInPage(shell=_NO_SHELL, after=after, refused=True)
             return render(request, "sign_in.html", page, 401)
@@ -197,7 +201,7 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
-def _local(target: str) -> str:
+def local(target: str) -> str:
     """An address of this console, whatever was asked for: never another site's."""
     safe = target.startswith("/") and not target.startswith("//") and "\\" not in target
     return target if safe and target.isprintable() else "/"
