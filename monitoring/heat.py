@@ -89,7 +89,7 @@ def _colours(plane: Array, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8
     unit = np.clip((np.where(finite, plane, low) - low) / span, 0.0, 1.0) * (len(table) - 1)
     floor = np.minimum(unit.astype(np.int64), len(table) - 2)
     part = (unit - floor)[..., None]
-    pixels = np.rint(table[floor] * (1.0 - part) + table[floor + 1] * part).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.rint(table[floor] * (1.0 - part) + table[floor + 1] * part).astype(np.uint8)
     pixels[~finite] = _NOT_FINITE
     pixels[~known] = _GROUND
     return pixels

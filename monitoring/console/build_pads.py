@@ -65,11 +65,16 @@ def _classes(names: tuple[str, ...], case: m.CaseDetail) -> Pad:
         order = order_by or range(TOP)  # type: ignore[assignment]  # both give indices
         keys = list(DIGITS)
     picked = [
-        Choice(key=keys[place], text=names[i], value=i, chosen=i == case.predicted, note=notes[i])
+        Choice(key=keys[place], text=names[i], value=_label(names, i), chosen=i == case.predicted, note=notes[i])
         for place, i in enumerate(order)
         if i < len(names)
     ]
     return Pad(mode="pick", choices=tuple(picked), more=len(names) - len(picked))
+
+
+def _label(names: tuple[str, ...], index: int) -> str | int:
+    """A class as a label: its name where only one class has it, as in what is taken over from "correct"."""
+    return names[index] if names.count(names[index]) == 1 else index
 
 
 def _labels(names: tuple[str, ...], case: m.CaseDetail) -> Pad:

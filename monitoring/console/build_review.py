@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
-
-import sqlalchemy as sa
 
 from export.contracts.cases import CaseState
 from export.contracts.manifest import TaskKind
-from monitoring import schema as t
 from monitoring.api import fields
 from monitoring.api.finding_views import Findings
+from monitoring.case_facts import label_of, standing_of
 from monitoring.console import parts, words
 from monitoring.console.build import Builder
 from monitoring.console.build_answers import answer_part
@@ -20,7 +17,7 @@ from monitoring.console.build_inputs import inputs_of
 from monitoring.console.build_pads import pad_of
 from monitoring.console.review_parts import Classes, ReviewPage, Sheet, StandingLine
 from monitoring.people.contracts import Principal, Role
-from monitoring.review.contracts import LEASE_S, Verdict
+from monitoring.review.contracts import LEASE_S, Standing, Verdict
 from monitoring.slice_queries import counts_of_groups, leader_of, slices_of_case
 from monitoring.store import Store
 
@@ -117,26 +114,22 @@ def classes_of(builder: Builder, model: str, version: str) -> Classes:
 
 def standing_line(store: Store, identity: str, names: list[str]) -> StandingLine:
     """Where a case stands, with a sentence for people."""
-    c = t.cases.c
-    columns = (c.edition, c.state, c.lease_by, c.lease_until_ns, c.assignee, c.priority, c.opinions, c.verdict)
-    query = sa.select(*columns, c.decided_label, c.decided_by, c.decided_ns).where(c.id == identity)
-    with store.read() as connection:
-        row = connection.execute(query).one()
-    label = words.label(json.loads(row.decided_label), names) or "" if row.decided_label else ""
-    leased = row.lease_until_ns > time.time_ns()
+    now = standing_of(store, identity) or Standing()
+    label = words.label(label_of(now), names) or ""
+    leased = now.lease_by if now.lease_until_ns > time.time_ns() else ""
     return StandingLine(
-        edition=row.edition,
-        state=row.state,
-        leased_by=row.lease_by if leased else "",
-        leased_until_ns=row.lease_until_ns,
-        assignee=row.assignee,
-        priority=row.priority,
-        opinions=row.opinions,
-        verdict=row.verdict,
+        edition=now.edition,
+        state=now.state.value,
+        leased_by=leased,
+        leased_until_ns=now.lease_until_ns,
+        assignee=now.assignee,
+        priority=now.priority,
+        opinions=now.opinions,
+        verdict=now.verdict,
         label=label,
-        decided_by=row.decided_by,
-        decided_at=fields.to_text(fields.from_ns(row.decided_ns)) if row.decided_ns else None,
-        sentence=_sentence(row.state, row.verdict, label, row.decided_by, row.lease_by if leased else ""),
+        decided_by=now.decided_by,
+        decided_at=fields.to_text(fields.from_ns(now.decided_ns)) if now.decided_ns else None,
+        sentence=_sentence(now.state.value, now.verdict, label, now.decided_by, leased),
     )
 
 
