@@ -44,7 +44,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/cases.py", "monitoring/case_groups.py", "monitoring/case_facts.py",
                    "monitoring/disagreement.py",
                    "monitoring/slices/rows.py", "monitoring/slices/duty.py", "monitoring/neighbours.py",
-                   "monitoring/slice_queries.py", "monitoring/explore/",
+                   "monitoring/slice_queries.py", "monitoring/explore/", "monitoring/review/", "monitoring/notify/",
                    "monitoring/facts.py", "monitoring/retention", "monitoring/shelf.py", "monitoring/score_fits/",
                    "monitoring/truth.py"),
     "httpcore": ("monitoring/integrations/egress.py", "monitoring/integrations/network.py"),
