@@ -20,6 +20,7 @@ from monitoring.alarms.rows_moved import prune
 from monitoring.case_rows import InputState
 from monitoring.facts import read_fact, write_fact
 from monitoring.options import RetentionOptions
+from monitoring.review.test_sets import protected
 
 FACT = "retention_clock_s"
 DAY_S = 86_400.0
@@ -86,7 +87,8 @@ def _bound_cases(connection: sa.Connection, limit: int) -> None:
         return
     spare = sa.and_(c.state == CaseState.OPEN.value, c.label.is_(None))
     order = (sa.case((spare, 0), else_=1), c.time_ns, c.id)
-    for chunk in _chunks(list(connection.scalars(sa.select(c.id).order_by(*order).limit(over)))):
+    going = sa.select(c.id).where(c.id.notin_(protected())).order_by(*order).limit(over)
+    for chunk in _chunks(list(connection.scalars(going))):
         connection.execute(t.cases.delete().where(c.id.in_(chunk)))
 
 
@@ -98,6 +100,7 @@ def _bound_tensors(connection: sa.Connection, limit: int) -> None:
     if over <= 0:
         return
     query = sa.select(c.id, size).join(t.case_tensors, x.case_id == c.id).group_by(c.id, c.time_ns)
+    query = query.where(c.id.notin_(protected()))
     freed, chosen = 0, []
     for identity, n in connection.execute(query.order_by(c.time_ns, c.id)):
         if freed >= over:

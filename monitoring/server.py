@@ -78,6 +78,7 @@ def serve_monitor(
             alarms=options.alarms,
             privacy=options.privacy,
             refetch=Refetch(options, store),
+            searching=options,
         )
         config = uvicorn.Config(
             app,

@@ -8,8 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from export.contracts.cases import CaseState
 from monitoring import schema as t
 from monitoring.case_groups import GroupCount, group_counts
+from monitoring.slices.issues import WatchState
 from monitoring.store import Store
 
 
@@ -29,7 +31,7 @@ class SlicePointRow:
 class SliceRow:
     """A slice. Columns as in `monitoring.schema_findings.slices`.
 
-    `current`: it was found in the model's newest search.
+    `current`: it was found in the model's newest search. `waiting`: cases of it without a decision.
     """
 
     id: str
@@ -56,18 +58,29 @@ class SliceRow:
     wake_excess: float | None
     merged_into: str
     split_from: str
+    waiting: int
+    watch_limit: float | None
+    watch_firing: bool
     current: bool
     points: tuple[SlicePointRow, ...]
 
 
 def slices(
-    store: Store, model: str | None = None, current: bool | None = None, limit: int = 200, identity: str | None = None
+    store: Store,
+    model: str | None = None,
+    current: bool | None = None,
+    limit: int = 200,
+    identity: str | None = None,
+    states: Iterable[str] | None = None,
+    owner: str | None = None,
 ) -> list[SliceRow]:
     """Slices, those of the newest search first, the worst of them first: excess failures times size."""
     s = t.slices.c
     query = sa.select(*(column for column in t.slices.c if column.name != "centre"))
-    for column, value in ((s.model, model), (s.id, identity)):
+    for column, value in ((s.model, model), (s.id, identity), (s.owner, owner)):
         query = query if value is None else query.where(column == value)
+    if states is not None:
+        query = query.where(s.state.in_(list(states)))
     with store.read() as connection:
         newest: dict[str, int] = {
             row[0]: row[1] for row in connection.execute(sa.select(s.model, sa.func.max(s.last_s)).group_by(s.model))
@@ -79,22 +92,39 @@ def slices(
         rows = [row for row in rows if current is None or row["current"] is current]
         rows.sort(key=lambda r: (not r["current"], -(r["failure_rate"] - r["overall_rate"]) * r["rows"], r["id"]))
         rows = rows[:limit]
-        points = _points(connection, [row["id"] for row in rows])
-    return [SliceRow(**row, points=tuple(points.get(row["id"], ()))) for row in rows]
+        ids = [row["id"] for row in rows]
+        points, waiting, watches = _points(connection, ids), _waiting(connection, ids), _watches(connection, ids)
+    quiet = {"watch_limit": None, "watch_firing": False}
+    return [
+        SliceRow(
+            **row,
+            **watches.get(row["id"], quiet),
+            waiting=waiting.get(row["id"], 0),
+            points=tuple(points.get(row["id"], ())),
+        )
+        for row in rows
+    ]
 
 
 def cases_of_slice(store: Store, identity: str, limit: int) -> list[str]:
-    """Ids of the cases among a slice's records, the most telling first; one a group."""
+    """Ids of the cases among the records of a slice and its parts, the most telling first; one a group."""
     m, c = t.slice_members.c, t.cases.c
     query = (
         sa.select(c.id)
         .join(t.slice_members, sa.and_(m.id_hash == c.id_hash, m.time_ns == c.time_ns))
-        .where(m.slice_id == identity, sa.or_(c.group_id.is_(None), c.group_id == c.id))
-        .order_by(m.position)
+        .where(m.slice_id.in_(with_parts(identity)), sa.or_(c.group_id.is_(None), c.group_id == c.id))
+        .group_by(c.id)
+        .order_by(sa.func.min(m.position), c.id)
         .limit(limit)
     )
     with store.read() as connection:
         return list(connection.scalars(query))
+
+
+def with_parts(identity: str) -> sa.Select[Any]:
+    """Ids of a slice and of those that were merged into it."""
+    s = t.slices.c
+    return sa.select(s.id).where(sa.or_(s.id == identity, s.merged_into == identity))
 
 
 def slices_of_case(store: Store, identity: str) -> list[tuple[str, str]]:
@@ -173,6 +203,30 @@ def record_at(store: Store, seq: int) -> dict[str, Any] | None:
     with store.read() as connection:
         row = connection.execute(query).mappings().one_or_none()
     return None if row is None else dict(row)
+
+
+def _waiting(connection: sa.Connection, ids: list[str]) -> dict[str, int]:
+    """Cases without a decision among the records of slices and their parts."""
+    m, c, s = t.slice_members.c, t.cases.c, t.slices.c
+    whole = sa.case((s.merged_into != "", s.merged_into), else_=s.id)
+    query = (
+        sa.select(whole, sa.func.count(c.id.distinct()))
+        .select_from(t.slices)
+        .join(t.slice_members, m.slice_id == s.id)
+        .join(t.cases, sa.and_(m.id_hash == c.id_hash, m.time_ns == c.time_ns))
+        .where(whole.in_(ids), c.state.notin_((CaseState.LABELLED.value, CaseState.DISMISSED.value)))
+        .group_by(whole)
+    )
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def _watches(connection: sa.Connection, ids: list[str]) -> dict[str, dict[str, Any]]:
+    w = t.slice_watches.c
+    query = sa.select(w.slice_id, w.limit, w.state).where(w.slice_id.in_(ids))
+    return {
+        row.slice_id: {"watch_limit": row.limit, "watch_firing": row.state == WatchState.FIRING.value}
+        for row in connection.execute(query)
+    }
 
 
 def _points(connection: sa.Connection, ids: list[str]) -> dict[str, list[SlicePointRow]]:

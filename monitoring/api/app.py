@@ -19,6 +19,8 @@ from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.security import Guard, Sessions
+from monitoring.api.slice_routes import slice_router
+from monitoring.api.slice_views import SliceDesk
 from monitoring.api.upkeep_routes import upkeep_router
 from monitoring.api.views import View
 from monitoring.baselines import Baselines
@@ -28,7 +30,7 @@ from monitoring.console.pages import error_page, page_router
 from monitoring.console.pages_review import review_router
 from monitoring.console.pages_static import static_router
 from monitoring.neighbours import Neighbours
-from monitoring.options import AlarmOptions, DriftOptions
+from monitoring.options import AlarmOptions, DriftOptions, MonitorOptions
 from monitoring.refetch import Refetch
 from monitoring.reports import ReportService
 from monitoring.store import Store
@@ -52,6 +54,7 @@ def build_console(
     alarms: AlarmOptions | None = None,
     privacy: Sequence[PrivacyPolicy] = (),
     refetch: Refetch | None = None,
+    searching: MonitorOptions | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
@@ -68,6 +71,7 @@ def build_console(
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         privacy: What is kept of each model's requests.
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
+        searching: Options of the monitor, by which slices are split; None splits none.
         clock: For "5 minutes ago" on the pages.
 
     Raises:
@@ -79,6 +83,7 @@ def build_console(
     view = View(store=store, catalogue=catalogue, drift_options=drift or DriftOptions(), privacy=tuple(privacy))
     alarm_view = AlarmView(view=view, options=alarms or AlarmOptions(), clock=clock)
     findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=Neighbours(store), refetch=refetch)
+    desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     sessions = Sessions(options)
     app = FastAPI(
         title="Hardcase monitor",
@@ -99,6 +104,7 @@ def build_console(
     app.include_router(heat_router(view))
     app.include_router(finding_router(findings))
     app.include_router(batch_router(store, clock))
+    app.include_router(slice_router(desk))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from monitoring.api.fields import Answer, Asked, Label, Name, Share, Time
 from monitoring.slices.found import SliceKind, SliceState
@@ -32,6 +33,14 @@ class Slice(Answer):
     words: str
     sentence: str
     state: SliceState
+    edition: int = Field(description="Counts up with every change; an act that names another one is refused.")
+    owner: str | None
+    fixed_in: str | None = Field(description="The version from which on it may not come back.")
+    merged_into: str | None
+    split_from: str | None
+    waiting: int = Field(description="Its cases without a decision.")
+    watch_limit: float | None = Field(description="Failure rate above which people are told.")
+    watch_firing: bool
     current: bool = Field(description="Found in the newest search; else it is only measured, or gone.")
     first_at: Time
     last_at: Time
@@ -55,11 +64,16 @@ class Slices(Answer):
     slices: list[Slice]
 
 
+Author = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+
+
 class SliceQuery(Asked):
     """Which slices."""
 
     model: Name | None = None
     current: bool | None = Field(None, description="Only those of the newest search, or only older ones.")
+    state: SliceState | None = Field(None, description="Default: all but those that are part of others, or split.")
+    owner: Author | None = None
     limit: int = Field(50, ge=1, le=200)
 
 

@@ -21,6 +21,7 @@ from monitoring.images import to_png
 from monitoring.keys import printable
 from monitoring.neighbours import Neighbours
 from monitoring.refetch import Refetch
+from monitoring.slices.found import SliceState
 from monitoring.vectors import cosines, stack, to_vectors
 
 CASES_SHOWN = 24
@@ -40,7 +41,10 @@ class Findings:
         """Slices of all models, or of one."""
         if query.model is not None:
             self.view.known(query.model)
-        return [self._slice(row, 6) for row in q.slices(self.view.store, query.model, query.current, query.limit)]
+        hidden = (SliceState.MERGED, SliceState.SPLIT)
+        states = [query.state] if query.state is not None else [s for s in SliceState if s not in hidden]
+        rows = q.slices(self.view.store, query.model, query.current, query.limit, states=states, owner=query.owner)
+        return [self._slice(row, 6) for row in rows]
 
     def slice(self, identity: str, cases: int = CASES_SHOWN) -> f.Slice:
         """One slice.
@@ -66,6 +70,10 @@ class Findings:
             same
             | {
                 "version": row.version or None,
+                "owner": row.owner or None,
+                "fixed_in": row.fixed_in or None,
+                "merged_into": row.merged_into or None,
+                "split_from": row.split_from or None,
                 "sentence": sentence(row),
                 "basis": "labels" if row.labelled >= 10 else "estimate",
                 "first_at": fields.from_ns(row.first_s * 10**9),

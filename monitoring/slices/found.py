@@ -29,10 +29,16 @@ class SliceKind(StrEnum):
 
 
 class SliceState(StrEnum):
-    """What a person has done about a slice."""
+    """Where a slice stands: as an issue in an error tracker."""
 
-    NEW = "new"  # nothing yet
-    SEEN = "seen"  # its page was opened
+    NEW = "new"  # nobody has done anything about it
+    ACKNOWLEDGED = "acknowledged"  # somebody knows
+    BATCHED = "batched"  # its cases are in a labelling batch
+    FIXED = "fixed"  # fixed in a version
+    REGRESSED = "regressed"  # was fixed, and was found again on that version or a later one
+    IGNORED = "ignored"  # until it grows
+    MERGED = "merged"  # is part of another slice
+    SPLIT = "split"  # its parts are slices of their own
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,11 +132,10 @@ def search(model: str, span: Span, known: Mapping[str, Sequence[Known]], keep: i
 def _by_attributes(model: str, span: Span, keep: int) -> list[Found]:
     made = []
     for one in find_slices(span.attributes, span.failure, SliceOptions(keep=keep)):
-        name = "\0".join([model, *(part for condition in one.conditions for part in condition)])
         rows = one.rows[np.argsort(-span.failure[one.rows], kind="stable")]
         made.append(
             Found(
-                id=hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12],
+                id=slice_id(model, one.conditions),
                 kind=SliceKind.ATTRIBUTES,
                 version="",
                 conditions=one.conditions,
@@ -206,6 +211,12 @@ def _merged(found: Sequence[Found]) -> list[Found]:
             kept[host] = replace(kept[host], explains=(*kept[host].explains, one.words))
     order = {f.id: i for i, f in enumerate(found)}
     return sorted(kept, key=lambda f: order[f.id])
+
+
+def slice_id(model: str, conditions: Sequence[tuple[str, str]]) -> str:
+    """By what a slice of attributes is known in every search: its model and its conditions, sorted by name."""
+    name = "\0".join([model, *(part for condition in conditions for part in condition)])
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def in_words(conditions: Sequence[tuple[str, str]]) -> str:

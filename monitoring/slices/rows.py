@@ -17,8 +17,9 @@ from monitoring.facts import read_fact, write_fact
 from monitoring.options import MonitorOptions
 from monitoring.records.record import Outcome
 from monitoring.slices.clusters import Known
-from monitoring.slices.found import Found, SliceKind, SliceState, members, rate_of, search
+from monitoring.slices.found import Found, Rate, SliceKind, SliceState, Span, members, rate_of, search
 from monitoring.slices.spans import span_of
+from monitoring.slices.turn import Measured, change_states, regressed
 
 NANOSECONDS = 1_000_000_000
 MEMBERS = 500  # records that are kept with a slice
@@ -35,8 +36,9 @@ class Searched:
     records: int
     overall: float
     found: list[Found]
-    measured: dict[str, tuple[int, Any]]
+    measured: dict[str, tuple[int, Rate]]
     keys: list[tuple[int, int]]
+    back: dict[str, Measured]
 
 
 def next_end(connection: sa.Connection, model: str, options: MonitorOptions) -> int | None:
@@ -48,7 +50,7 @@ def next_end(connection: sa.Connection, model: str, options: MonitorOptions) -> 
     step = options.window_s * options.slices.every_windows
     newest = connection.scalar(sa.select(sa.func.max(t.offsets.c.event_ns))) or 0
     now = int(newest / NANOSECONDS - options.lateness_s) // step * step
-    done = read_fact(connection, _fact(model))
+    done = read_fact(connection, fact_of(model))
     w, v = t.windows.c, t.versions.c
     first = sa.select(sa.func.min(w.start_s)).join(t.versions, w.version_id == v.id).where(v.model == model)
     start = connection.scalar(first if done is None else first.where(w.start_s >= int(done)))
@@ -60,16 +62,8 @@ def next_end(connection: sa.Connection, model: str, options: MonitorOptions) -> 
 
 def look(connection: sa.Connection, baselines: Baselines, model: str, end_s: int, options: MonitorOptions) -> Searched:
     """Search the span that ends at `end_s`. Reads only."""
-    rows = _records(connection, model, end_s, options)
-    f = t.feedback.c
-    said = sa.select(f.id_hash).where(f.model == model, f.time_ns < end_s * NANOSECONDS, f.withdrawn.is_(False))
-    labelled = set(connection.scalars(said.where(sa.or_(f.label.is_not(None), f.labels.is_not(None)))))
-    span = span_of(rows, lambda row: row["id_hash"] in labelled, lambda version: baselines.get(model, version))
-    usable = np.flatnonzero(np.isfinite(span.failure))
-    if len(usable) < len(rows):
-        rows = [rows[i] for i in usable.tolist()]
-        span = span_of(rows, lambda row: row["id_hash"] in labelled, lambda version: baselines.get(model, version))
-    keys = [(row["id_hash"], row["time_ns"]) for row in rows]
+    span, keys = read_span(connection, baselines, model, end_s, options)
+    rows = len(keys)
     known = connection.execute(sa.select(t.slices).where(t.slices.c.model == model)).mappings().all()
     found = search(model, span, _clusters(known), options.slices.keep) if rows else []
     have = {one.id for one in found}
@@ -80,29 +74,64 @@ def look(connection: sa.Connection, baselines: Baselines, model: str, end_s: int
             if len(inside):
                 measured[row["id"]] = (len(inside), rate_of(span, inside))
     overall = float(span.failure.mean()) if rows else 0.0
+    back = regressed(connection, model, span, known, {one.id: one.rows for one in found})
     return Searched(
-        model=model, end_s=end_s, records=len(rows), overall=overall, found=found, measured=measured, keys=keys
+        model=model,
+        end_s=end_s,
+        records=rows,
+        overall=overall,
+        found=found,
+        measured=measured,
+        keys=keys,
+        back=back,
     )
+
+
+def read_span(
+    connection: sa.Connection, baselines: Baselines, model: str, end_s: int, options: MonitorOptions
+) -> tuple[Span, list[tuple[int, int]]]:
+    """The records of the span that ends at `end_s`, and the (hash, time) of each."""
+    rows = _records(connection, model, end_s, options)
+    f = t.feedback.c
+    said = sa.select(f.id_hash).where(f.model == model, f.time_ns < end_s * NANOSECONDS, f.withdrawn.is_(False))
+    labelled = set(connection.scalars(said.where(sa.or_(f.label.is_not(None), f.labels.is_not(None)))))
+    span = span_of(rows, lambda row: row["id_hash"] in labelled, lambda version: baselines.get(model, version))
+    usable = np.flatnonzero(np.isfinite(span.failure))
+    if len(usable) < len(rows):
+        rows = [rows[i] for i in usable.tolist()]
+        span = span_of(rows, lambda row: row["id_hash"] in labelled, lambda version: baselines.get(model, version))
+    keys = [(row["id_hash"], row["time_ns"]) for row in rows]
+    return span, keys
 
 
 def keep(connection: sa.Connection, result: Searched, options: MonitorOptions) -> None:
     """Write a search's result, and that it was done."""
     s, p = t.slices.c, t.slice_points.c
     for one in result.found:
-        values = _values(result, one)
-        changed = connection.execute(t.slices.update().where(s.id == one.id).values(**values))
-        if changed.rowcount == 0:
-            first = {"id": one.id, "state": SliceState.NEW.value, "first_s": result.end_s}
-            connection.execute(t.slices.insert().values(**first, **values))
-        _add_point(connection, one.id, result, len(one.rows), one.rate)
-        _keep_members(connection, one, result.keys)
+        write_found(connection, result, one)
     for identity, (size, rate) in sorted(result.measured.items()):
         _add_point(connection, identity, result, size, rate)
+    sizes = result.measured | {one.id: (len(one.rows), one.rate) for one in result.found}
+    seen = {key: Measured(rows=n, rate=rate, overall=result.overall) for key, (n, rate) in sizes.items()}
+    change_states(connection, result.model, result.end_s, result.back, seen)
     oldest = result.end_s - int(options.slices.shown_days * DAY_S)
-    connection.execute(t.slices.delete().where(s.model == result.model, s.last_s < oldest))
+    parts = sa.select(s.merged_into).where(s.merged_into != "").correlate(None)
+    forgotten = (s.state == SliceState.NEW.value, s.edition == 0, s.id.notin_(parts))  # nobody did anything about it
+    connection.execute(t.slices.delete().where(s.model == result.model, s.last_s < oldest, *forgotten))
     step = options.window_s * options.slices.every_windows
     connection.execute(t.slice_points.delete().where(p.end_s < result.end_s - POINTS * step))
-    write_fact(connection, _fact(result.model), result.end_s)
+    write_fact(connection, fact_of(result.model), result.end_s)
+
+
+def write_found(connection: sa.Connection, result: Searched, one: Found) -> None:
+    """A slice that was found, with its point and members; what people did about it stays as it is."""
+    values = _values(result, one)
+    changed = connection.execute(t.slices.update().where(t.slices.c.id == one.id).values(**values))
+    if changed.rowcount == 0:
+        first = {"id": one.id, "state": SliceState.NEW.value, "first_s": result.end_s}
+        connection.execute(t.slices.insert().values(**first, **values))
+    _add_point(connection, one.id, result, len(one.rows), one.rate)
+    _keep_members(connection, one, result.keys)
 
 
 def _values(result: Searched, one: Found) -> dict[str, Any]:
@@ -170,6 +199,7 @@ def _clusters(known: Sequence[Any]) -> dict[str, list[Known]]:
     return made
 
 
-def _fact(model: str) -> str:
+def fact_of(model: str) -> str:
+    """Name of the fact that says how far a model was searched."""
     name = f"slices:{model}"
     return name if len(name) <= 64 else f"slices:{hashlib.sha256(model.encode()).hexdigest()[:40]}"
