@@ -10,6 +10,7 @@ from export.contracts.cases import CaseState
 from monitoring import schema as t
 from monitoring.review.lines import CaseLine, read_lines
 from monitoring.review.machine import WAITING
+from monitoring.slice_queries import with_parts
 
 
 def next_cases(
@@ -35,7 +36,7 @@ def next_cases(
         where.append(c.version == version)
     if slice_id is not None:
         m = t.slice_members.c
-        inside = sa.and_(m.slice_id == slice_id, m.id_hash == c.id_hash, m.time_ns == c.time_ns)
+        inside = sa.and_(m.slice_id.in_(with_parts(slice_id)), m.id_hash == c.id_hash, m.time_ns == c.time_ns)
         where.append(sa.exists().where(inside))
     if tag is not None:
         g = t.case_tags.c

@@ -11,6 +11,7 @@ from monitoring import schema as t
 from monitoring.neighbours import Neighbours
 from monitoring.review.asked import Selection
 from monitoring.review.contracts import BULK_LIMIT
+from monitoring.slice_queries import with_parts
 from monitoring.store_filters import CaseOrder, case_filter, place_of
 
 UNFILTERED: dict[str, Any] = dict.fromkeys(
@@ -40,7 +41,7 @@ def select_cases(connection: sa.Connection, asked: Selection, neighbours: Neighb
         if connection.scalar(sa.select(t.slices.c.id).where(t.slices.c.id == asked.slice)) is None:
             raise NotFound("there is no slice with this id")
         both = sa.and_(m.id_hash == c.id_hash, m.time_ns == c.time_ns)
-        query = sa.select(c.id).join(t.slice_members, both).where(m.slice_id == asked.slice)
+        query = sa.select(c.id).join(t.slice_members, both).where(m.slice_id.in_(with_parts(asked.slice)))
         found = list(dict.fromkeys(connection.scalars(query.order_by(m.position).limit(BULK_LIMIT + 1))))
     else:
         found = _like(connection, asked, neighbours)
