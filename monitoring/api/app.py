@@ -18,7 +18,8 @@ from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
-from monitoring.api.security import Guard, Sessions
+from monitoring.api.people_routes import people_router
+from monitoring.api.security import Guard
 from monitoring.api.slice_routes import slice_router
 from monitoring.api.slice_views import SliceDesk
 from monitoring.api.upkeep_routes import upkeep_router
@@ -27,10 +28,13 @@ from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
+from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
 from monitoring.console.pages_static import static_router
 from monitoring.neighbours import Neighbours
 from monitoring.options import AlarmOptions, DriftOptions, MonitorOptions
+from monitoring.people.office import Office
+from monitoring.people.roster import Roster
 from monitoring.refetch import Refetch
 from monitoring.reports import ReportService
 from monitoring.store import Store
@@ -75,7 +79,7 @@ def build_console(
         clock: For "5 minutes ago" on the pages.
 
     Raises:
-        ValueError: the options would open the console to a network without a token.
+        ValueError: the options would open the console to a network without any credential.
     """
     from prometheus_client import CollectorRegistry
 
@@ -84,7 +88,8 @@ def build_console(
     alarm_view = AlarmView(view=view, options=alarms or AlarmOptions(), clock=clock)
     findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=Neighbours(store), refetch=refetch)
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
-    sessions = Sessions(options)
+    roster = Roster(store, options.roster)
+    office = Office(roster)
     app = FastAPI(
         title="Hardcase monitor",
         version="1",
@@ -108,12 +113,14 @@ def build_console(
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))
-    app.include_router(page_router(view, monitor, reports, options, sessions, clock, alarm_view, findings))
+    app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings))
     builder = Builder(view=view, monitor=monitor, options=options)
     app.include_router(review_router(builder, findings))
     app.include_router(static_router())
+    app.include_router(people_router(office, options))
+    app.include_router(people_pages(view, monitor, options, office))
     errors.install(app, error_page)
-    app.add_middleware(Guard, options=options, sessions=sessions)
+    app.add_middleware(Guard, options=options, roster=roster)
     _describe_errors(app)
     return app
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from export.contracts.errors import HardcaseError, Overloaded
+from monitoring.people.roster import TooSoon
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def install(app: FastAPI, page: Any) -> None:
 
     async def known(request: Request, error: Exception) -> Response:
         assert isinstance(error, HardcaseError)
-        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else None
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded | TooSoon) else None
         return answer(request, error.http_status, error.message, headers)
 
     async def invalid(request: Request, error: Exception) -> Response:

@@ -2,33 +2,32 @@
 
 - *Host*: an IP address, `localhost`, or a configured name. A foreign name means DNS rebinding and is refused.
 - *Origin* and *Sec-Fetch-Site*: anything that changes state must come from the console itself or from no browser.
-- *Token*: when one is configured, a bearer token, or the cookie that the sign-in page gives for it.
+- *Credential*: a session's cookie, an API key, or a token of the settings, as soon as anybody needs one
+  (`monitoring.people.roster`). Whoever it stands for is in `request.state.principal`.
 - *Headers*: no inline script or style, nothing from elsewhere, no framing, no content sniffing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import json
-import secrets
-import threading
-from collections import OrderedDict
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitoring.api.options import ConsoleOptions
-from monitoring.people.contracts import LOCAL, SHARED
+from monitoring.people.contracts import ASKING, LOCAL, NOBODY, Principal
+from monitoring.people.roster import Roster
 
 COOKIE = "hardcase_session"
-OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in")  # answered without a credential
+SECURE_COOKIE = "__Host-" + COOKIE  # browsers take that name only with Secure, for "/", from this very host
+# Answered without a credential.
+OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in", "/first-start", "/invitation")
 STATIC_PREFIX = "/static/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-MAX_SESSIONS = 256
 MAX_BODY_BYTES = 64 << 10
 
 CSP = (
@@ -46,47 +45,21 @@ HEADERS = {
 }
 
 
-class Sessions:
-    """Signed-in browsers, in memory: a restart signs everybody out. The oldest goes when there are too many."""
-
-    def __init__(self, options: ConsoleOptions) -> None:
-        self._digests = options.token_sha256
-        self._known: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def token_holds(self, token: str) -> bool:
-        """Whether this is a configured token, compared in constant time."""
-        given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
-        return any([hmac.compare_digest(given, digest) for digest in self._digests])  # all: constant time
-
-    def begin(self) -> str:
-        """A new session's cookie value."""
-        value = secrets.token_urlsafe(32)
-        with self._lock:
-            self._known[_digest(value)] = None
-            while len(self._known) > MAX_SESSIONS:
-                self._known.popitem(last=False)
-        return value
-
-    def knows(self, value: str) -> bool:
-        """Whether a cookie value belongs to a session."""
-        with self._lock:
-            return _digest(value) in self._known
-
-
 class Guard:
     """The middleware. See the module's text.
 
     Args:
         app: What is guarded.
-        options: Hosts and token.
-        sessions: Shared with the sign-in page.
+        options: Hosts and proxies.
+        roster: Whose credential is whose.
     """
 
-    def __init__(self, app: ASGIApp, options: ConsoleOptions, sessions: Sessions) -> None:
+    def __init__(self, app: ASGIApp, options: ConsoleOptions, roster: Roster) -> None:
         self._app = app
         self._options = options
-        self._sessions = sessions
+        self._roster = roster
+        self._cookie = cookie_name(options)
+        self._public = urlsplit(options.public_url).hostname
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with the headers added."""
@@ -102,36 +75,78 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is None:
-            scope.setdefault("state", {})["principal"] = SHARED if self._options.token_sha256 else LOCAL
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        principal = None if refusal else await self._who(headers, scope["path"])
+        if principal is None:
+            await _refuse(guarded, *(refusal or _unknown(headers, scope)))
+            return
+        state = scope.setdefault("state", {})
+        state["principal"], state["address"] = principal, self._address(scope, headers)
+        before = ASKING.set(principal)
+        try:
             await self._app(scope, receive, guarded)
-        else:
-            await _refuse(guarded, *refusal)
+        finally:
+            ASKING.reset(before)
+        if self._roster.owes:
+            await run_in_threadpool(self._roster.note_uses)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
-        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str, dict[str, str]] | None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._host_allowed(hosts[0]):
             return 400, "the Host header names a host that this console does not answer to (monitor.allowed_hosts)", {}
-        if method not in SAFE_METHODS:
+        if scope["method"] not in SAFE_METHODS:
             if not _same_origin(headers, hosts[0]):
                 return 403, "this request comes from another site's page", {}
             length = headers.get("content-length", "")
             if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
                 return 413, f"a Content-Length of at most {MAX_BODY_BYTES} bytes is needed", {}
-        if self._options.token_sha256 and not self._known(headers, path):
-            if "text/html" in headers.get("accept", "") and method == "GET":
-                return 303, "sign in first", {"location": "/sign-in?next=" + quote(path, safe="")}
-            return 401, "a bearer token is needed", {"www-authenticate": 'Bearer realm="hardcase"'}
         return None
+
+    async def _who(self, headers: Headers, path: str) -> Principal | None:
+        """Whoever asks; None: nobody that is known."""
+        anybody = self._roster.open_to_all()
+        if anybody or (anybody is None and await run_in_threadpool(self._roster.look_if_open)):
+            return LOCAL
+        credential, is_cookie = self._credential(headers)
+        found = None
+        if credential:
+            found = self._roster.remembered(credential)
+            if found is None:
+                found = await run_in_threadpool(self._roster.look_up, credential, cookie=is_cookie)
+        if found is None and (path in OPEN_PATHS or path.startswith(STATIC_PREFIX)):
+            return NOBODY
+        return found
+
+    def _credential(self, headers: Headers) -> tuple[str, bool]:
+        """What was shown, and whether it is a cookie. Who shows a bearer token means that one."""
+        if "authorization" in headers:
+            scheme, _, token = headers["authorization"].partition(" ")
+            return (token.strip(), False) if scheme.lower() == "bearer" else ("", False)
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return "", True
+        return ("" if morsel is None else morsel.value), True
+
+    def _address(self, scope: Scope, headers: Headers) -> str:
+        """Where the request comes from: the connection's other end, or whom a trusted proxy names."""
+        client = scope.get("client")
+        address = str(client[0]) if client else ""
+        if address in self._options.trusted_proxies:
+            named = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            try:
+                return str(ipaddress.ip_address(named))
+            except ValueError:
+                return address
+        return address
 
     def _host_allowed(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        if name == "localhost" or name in self._options.allowed_hosts:
+        if name == "localhost" or name in self._options.allowed_hosts or name == self._public:
             return True
         try:
             ipaddress.ip_address(name)
@@ -139,17 +154,19 @@ class Guard:
             return False
         return True
 
-    def _known(self, headers: Headers, path: str) -> bool:
-        if path in OPEN_PATHS or path.startswith(STATIC_PREFIX):
-            return True
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._sessions.token_holds(token.strip()):
-            return True
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return morsel is not None and self._sessions.knows(morsel.value)
+
+def cookie_name(options: ConsoleOptions) -> str:
+    """How the session's cookie is called."""
+    return SECURE_COOKIE if options.secure else COOKIE
+
+
+def _unknown(headers: Headers, scope: Scope) -> tuple[int, str, dict[str, str]]:
+    """Nobody that is known: people are led to the sign-in page."""
+    if "text/html" in headers.get("accept", "") and scope["method"] == "GET":
+        query = scope.get("query_string", b"").decode("latin-1")
+        wanted = scope["path"] + (f"?{query}" if query else "")
+        return 303, "sign in first", {"location": "/sign-in?next=" + quote(wanted, safe="")}
+    return 401, "a session, an API key or a token is needed", {"www-authenticate": 'Bearer realm="hardcase"'}
 
 
 def _same_origin(headers: Headers, host: str) -> bool:
@@ -171,7 +188,3 @@ async def _refuse(send: Send, status: int, text: str, headers: dict[str, str]) -
     lines = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw.items()]
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
-
-
-def _digest(value: str) -> str:
-    return hashlib.sha256(value.encode()).hexdigest()

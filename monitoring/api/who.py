@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,24 +11,26 @@ from export.contracts.errors import Forbidden
 from monitoring.people.contracts import Principal, Role
 
 
-def needs(role: Role) -> Callable[[Request], Principal]:
-    """A dependency that gives the `Principal` and refuses one whose role does not cover `role`.
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """A dependency that gives the `Principal` and refuses one whose role does not cover `role`."""
 
-    Raises:
-        Forbidden: by the dependency; it names the role that is needed.
-    """
+    role: Role
 
-    def who(request: Request) -> Principal:
+    def __call__(self, request: Request) -> Principal:
+        """Who asks.
+
+        Raises:
+            Forbidden: names the role that is needed.
+        """
         principal = request.state.principal
         assert isinstance(principal, Principal)
-        if not principal.role.covers(role):
-            raise Forbidden(f"this needs the role '{role}'; {principal.name} is '{principal.role}'")
+        if not principal.role.covers(self.role):
+            raise Forbidden(f"this needs the role '{self.role}'; {principal.name} is '{principal.role}'")
         return principal
 
-    return who
 
-
-Viewer = Annotated[Principal, Depends(needs(Role.VIEWER))]
-Reviewer = Annotated[Principal, Depends(needs(Role.REVIEWER))]
-Operator = Annotated[Principal, Depends(needs(Role.OPERATOR))]
-Admin = Annotated[Principal, Depends(needs(Role.ADMIN))]
+Viewer = Annotated[Principal, Depends(Needs(Role.VIEWER))]
+Reviewer = Annotated[Principal, Depends(Needs(Role.REVIEWER))]
+Operator = Annotated[Principal, Depends(Needs(Role.OPERATOR))]
+Admin = Annotated[Principal, Depends(Needs(Role.ADMIN))]

@@ -201,15 +201,6 @@ class AlarmPage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SignInPage:
-    """The form for the token."""
-
-    shell: Shell
-    after: str
-    refused: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorPage:
     """What went wrong, for a person."""
 

@@ -24,7 +24,6 @@ from monitoring.api.finding_routes import SliceId
 from monitoring.api.finding_views import Findings
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import CaseId, Model, RecordId, ReportId
-from monitoring.api.security import COOKIE, Sessions
 from monitoring.api.views import View
 from monitoring.console import charts, parts, words
 from monitoring.console import contexts as c
@@ -38,7 +37,7 @@ from monitoring.console.build_slices import slice_page, slices_page
 from monitoring.reports import ReportService
 
 HERE = Path(__file__).parent
-_NO_SHELL = parts.Shell(section="", ready=True, health="", open_cases=0)
+NO_SHELL = parts.Shell(section="", ready=True, health="", open_cases=0)
 
 
 @lru_cache(maxsize=1)
@@ -69,7 +68,7 @@ def render(request: Request, template: str, page: Any, status: int = 200) -> Res
 
 def error_page(request: Request, status: int, text: str) -> Response:
     """An error for a person."""
-    return render(request, "error.html", c.ErrorPage(shell=_NO_SHELL, status=status, text=text), status)
+    return render(request, "error.html", c.ErrorPage(shell=NO_SHELL, status=status, text=text), status)
 
 
 def page_router(
@@ -77,7 +76,6 @@ def page_router(
     monitor: MonitorView,
     reports: ReportService,
     options: ConsoleOptions,
-    sessions: Sessions,
     clock: Callable[[], datetime],
     alarms: AlarmView,
     findings: Findings,
@@ -111,13 +109,13 @@ def page_router(
 
     @router.post("/silences")
     async def start_silence(request: Request) -> Response:
-        given = {name: value for name, value in (await _form(request)).items() if value}
+        given = {name: value for name, value in (await form_of(request)).items() if value}
         made = alarms.start_silence(fields.checked(SilenceStart, given))
         return RedirectResponse(f"/alarms?model={made.model}", status_code=303)
 
     @router.post("/silences/{silence}/end")
     async def end_silence(request: Request, silence: SilenceId) -> Response:
-        made = alarms.end_silence(silence, fields.checked(SilenceEnd, await _form(request)))
+        made = alarms.end_silence(silence, fields.checked(SilenceEnd, await form_of(request)))
         return RedirectResponse(f"/alarms?model={made.model}", status_code=303)
 
     @router.get("/cases")
@@ -155,31 +153,13 @@ def page_router(
 
     @router.post("/reports")
     async def start_report(request: Request) -> Response:
-        asked = fields.checked(asks.ReportStart, await _form(request))
+        asked = fields.checked(asks.ReportStart, await form_of(request))
         report = reports.start(view.report_request(asked))
         return RedirectResponse(f"/reports/{report.id}", status_code=303)
 
     @router.get("/reports/{report}")
     def one_report(request: Request, report: ReportId) -> Response:
         return render(request, "report.html", report_page(builder.shell("reports"), reports.get(report)))
-
-    @router.get("/sign-in")
-    def sign_in(request: Request) -> Response:
-        after = local(request.query_params.get("next", "/"))
-        return render(request, "sign_in.html", c.SignInPage(shell=_NO_SHELL, after=after, refused=False))
-
-    @router.post("/sign-in")
-    async def signed_in(request: Request) -> Response:
-        form = await _form(request)
-        after = local(form.get("next", "/"))
-        if not sessions.token_holds(form.get("token", "")):
-            page = c.SignInPage(shell=_NO_SHELL, after=after, refused=True)
-            return render(request, "sign_in.html", page, 401)
-        response = RedirectResponse(after, status_code=303)
-        response.set_cookie(
-            COOKIE, sessions.begin(), httponly=True, samesite="strict", secure=options.secure_cookie, path="/"
-        )
-        return response
 
     return router
 
@@ -190,7 +170,7 @@ def _case_query(request: Request) -> asks.CaseQuery:
     return fields.checked(asks.CaseQuery, given)
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def form_of(request: Request) -> dict[str, str]:
     """A small URL-encoded form; the guard has bounded the body."""
     if request.headers.get("content-type", "").split(";")[0] != "application/x-www-form-urlencoded":
         raise InvalidRequest("the form must be sent as application/x-www-form-urlencoded")
