@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from monitoring.review.contracts import Standing
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionRow:
@@ -110,6 +112,7 @@ class CaseRow:
     input_state: str
     group_id: str | None = None
     likeness: float | None = None
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

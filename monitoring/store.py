@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from monitoring import schema as t
 from monitoring.database import Database
 from monitoring.flags import to_reasons
 from monitoring.keys import case_id, record_hash
+from monitoring.review.machine import shown_state, standing_of
 from monitoring.rows import (
     AccountingRow,
     CasePage,
@@ -150,6 +152,9 @@ class Store:
         min_p_wrong: float | None = None,
         from_ns: int | None = None,
         to_ns: int | None = None,
+        assignee: str | None = None,
+        tag: str | None = None,
+        verdict: str | None = None,
         order: CaseOrder = CaseOrder.RANK,
         cursor: str | None = None,
         limit: int = 50,
@@ -177,6 +182,9 @@ class Store:
                     min_p_wrong=min_p_wrong,
                     from_ns=from_ns,
                     to_ns=to_ns,
+                    assignee=assignee,
+                    tag=tag,
+                    verdict=verdict,
                     grouped=grouped,
                 )
             )
@@ -273,10 +281,14 @@ def _window(row: dict[str, Any]) -> WindowRow:
 
 def _case(row: dict[str, Any]) -> CaseRow:
     probabilities = row["probabilities"]
+    now_ns = time.time_ns()
+    standing = standing_of(row | {"label": row["decided_label"]})
     made = {
         "reasons": tuple(reason.value for reason in to_reasons(row["flags"])),
         "label": _json(row["label"]),
         "probabilities": None if probabilities is None else tuple(probabilities),
+        "state": shown_state(standing, now_ns).value,
+        "standing": standing,
     }
     return _pick(CaseRow, row | made)
 

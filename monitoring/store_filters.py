@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from enum import StrEnum
 from typing import Any
 
@@ -55,12 +56,22 @@ def case_filter(
     min_p_wrong: float | None,
     from_ns: int | None,
     to_ns: int | None,
+    assignee: str | None = None,
+    tag: str | None = None,
+    verdict: str | None = None,
     grouped: bool = False,
+    now_ns: int | None = None,
 ) -> list[sa.ColumnElement[bool]]:
-    """Conditions of a case listing."""
+    """Conditions of a case listing. `now_ns`: when leases are looked at; now, where None."""
     c = t.cases.c
-    state_value = None if state is None else state.value
-    conditions = given((c.model, model), (c.version, version), (c.state, state_value), (c.correct, correct))
+    conditions = given((c.model, model), (c.version, version), (c.correct, correct))
+    if state is not None:
+        conditions += _in_state(state, time.time_ns() if now_ns is None else now_ns)
+    for column, value in ((c.assignee, assignee), (c.verdict, verdict)):
+        if value is not None:  # said twice, so that the index of the few rows that have one is used
+            conditions += [column == str(value), *([column != sa.literal_column("''")] if value else [])]
+    if tag is not None:
+        conditions.append(sa.exists().where(t.case_tags.c.case_id == c.id, t.case_tags.c.tag == tag))
     if grouped:
         conditions.append(sa.or_(c.group_id.is_(None), c.group_id == c.id))
     if reason is not None:
@@ -68,6 +79,17 @@ def case_filter(
     if min_p_wrong is not None:
         conditions.append(c.p_wrong >= min_p_wrong)
     return conditions + between(c.time_ns, from_ns, to_ns)
+
+
+def _in_state(state: CaseState, now_ns: int) -> list[sa.ColumnElement[bool]]:
+    """A lease is no stored state: it is there until it is past (`monitoring.review.machine`)."""
+    c = t.cases.c
+    waits = [CaseState.OPEN.value, CaseState.SECOND_OPINION.value]
+    if state is CaseState.LEASED:
+        held = [c.lease_by != sa.literal_column("''"), c.lease_until_ns > now_ns]
+        return [*held, c.state.in_(waits)]
+    free = [c.lease_until_ns <= now_ns] if state.value in waits else []
+    return [c.state == state.value, *free]
 
 
 def encode_cursor(value: float, identity: str, order: CaseOrder) -> str:

@@ -19,6 +19,8 @@ from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.people_routes import people_router
+from monitoring.api.review_routes import ledger_router
+from monitoring.api.review_views import ReviewView
 from monitoring.api.security import Guard
 from monitoring.api.slice_routes import slice_router
 from monitoring.api.slice_views import SliceDesk
@@ -37,6 +39,7 @@ from monitoring.people.office import Office
 from monitoring.people.roster import Roster
 from monitoring.refetch import Refetch
 from monitoring.reports import ReportService
+from monitoring.review.ledger import Ledger
 from monitoring.store import Store
 
 DESCRIPTION = """What Hardcase's monitor knows: models, windows, drift signals, failure cases, alarms, records,
@@ -59,6 +62,7 @@ def build_console(
     privacy: Sequence[PrivacyPolicy] = (),
     refetch: Refetch | None = None,
     searching: MonitorOptions | None = None,
+    ledger: Ledger | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
@@ -74,6 +78,7 @@ def build_console(
         drift: Floors and chances by which the pages rank what moved; the defaults where None.
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         privacy: What is kept of each model's requests.
+        ledger: Of the review queue; one of its own where None.
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
         searching: Options of the monitor, by which slices are split; None splits none.
         clock: For "5 minutes ago" on the pages.
@@ -86,7 +91,9 @@ def build_console(
     options.check()
     view = View(store=store, catalogue=catalogue, drift_options=drift or DriftOptions(), privacy=tuple(privacy))
     alarm_view = AlarmView(view=view, options=alarms or AlarmOptions(), clock=clock)
-    findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=Neighbours(store), refetch=refetch)
+    neighbours = Neighbours(store)
+    ledger = ledger or Ledger(store, neighbours=neighbours)
+    findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=neighbours, refetch=refetch)
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)
@@ -110,6 +117,7 @@ def build_console(
     app.include_router(finding_router(findings))
     app.include_router(batch_router(store, clock))
     app.include_router(slice_router(desk))
+    app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))

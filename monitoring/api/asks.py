@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -10,6 +10,7 @@ from export.contracts.cases import CaseState, FlagReason
 from monitoring.accuracy.estimate import AccuracyScope, Method
 from monitoring.api.fields import Asked, AskedTime, Name, Share
 from monitoring.report_shelf import ReportKind
+from monitoring.review.contracts import Verdict
 from monitoring.store import CaseOrder
 
 
@@ -23,8 +24,8 @@ class ReportStart(Asked):
     kind: ReportKind = Field(ReportKind.DRIFT, description="What the report is about.")
 
 
-class CaseQuery(Asked):
-    """Filters of the case list."""
+class CaseFilter(Asked):
+    """Which cases."""
 
     model: Name | None = None
     version: Name | None = None
@@ -34,10 +35,27 @@ class CaseQuery(Asked):
     min_score: Share | None = Field(None, description="Lowest P(wrong).")
     start: AskedTime | None = Field(None, alias="from")
     end: AskedTime | None = Field(None, alias="to")
+    assignee: Annotated[str, StringConstraints(max_length=64)] | None = Field(None, description="Who shall look.")
+    tag: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    verdict: Verdict | None = Field(None, description="What people settled.")
+    grouped: bool = Field(False, description="Leave out cases that another one stands for.")
+
+    def terms(self) -> dict[str, Any]:
+        """As keywords of `monitoring.store_filters.case_filter`."""
+        same = ("model", "version", "reason", "state", "correct", "assignee", "tag", "verdict", "grouped")
+        return {name: getattr(self, name) for name in same} | {
+            "min_p_wrong": self.min_score,
+            "from_ns": None if self.start is None else int(self.start.timestamp()) * 1_000_000_000,
+            "to_ns": None if self.end is None else int(self.end.timestamp()) * 1_000_000_000,
+        }
+
+
+class CaseQuery(CaseFilter):
+    """Filters of the case list."""
+
     order: CaseOrder = Field(
         CaseOrder.RANK, description="rank: most probably wrong; queue: to look at next; time: newest."
     )
-    grouped: bool = Field(False, description="Leave out cases that another one stands for.")
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
     limit: int = Field(50, ge=1, le=500)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from export.contracts.cases import CaseState, FlagReason
 from export.contracts.traffic import ChallengerMode
 from monitoring.api.fields import Answer, Label, Share, Time
+from monitoring.review.contracts import Verdict
 
 
 class ErrorBody(Answer):
@@ -139,6 +140,22 @@ class Drift(Answer):
     signals: list[Signal]
 
 
+class Standing(Answer):
+    """Where a case stands with its reviewers."""
+
+    state: CaseState
+    edition: int = Field(description="Counts up with every decision and every undo; who decides names it.")
+    lease_by: str | None = Field(description="Who has it now; null where nobody has.")
+    lease_until: Time | None = None
+    assignee: str | None = Field(description="Who shall look; null is anybody.")
+    priority: int = Field(description="Above the queue's own order, higher first.")
+    opinions: int = Field(description="Reviewers who must agree before it is settled.")
+    verdict: Verdict | None = Field(description="The settled verdict.")
+    label: Label = Field(description="The settled label.")
+    decided_by: str | None
+    decided_at: Time | None
+
+
 class Case(Answer):
     """A failure case."""
 
@@ -165,6 +182,7 @@ class Case(Answer):
     likeness: float | None = Field(description="Cosine to that case; 1 for the same input.")
     input: str | None = Field(description="Address of the kept input, if it is kept.")
     picture: str | None = Field(description="Address of the input as PNG, if it is a picture.")
+    standing: Standing
 
 
 class Tensor(Answer):

@@ -151,20 +151,7 @@ def case_router(view: View) -> APIRouter:
     @router.get("/api/cases")
     def cases(query: Annotated[asks.CaseQuery, Query()]) -> m.Cases:
         """A page of cases; give `next` as `cursor` for the page after it."""
-        page = view.store.cases(
-            model=query.model,
-            version=query.version,
-            reason=query.reason,
-            state=query.state,
-            correct=query.correct,
-            min_p_wrong=query.min_score,
-            from_ns=None if query.start is None else int(query.start.timestamp()) * 1_000_000_000,
-            to_ns=None if query.end is None else int(query.end.timestamp()) * 1_000_000_000,
-            order=query.order,
-            cursor=query.cursor,
-            limit=query.limit,
-            grouped=query.grouped,
-        )
+        page = view.store.cases(**query.terms(), order=query.order, cursor=query.cursor, limit=query.limit)
         return m.Cases(cases=[view.case(row) for row in page.cases], next=page.cursor)
 
     @router.get("/api/cases/{case}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,8 @@ from monitoring.images import is_picture
 from monitoring.options import DriftOptions
 from monitoring.queries import Totals, models_seen, totals, window_lines
 from monitoring.report_shelf import Report, ReportRequest, ReportState
+from monitoring.review.contracts import Standing, Verdict
+from monitoring.review.machine import leased, shown_state
 from monitoring.rows import CaseRow, FeedbackRow, RecordRow, SignalRow, VersionRow
 from monitoring.store import Store
 
@@ -237,8 +241,9 @@ class View:
         kept = row.input_state == "kept"
         shown = kept or row.input_state == "thumbnail"
         drawable = shown and self.picture_of(row.model, row.version) is not None
-        same = (n for n in m.Case.model_fields if n not in ("time", "input", "picture"))
+        same = (n for n in m.Case.model_fields if n not in ("time", "input", "picture", "standing"))
         return {n: getattr(row, n) for n in same} | {
+            "standing": standing_answer(row.standing),
             "time": fields.from_ns(row.time_ns),
             "input": f"/api/cases/{row.id}/input" if kept else None,
             "picture": f"/api/cases/{row.id}/input.png" if drawable else None,
@@ -267,6 +272,25 @@ class View:
             balanced=all(a.unexplained == 0 for a in lines),
             dead_letters=self.store.dead_letter_counts(),
         )
+
+
+def standing_answer(standing: Standing, now_ns: int | None = None) -> m.Standing:
+    """A standing as an answer; a lease that is past is left out."""
+    now = time.time_ns() if now_ns is None else now_ns
+    held = leased(standing, now)
+    return m.Standing(
+        state=shown_state(standing, now),
+        edition=standing.edition,
+        lease_by=standing.lease_by if held else None,
+        lease_until=fields.from_ns(standing.lease_until_ns) if held else None,
+        assignee=standing.assignee or None,
+        priority=standing.priority,
+        opinions=standing.opinions,
+        verdict=Verdict(standing.verdict) if standing.verdict else None,
+        label=json.loads(standing.label) if standing.label else None,
+        decided_by=standing.decided_by or None,
+        decided_at=fields.from_ns(standing.decided_ns) if standing.decided_ns else None,
+    )
 
 
 def row_truth(label: Any, row: int) -> Any:

@@ -194,16 +194,17 @@ class Ledger(Marks):
             made.append(self._import(reviewer[:64], f"{actor}:{key}"[-100:], own, {"source": source, "by": actor}))
         return tuple(made)
 
-    def undo(self, actor: str, key: str | None, act_id: int) -> Changed:
+    def undo(self, actor: str, key: str | None, act_id: int, only_of: str | None = None) -> Changed:
         """Take back an act, or an undo, as far as its cases have not been changed since.
 
         Raises:
+            Forbidden: only acts of `only_of` may be undone, and this is another's.
             NotFound: there is no such act.
             Conflict: it has been undone already, or is of a kind that cannot be.
         """
 
         def work(act: Act) -> dict[str, Any]:
-            changed, skipped = undo_act(act, act_id)
+            changed, skipped = undo_act(act, act_id, only_of)
             return {"changed": changed, "skipped": skipped}
 
         answer, act = perform(self.store, self.clock, ActKind.UNDO, actor, key, {"act": act_id}, act_id, work)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from export.contracts.cases import CaseState
 from monitoring import schema as t
 from monitoring.review.contracts import Standing, Verdict
-from monitoring.review.machine import Opinion
+from monitoring.review.machine import NAMES, Opinion, standing_of
 
 CHUNK = 500
 _COLUMN = {"label": "decided_label"}
-NAMES = tuple(field.name for field in fields(Standing))
 COLUMNS: tuple[sa.Column[Any], ...] = tuple(t.cases.c[_COLUMN.get(name, name)].label(name) for name in NAMES)  # type: ignore[misc]  # a label reads like its column
 
 
@@ -57,12 +55,6 @@ class Change:
 
 _FACTS = ("id", "id_hash", "record_id", "model", "version", "time_ns", "rows", "row", "predicted", "predicted_label",
           "answer")  # fmt: skip
-
-
-def standing_of(row: Mapping[str, Any]) -> Standing:
-    """From a row that has `COLUMNS`."""
-    values = {name: row[name] for name in NAMES}
-    return Standing(**values | {"state": CaseState(values["state"])})
 
 
 def read_lines(connection: sa.Connection, ids: Sequence[str], *, lock: bool = False) -> dict[str, CaseLine]:

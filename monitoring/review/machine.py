@@ -11,9 +11,10 @@ does. Who says "unclear" asks somebody else, once: when that one cannot tell eit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from export.contracts.cases import CaseState
 from monitoring.review.contracts import Standing, Verdict
@@ -22,6 +23,9 @@ WAITING = (CaseState.OPEN, CaseState.SECOND_OPINION)
 """States in which a case waits for a reviewer."""
 MOST_OPINIONS = 9
 MOST_PRIORITY = 1000
+
+
+NAMES = tuple(field.name for field in fields(Standing))
 
 
 class Refusal(Exception):
@@ -46,6 +50,12 @@ class Opinion:
         if self.verdict in (Verdict.CORRECT, Verdict.LABEL) and self.label:
             return "label", self.label
         return self.verdict.value, ""
+
+
+def standing_of(row: Mapping[str, Any]) -> Standing:
+    """From a row that names its columns as a standing does."""
+    values = {name: row[name] for name in NAMES}
+    return Standing(**values | {"state": CaseState(values["state"])})
 
 
 def leased(standing: Standing, now_ns: int) -> bool:

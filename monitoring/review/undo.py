@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from export.contracts.cases import CaseState
-from export.contracts.errors import Conflict, NotFound
+from export.contracts.errors import Conflict, Forbidden, NotFound
 from monitoring import schema as t
 from monitoring.review.acts import Act
 from monitoring.review.contracts import LEASE_S, ActKind, Standing
-from monitoring.review.lines import NAMES, CaseLine, Change, chunks, read_lines
-from monitoring.review.machine import WAITING
+from monitoring.review.lines import CaseLine, Change, chunks, read_lines
+from monitoring.review.machine import NAMES, WAITING
 from monitoring.review.tags import set_tags
 
 LASTING = (ActKind.LEASE.value, ActKind.RELEASE.value)
@@ -24,7 +24,7 @@ _MOVING = (ActKind.DECIDE.value, ActKind.BULK.value, ActKind.IMPORT.value, ActKi
 _ENDED = {"lease_by", "lease_until_ns", "edition", "tags"}  # not put back: leases end, editions only count up
 
 
-def undo_act(act: Act, act_id: int) -> tuple[int, dict[str, int]]:
+def undo_act(act: Act, act_id: int, only_of: str | None = None) -> tuple[int, dict[str, int]]:
     """Put the cases of an act back to where they were before it.
 
     Left are cases that are gone, and those that somebody has changed since.
@@ -33,6 +33,7 @@ def undo_act(act: Act, act_id: int) -> tuple[int, dict[str, int]]:
         How many were changed; how many were left, by why.
 
     Raises:
+        Forbidden: only acts of `only_of` may be undone, and this is another's.
         NotFound: there is no such act.
         Conflict: it is undone already, or is a lease.
     """
@@ -42,6 +43,8 @@ def undo_act(act: Act, act_id: int) -> tuple[int, dict[str, int]]:
     past = {} if known is None else dict(known)
     if not past or past["id"] == act.id:
         raise NotFound("there is no act with this number")
+    if only_of is not None and past["actor"] != only_of:
+        raise Forbidden(f"this was done by {past['actor']}: to undo what others did needs the role 'operator'")
     if past["kind"] in LASTING:
         raise Conflict("a lease is not undone: release the case, or let the lease end")
     if past["undone_by"] is not None:
