@@ -99,6 +99,50 @@ def _records(connection: sa.Connection, which: sa.ColumnElement[bool], model: st
     return {row["seq"]: dict(row) for row in connection.execute(query).mappings()}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActRow:
+    """What an act did to a case. `before` and `after` hold what changed of `monitoring.review.contracts.Standing`."""
+
+    act: int
+    time_ns: int
+    actor: str
+    kind: str
+    verdict: str | None
+    label: str | None
+    comment: str | None
+    before: dict[str, Any]
+    after: dict[str, Any]
+    withdrawn: bool
+
+
+def history_of(store: Store, identity: str, limit: int = 200) -> list[ActRow]:
+    """What people did to a case, newest first."""
+    d, a = t.decisions.c, t.acts.c
+    columns = (
+        a.id.label("act"),
+        a.time_ns,
+        a.actor,
+        a.kind,
+        d.verdict,
+        d.label,
+        d.comment,
+        d.before,
+        d.after,
+        d.withdrawn,
+    )
+    query = sa.select(*columns).join(t.acts, a.id == d.act_id).where(d.case_id == identity)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(d.id.desc()).limit(limit)).mappings()
+        return [ActRow(**row) for row in rows]
+
+
+def tags_of(store: Store, identity: str) -> tuple[str, ...]:
+    """The tags that people gave a case."""
+    c = t.case_tags.c
+    with store.read() as connection:
+        return tuple(connection.scalars(sa.select(c.tag).where(c.case_id == identity).order_by(c.tag)))
+
+
 def label_of(standing: Standing) -> Any:
     """The settled label; None without one."""
     return json.loads(standing.label) if standing.label else None

@@ -12,7 +12,7 @@ from monitoring.case_facts import label_of, standing_of
 from monitoring.console import parts, words
 from monitoring.console.build import Builder
 from monitoring.console.build_answers import answer_part
-from monitoring.console.build_cases import bars_of, verdict_of
+from monitoring.console.build_case_parts import bars_of, verdict_of
 from monitoring.console.build_inputs import inputs_of
 from monitoring.console.build_pads import pad_of
 from monitoring.console.review_parts import Classes, ReviewPage, Sheet, StandingLine

@@ -79,9 +79,11 @@ def of_case(builder: Builder, findings: Findings, identity: str) -> dict[str, tu
     }
 
 
-def like_case(findings: Findings, identity: str) -> tuple[tuple[LikeCard, ...], str | None]:
-    """More like this, over everything recorded."""
-    near = findings.near(identity, f.NeighbourQuery(k=LIKE))
+def like_case(
+    findings: Findings, identity: str, of: f.NeighbourSource = f.NeighbourSource.RECORDS
+) -> tuple[tuple[LikeCard, ...], str | None]:
+    """More like this, over everything recorded, or among the cases."""
+    near = findings.near(identity, f.NeighbourQuery(k=LIKE, of=of))
     cards = tuple(
         LikeCard(
             href=f"/cases/{n.case}" if n.case else f"/records/{quote(n.record_id or '', safe='')}",

@@ -11,6 +11,7 @@ from monitoring.console.alarm_parts import AlarmLine, HistoryLine, MovedLine, Si
 from monitoring.console.answer_parts import AnswerPart
 from monitoring.console.drift_parts import Evidently, MoveLine, SliceLine
 from monitoring.console.fit_parts import FitsBlock
+from monitoring.console.input_parts import InputsBlock, InputView
 from monitoring.console.parts import (
     AccuracyBlock,
     Balance,
@@ -31,6 +32,7 @@ from monitoring.console.parts import (
     Tile,
     VersionLine,
 )
+from monitoring.console.review_parts import ActLine, Pad, SaidLine, StandingLine
 from monitoring.console.slice_parts import LikeCard, SliceCard
 
 
@@ -107,22 +109,31 @@ class CasesPage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CasePage:
-    """Everything about one case."""
+    """Everything about one case. `pad` and `standing` are as on the review page."""
 
     shell: Shell
+    actor: str
+    may_decide: bool
     card: CaseCard
     verdict: str
     verdict_tone: str
+    standing: StandingLine
+    pad: Pad
     why: tuple[Fact, ...]
+    inputs: InputsBlock
+    outputs: tuple[InputView, ...]
     answer: AnswerPart
     bars: tuple[Bar, ...]
     hidden_classes: int
     scores: tuple[ScoreLine, ...]
+    said: tuple[SaidLine, ...]
     spans: tuple[Span, ...]
     total_us: int
     facts: tuple[Fact, ...]
     tensors: tuple[Fact, ...]
     feedback: tuple[FeedbackLine, ...]
+    history: tuple[ActLine, ...]
+    labels: tuple[str, ...]
     download: str | None
     error: str | None
     slices: tuple[Fact, ...]
@@ -130,6 +141,8 @@ class CasePage:
     members: tuple[Fact, ...]
     like: tuple[LikeCard, ...]
     like_missing: str | None
+    like_cases: tuple[LikeCard, ...]
+    reference: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

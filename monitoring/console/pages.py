@@ -25,11 +25,13 @@ from monitoring.api.finding_views import Findings
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import CaseId, Model, RecordId, ReportId
 from monitoring.api.views import View
+from monitoring.api.who import Viewer
 from monitoring.console import charts, parts, words
 from monitoring.console import contexts as c
 from monitoring.console.build import Builder
 from monitoring.console.build_alarms import alarm_page, alarms_page
-from monitoring.console.build_cases import case_page, cases_page
+from monitoring.console.build_case import case_page
+from monitoring.console.build_cases import cases_page
 from monitoring.console.build_drift import drift_page
 from monitoring.console.build_pads import json_text
 from monitoring.console.build_reports import report_line, report_page
@@ -123,8 +125,8 @@ def page_router(
         return render(request, "cases.html", cases_page(builder, _case_query(request)))
 
     @router.get("/cases/{case}")
-    def one_case(request: Request, case: CaseId) -> Response:
-        return render(request, "case.html", case_page(builder, findings, case))
+    def one_case(request: Request, case: CaseId, who: Viewer) -> Response:
+        return render(request, "case.html", case_page(builder, findings, case, who))
 
     @router.get("/records/{record:path}")
     def one_record(record: RecordId) -> Response:

@@ -242,6 +242,7 @@ class ScoreLine:
     name: str
     value: float | None
     meaning: str
+    reading: str = ""  # where it lies among those of the reference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,6 +67,32 @@ class StandingLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SaidLine:
+    """What a version said to the same request, or to another one with the same input."""
+
+    version: str
+    variant: str
+    said: str
+    p_wrong: float | None
+    correct: bool | None
+    at: str
+    how: str
+    href: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActLine:
+    """What somebody did to this case."""
+
+    act: int
+    at: str
+    actor: str
+    what: str
+    comment: str | None
+    undone: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet:
     """One case on the review page."""
 

@@ -1,3 +1,5 @@
+import "./listing.js";
+
 // Comfort only: every page works without it.
 
 for (const form of document.querySelectorAll("form[data-submit-on-change]")) {
