@@ -32,6 +32,7 @@ from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
+from monitoring.console.pages_slices import slices_router
 from monitoring.console.pages_static import static_router
 from monitoring.neighbours import Neighbours
 from monitoring.options import AlarmOptions, DriftOptions, MonitorOptions
@@ -124,6 +125,7 @@ def build_console(
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings))
     builder = Builder(view=view, monitor=monitor, options=options)
     app.include_router(review_router(builder, findings))
+    app.include_router(slices_router(builder, desk))
     app.include_router(static_router())
     app.include_router(people_router(office, options))
     app.include_router(people_pages(view, monitor, options, office))

@@ -44,7 +44,7 @@ class Findings:
         hidden = (SliceState.MERGED, SliceState.SPLIT)
         states = [query.state] if query.state is not None else [s for s in SliceState if s not in hidden]
         rows = q.slices(self.view.store, query.model, query.current, query.limit, states=states, owner=query.owner)
-        return [self._slice(row, 6) for row in rows]
+        return [self.of_row(row, 6) for row in rows]
 
     def slice(self, identity: str, cases: int = CASES_SHOWN) -> f.Slice:
         """One slice.
@@ -55,9 +55,10 @@ class Findings:
         rows = q.slices(self.view.store, identity=identity)
         if not rows:
             raise NotFound("there is no slice with this id")
-        return self._slice(rows[0], cases)
+        return self.of_row(rows[0], cases)
 
-    def _slice(self, row: q.SliceRow, cases: int) -> f.Slice:
+    def of_row(self, row: q.SliceRow, cases: int) -> f.Slice:
+        """A slice with some of its cases."""
         same = {n: getattr(row, n) for n in f.Slice.model_fields if hasattr(row, n) and n != "points"}
         points = [
             f.SlicePoint.model_validate(

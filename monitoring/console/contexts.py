@@ -33,7 +33,7 @@ from monitoring.console.parts import (
     VersionLine,
 )
 from monitoring.console.review_parts import ActLine, Pad, SaidLine, StandingLine
-from monitoring.console.slice_parts import LikeCard, SliceCard
+from monitoring.console.slice_parts import LikeCard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,27 +143,6 @@ class CasePage:
     like_missing: str | None
     like_cases: tuple[LikeCard, ...]
     reference: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SlicesPage:
-    """Groups of records that fail more than the rest."""
-
-    shell: Shell
-    current: tuple[SliceCard, ...]
-    earlier: tuple[SliceCard, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SlicePage:
-    """One slice: how it does over time, and its cases."""
-
-    shell: Shell
-    card: SliceCard
-    trend: Panel
-    facts: tuple[Fact, ...]
-    explains: tuple[str, ...]
-    cases: tuple[CaseCard, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

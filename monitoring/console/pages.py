@@ -19,8 +19,6 @@ from monitoring.api import asks, fields
 from monitoring.api.alarm_models import SilenceEnd, SilenceStart
 from monitoring.api.alarm_routes import AlarmId, SilenceId
 from monitoring.api.alarm_views import AlarmView
-from monitoring.api.finding_models import SliceQuery
-from monitoring.api.finding_routes import SliceId
 from monitoring.api.finding_views import Findings
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import CaseId, Model, RecordId, ReportId
@@ -35,7 +33,6 @@ from monitoring.console.build_cases import cases_page
 from monitoring.console.build_drift import drift_page
 from monitoring.console.build_pads import json_text
 from monitoring.console.build_reports import report_line, report_page
-from monitoring.console.build_slices import slice_page, slices_page
 from monitoring.reports import ReportService
 
 HERE = Path(__file__).parent
@@ -137,16 +134,6 @@ def page_router(
         row = next((r for r in found if r.has_case), None)
         to = f"/cases/{row.case_id}" if row is not None else f"/api/records/{quote(record, safe='')}"
         return RedirectResponse(to, status_code=302)
-
-    @router.get("/slices")
-    def all_slices(request: Request) -> Response:
-        given = {k: v for k, v in request.query_params.items() if v and k != "format"}
-        asked = fields.checked(SliceQuery, given)
-        return render(request, "slices.html", slices_page(builder, findings, asked))
-
-    @router.get("/slices/{slice_id}")
-    def one_slice(request: Request, slice_id: SliceId) -> Response:
-        return render(request, "slice.html", slice_page(builder, findings, slice_id))
 
     @router.get("/reports")
     def report_list(request: Request) -> Response:

@@ -43,7 +43,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/window_rows.py", "monitoring/accounts.py",
                    "monitoring/cases.py", "monitoring/case_groups.py", "monitoring/case_facts.py",
                    "monitoring/disagreement.py",
-                   "monitoring/slices/rows.py", "monitoring/slices/duty.py", "monitoring/neighbours.py",
+                   "monitoring/slices/", "monitoring/neighbours.py",
                    "monitoring/slice_queries.py", "monitoring/explore/", "monitoring/review/", "monitoring/notify/",
                    "monitoring/facts.py", "monitoring/retention", "monitoring/shelf.py", "monitoring/score_fits/",
                    "monitoring/truth.py", "monitoring/people/"),
