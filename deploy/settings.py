@@ -21,6 +21,7 @@ from deploy.settings_findings import (
     ScoreSettings,
     SliceSearchSettings,
 )
+from deploy.settings_inference import InferenceSettings
 from deploy.settings_integrations import IntegrationSettings
 from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
@@ -264,6 +265,7 @@ class MonitorSettings(Section):
     reports: ReportSettings = ReportSettings()
     retention: RetentionSettings = RetentionSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    inference: InferenceSettings = InferenceSettings()
 
 
 class Settings(Section):

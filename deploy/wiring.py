@@ -19,7 +19,7 @@ from export.contracts.privacy import PrivacyPolicy
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.integrations.options import IntegrationOptions
-from monitoring.options import MonitorOptions
+from monitoring.options import InferenceOptions, MonitorOptions
 from monitoring.records.record import CaptureOptions
 from serving.autoscaling import Autoscaling
 from serving.options import AccessLogOptions, ServingOptions
@@ -125,8 +125,17 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
         state_dir=paths.monitor,
         database_url=url,
         integrations=_fill(IntegrationOptions, settings.integrations),
+        inference=_inference(settings),
         privacy=privacy_policies(settings),
     )
+
+
+def _inference(settings: Settings) -> InferenceOptions:
+    """Where the console asks models: this installation's own service, where no other is set."""
+    made = _fill(InferenceOptions, settings.monitor.inference)
+    host = settings.serving.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return made if made.url else replace(made, url=f"http://{host}:{settings.serving.port}")
 
 
 def privacy_policies(settings: Settings) -> tuple[PrivacyPolicy, ...]:

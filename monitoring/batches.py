@@ -6,14 +6,15 @@ be read becomes a `Poison` and is left out; the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from export.contracts.datatypes import Datatype
+from monitoring.origins import ASIDE, is_aside
 from monitoring.records.record import Outcome
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -182,14 +183,14 @@ def assemble(frames: Iterable[tuple[Place, Records]], poisons: list[Poison]) -> 
     """Join the records of `frames` into batches; what cannot be read is added to `poisons`."""
     groups: dict[tuple[object, ...], list[tuple[Piece, list[_Tensors], Mapping[str, Datatype]]]] = {}
     for place, records in frames:
-        for piece, tensors, datatypes in _pieces(place, records, poisons):
+        for variant, piece, tensors, datatypes in _by_origin(_pieces(place, records, poisons)):
             shapes = tuple(
                 (name, tensors[0][name].dtype.str, tensors[0][name].shape[1:]) for name in sorted(tensors[0])
             )
             r = piece.records
-            key = (r.model, r.version, r.digest, r.variant, r.outcome, shapes)
+            key = (r.model, r.version, r.digest, variant, r.outcome, shapes)
             groups.setdefault(key, []).append((piece, tensors, datatypes))
-    return [_join(group) for group in groups.values()]
+    return [_join(group, str(key[3])) for key, group in groups.items()]
 
 
 def _pieces(
@@ -229,7 +230,27 @@ def _with_rows(array: Array, rows: int) -> Array:
     raise ValueError(f"a tensor of shape {list(array.shape)} for {rows} rows")
 
 
-def _join(group: list[tuple[Piece, list[_Tensors], Mapping[str, Datatype]]]) -> Batch:
+def _by_origin(
+    pieces: list[tuple[Piece, list[_Tensors], Mapping[str, Datatype]]],
+) -> Iterator[tuple[str, Piece, list[_Tensors], Mapping[str, Datatype]]]:
+    """The pieces with the variant that they count as; what is no traffic becomes a piece of its own."""
+    for piece, tensors, datatypes in pieces:
+        aside = np.array([is_aside(piece.records.params[i]) for i in piece.items.tolist()], dtype=bool)
+        if not aside.any():
+            yield piece.records.variant, piece, tensors, datatypes
+            continue
+        of_row = np.repeat(aside, piece.records.rows[piece.items])
+        for variant, wanted, rows in ((piece.records.variant, ~aside, ~of_row), (ASIDE, aside, of_row)):
+            if not wanted.any():
+                continue
+            if len(tensors) == len(aside) and len(aside) != 1:  # one block a record
+                chosen = [block for block, there in zip(tensors, wanted.tolist(), strict=True) if there]
+            else:
+                chosen = [{name: array[rows] for name, array in block.items()} for block in tensors]
+            yield variant, replace(piece, items=piece.items[wanted]), chosen, datatypes
+
+
+def _join(group: list[tuple[Piece, list[_Tensors], Mapping[str, Datatype]]], variant: str) -> Batch:
     pieces = [piece for piece, _, _ in group]
     first, datatypes = pieces[0].records, dict(group[0][2])
 
@@ -246,7 +267,7 @@ def _join(group: list[tuple[Piece, list[_Tensors], Mapping[str, Datatype]]]) -> 
         model=first.model,
         version=first.version,
         digest=first.digest,
-        variant=first.variant,
+        variant=variant,
         outcome=first.outcome,
         pieces=pieces,
         ids=[identity for part in ids for identity in part],

@@ -16,7 +16,6 @@ import numpy as np
 import sqlalchemy as sa
 
 from export.contracts.cases import FlagReason
-from export.contracts.traffic import Variant
 from monitoring.alarms.rows import Populations, add_population, write_populations
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
@@ -40,6 +39,7 @@ from monitoring.ingest_rows import (
 )
 from monitoring.keys import audit_ranks, case_id, printable, record_hashes
 from monitoring.options import MonitorOptions
+from monitoring.origins import ASIDE, NOT_TRAFFIC
 from monitoring.particulars import Particulars, note
 from monitoring.privacy import Allowed, sample_values
 from monitoring.record_rows import insert_records
@@ -151,6 +151,8 @@ class Ingest:
             noted = note(batch, unit.scored, unit.baseline, flags)
             insert_records(connection, batch, unit.scored, version_id, id_hashes, flags, noted)
             hashes += id_hashes.tolist()
+            if batch.variant == ASIDE:
+                continue
             slices.add(version_id, batch, unit.scored, unit.baseline)
             starts = batch.time_ns // (options.window_s * NANOSECONDS) * options.window_s
             for start_s in np.unique(starts).tolist():
@@ -216,7 +218,7 @@ class Ingest:
 def _audits(unit: Unit, lots: np.ndarray[Any, np.dtype[np.float64]], options: MonitorOptions) -> Any:
     """The audit bit of each record: drawn among answers that clients received."""
     batch = unit.batch
-    if batch.outcome is not Outcome.OK or not batch.outputs or batch.variant == Variant.SHADOW.value:
+    if batch.outcome is not Outcome.OK or not batch.outputs or batch.variant in NOT_TRAFFIC:
         return np.zeros(len(batch), dtype=np.int64)
     return np.where(lots < options.cases.audit_rate, FLAG_BITS[FlagReason.AUDIT], 0)
 

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from export.contracts.traffic import Variant
 from monitoring import schema as t
+from monitoring.origins import NOT_TRAFFIC
 from monitoring.store import Store
 from monitoring.vectors import Floats, Int8s, cosines, stack
 
@@ -185,7 +185,7 @@ class Neighbours:
                 kept.add(held.seqs[gone : held.count].copy(), held.vectors[gone : held.count].copy())
             held = self._held[version_id] = kept
         query = sa.select(r.seq, r.vector).where(r.version_id == version_id, r.vector.is_not(None))
-        query = query.where(r.variant != Variant.SHADOW.value).order_by(r.seq).limit(_BLOCK)
+        query = query.where(r.variant.not_in(NOT_TRAFFIC)).order_by(r.seq).limit(_BLOCK)
         while rows := connection.execute(query.where(r.seq > held.last_seq)).all():
             held.add(np.array([row.seq for row in rows], np.int64), stack([row.vector for row in rows]))
             held.last_seq = rows[-1].seq

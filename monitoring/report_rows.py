@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from monitoring import schema as t
+from monitoring.origins import NOT_TRAFFIC
 from monitoring.report_shelf import Report, ReportKind, parse_rfc3339
 from monitoring.store import Store
 
@@ -96,7 +97,7 @@ def labelled_answers(
         r.time_ns >= start_ns,
         r.time_ns < end_ns,
         r.label.is_not(None),
-        r.variant != "shadow",
+        r.variant.not_in(NOT_TRAFFIC),
     )
     columns = (r.label, r.predicted, r.predicted_rows, r.value, r.rows)
     joined = sa.select(*columns).join(t.versions, r.version_id == v.id).where(*where)

@@ -77,6 +77,7 @@ def serve_monitor(
             drift=options.drift,
             alarms=options.alarms,
             privacy=options.privacy,
+            inference=options.inference,
             refetch=Refetch(options, store),
             searching=options,
         )

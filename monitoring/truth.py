@@ -26,6 +26,7 @@ from monitoring.case_rows import InputState, Loaded, to_json
 from monitoring.cases import Candidate, admit, mark_due, rank_of
 from monitoring.keys import audit_ranks, case_id, printable, record_hash
 from monitoring.options import MonitorOptions
+from monitoring.origins import ASIDE
 from monitoring.particulars import of_record
 from monitoring.records.record import Feedback
 from monitoring.scores import RANK_TIE
@@ -188,6 +189,8 @@ class Settler:
 
     def _move_window(self, record: Row, truth: Verdict | None, baseline: Baseline) -> None:
         """Add the new label's counts to the record's window and take the old one's away."""
+        if record["variant"] == ASIDE:
+            return
         before = None
         if record["correct_rows"] is not None:
             before = compare(Said.stored(json.loads(record["label"])), record, baseline, self._factor)

@@ -14,6 +14,7 @@ from monitoring import schema as t
 from monitoring.accuracy.backtest import AUDIT_LABELS, Tried, draw_audits
 from monitoring.accuracy.estimate import MIN_ROWS, AccuracyScope, Estimate, Measure, Method
 from monitoring.accuracy.rows import ALL
+from monitoring.origins import NOT_TRAFFIC
 from monitoring.store import Store
 
 
@@ -134,7 +135,7 @@ def labelled_history(
                 sa.select(r.correct_rows, r.rows, r.p_wrong)
                 .where(r.version_id == window.version_id, r.label.is_not(None), r.correct_rows.is_not(None))
                 .where(r.time_ns >= span[0], r.time_ns < span[1], r.rows == 1, r.p_wrong.is_not(None))
-                .where(r.variant != Variant.SHADOW.value)
+                .where(r.variant.not_in(NOT_TRAFFIC))
                 .order_by(r.time_ns, r.id_hash)
             ).all()
             if len(labelled) < MIN_ROWS:

@@ -14,6 +14,8 @@ from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.batch_routes import batch_router
 from monitoring.api.drift_routes import drift_router
+from monitoring.api.explore_routes import explore_router
+from monitoring.api.explore_views import Explorer
 from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
@@ -34,8 +36,9 @@ from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
 from monitoring.console.pages_slices import slices_router
 from monitoring.console.pages_static import static_router
+from monitoring.explore.serving_client import ServingClient
 from monitoring.neighbours import Neighbours
-from monitoring.options import AlarmOptions, DriftOptions, MonitorOptions
+from monitoring.options import AlarmOptions, DriftOptions, InferenceOptions, MonitorOptions
 from monitoring.people.office import Office
 from monitoring.people.roster import Roster
 from monitoring.refetch import Refetch
@@ -61,6 +64,7 @@ def build_console(
     drift: DriftOptions | None = None,
     alarms: AlarmOptions | None = None,
     privacy: Sequence[PrivacyPolicy] = (),
+    inference: InferenceOptions | None = None,
     refetch: Refetch | None = None,
     searching: MonitorOptions | None = None,
     ledger: Ledger | None = None,
@@ -80,6 +84,7 @@ def build_console(
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         privacy: What is kept of each model's requests.
         ledger: Of the review queue; one of its own where None.
+        inference: Where models are asked, to try an input and to compare versions; nowhere where None.
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
         searching: Options of the monitor, by which slices are split; None splits none.
         clock: For "5 minutes ago" on the pages.
@@ -95,6 +100,7 @@ def build_console(
     neighbours = Neighbours(store)
     ledger = ledger or Ledger(store, neighbours=neighbours)
     findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=neighbours, refetch=refetch)
+    explorer = Explorer(view=view, findings=findings, serving=ServingClient(inference or InferenceOptions()))
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)
@@ -119,6 +125,7 @@ def build_console(
     app.include_router(batch_router(store, clock))
     app.include_router(slice_router(desk))
     app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
+    app.include_router(explore_router(explorer))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(upkeep_router(view))

@@ -19,7 +19,7 @@ from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, assemble
 from monitoring.images import to_png
 from monitoring.keys import printable
-from monitoring.neighbours import Neighbours
+from monitoring.neighbours import Neighbour, Neighbours
 from monitoring.refetch import Refetch
 from monitoring.slices.found import SliceState
 from monitoring.vectors import cosines, stack, to_vectors
@@ -110,11 +110,18 @@ class Findings:
             return self._near_reference(row.model, row.version, vector, query.k)
         only_cases = query.of is f.NeighbourSource.CASES
         found = self.neighbours.of_records(row.model, row.version, vector, query.k + 1, only_cases)
-        names = self.baselines.get(row.model, row.version).class_names
+        others = [n for n in found if (n.record_id, n.time_ns) != (row.record_id, row.time_ns)]
+        made = self._lines(row.model, row.version, others)
+        return f.Neighbours(neighbours=made[: query.k], missing=None if made else "no other record has an embedding")
+
+    def near_vector(self, model: str, version: str, vector: bytes, k: int) -> list[f.Neighbour]:
+        """Recorded inputs of a version whose embedding is most like a vector."""
+        return self._lines(model, version, self.neighbours.of_records(model, version, vector, k)) if k else []
+
+    def _lines(self, model: str, version: str, found: list[Neighbour]) -> list[f.Neighbour]:
+        names = self.baselines.get(model, version).class_names
         made = []
         for n in found:
-            if n.record_id == row.record_id and n.time_ns == row.time_ns:
-                continue
             drawable = self.view.picture_of(n.model, n.version) is not None
             picture = f"/api/cases/{n.case_id}/input.png" if n.case_id else f"/api/inputs/{n.seq}.png"
             named = n.predicted is not None and n.predicted < len(names)
@@ -131,7 +138,7 @@ class Findings:
                     picture=picture if drawable else None,
                 )
             )
-        return f.Neighbours(neighbours=made[: query.k], missing=None if made else "no other record has an embedding")
+        return made
 
     def _near_reference(self, model: str, version: str, vector: bytes, k: int) -> f.Neighbours:
         profile = self.baselines.get(model, version).profile

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monitoring.api.body_limits import body_limit
 from monitoring.api.options import ConsoleOptions
 from monitoring.people.contracts import ASKING, LOCAL, NOBODY, Principal
 from monitoring.people.roster import Roster
@@ -28,7 +29,6 @@ SECURE_COOKIE = "__Host-" + COOKIE  # browsers take that name only with Secure, 
 OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in", "/first-start", "/invitation")
 STATIC_PREFIX = "/static/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-MAX_BODY_BYTES = 64 << 10
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
@@ -99,8 +99,9 @@ class Guard:
             if not _same_origin(headers, hosts[0]):
                 return 403, "this request comes from another site's page", {}
             length = headers.get("content-length", "")
-            if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-                return 413, f"a Content-Length of at most {MAX_BODY_BYTES} bytes is needed", {}
+            most = body_limit(scope["path"])
+            if not length.isdecimal() or int(length) > most:
+                return 413, f"a Content-Length of at most {most} bytes is needed", {}
         return None
 
     async def _who(self, headers: Headers, path: str) -> Principal | None:

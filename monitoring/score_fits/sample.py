@@ -24,6 +24,7 @@ from monitoring import schema as t
 from monitoring.baseline import Baseline
 from monitoring.case_pools import AUDIT_BIT, SCORE_BITS
 from monitoring.options import ScoreOptions
+from monitoring.origins import NOT_TRAFFIC
 from monitoring.records.record import Outcome
 from monitoring.score_fits.refit import Sample
 from monitoring.score_rows import unpack
@@ -102,7 +103,7 @@ def _labels(
         query = sa.select(t.records).where(
             r.id_hash.in_(hashes[i : i + 400]),
             r.version_id == version_id,
-            r.variant != Variant.SHADOW.value,
+            r.variant.not_in(NOT_TRAFFIC),
             r.outcome == Outcome.OK.value,
         )
         for record in connection.execute(query).mappings():

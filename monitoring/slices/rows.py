@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from export.contracts.traffic import Variant
 from monitoring import schema as t
 from monitoring.baselines import Baselines
 from monitoring.facts import read_fact, write_fact
 from monitoring.options import MonitorOptions
+from monitoring.origins import NOT_TRAFFIC
 from monitoring.records.record import Outcome
 from monitoring.slices.clusters import Known
 from monitoring.slices.found import Found, Rate, SliceKind, SliceState, Span, members, rate_of, search
@@ -182,7 +182,7 @@ def _records(connection: sa.Connection, model: str, end_s: int, options: Monitor
     query = (
         sa.select(*(r[name] for name in names), v.version)
         .join(t.versions, r.version_id == v.id)
-        .where(v.model == model, r.outcome == Outcome.OK.value, r.variant != Variant.SHADOW.value)
+        .where(v.model == model, r.outcome == Outcome.OK.value, r.variant.not_in(NOT_TRAFFIC))
         .where(r.time_ns >= begin_ns, r.time_ns < end_s * NANOSECONDS)
         .order_by(r.time_ns.desc(), r.id_hash.desc())
         .limit(options.slices.records)
