@@ -150,7 +150,7 @@ def test_examples_can_be_sent_as_they_come(client: httpx.Client) -> None:
     for example in examples[:2]:
         response = client.post("/api/models/digits/try", json={"inputs": example["inputs"]})
         assert response.status_code == 200, response.text
-        assert example["case"] in [n["case"] for n in response.json()["neighbours"][:1]]
+        assert response.json()["neighbours"][0]["likeness"] > 0.999  # itself, or the same input as the shadow had it
 
 
 def test_a_service_that_is_gone_is_said_in_words(world: World, client: httpx.Client) -> None:
