@@ -21,10 +21,12 @@ from monitoring.case_rows import Loaded, opinions, plain_text, tensors_of
 from monitoring.contents import content_hashes
 from monitoring.keys import printable, record_hash
 from monitoring.options import CaseOptions
+from monitoring.review.kept import without_touched
 from monitoring.thumbnails import only_thumbnails
 
 RULE_RANK = 1.0 + 1e-5  # a failed request needs no score to be a failure
-EVICTABLE = (CaseState.OPEN, CaseState.LABELLED)  # no person holds these; a label from feedback lives on in the index
+# No person has decided on these, a label from feedback lives on in the index; `monitoring.review.kept` knows of people.
+EVICTABLE = (CaseState.OPEN, CaseState.LABELLED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +95,7 @@ def admit(
     ]
     kept = survivors(standings, options)
     evicted = [r.id for r in present.values() if r.id not in kept and r.state in EVICTABLE]
+    evicted = without_touched(connection, evicted)
     for chunk in _chunks(evicted, 500):
         connection.execute(t.cases.delete().where(c.id.in_(chunk)))
     rows, tensors = [], []

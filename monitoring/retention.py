@@ -20,6 +20,7 @@ from monitoring.alarms.rows_moved import prune
 from monitoring.case_rows import InputState
 from monitoring.facts import read_fact, write_fact
 from monitoring.options import RetentionOptions
+from monitoring.review.kept import touched
 from monitoring.review.test_sets import protected
 
 FACT = "retention_clock_s"
@@ -85,7 +86,7 @@ def _bound_cases(connection: sa.Connection, limit: int) -> None:
     over = int(connection.scalar(sa.select(sa.func.count()).select_from(t.cases)) or 0) - limit
     if over <= 0:
         return
-    spare = sa.and_(c.state == CaseState.OPEN.value, c.label.is_(None))
+    spare = sa.and_(c.state == CaseState.OPEN.value, c.label.is_(None), ~touched(time.time_ns()))
     order = (sa.case((spare, 0), else_=1), c.time_ns, c.id)
     going = sa.select(c.id).where(c.id.notin_(protected())).order_by(*order).limit(over)
     for chunk in _chunks(list(connection.scalars(going))):

@@ -15,6 +15,7 @@ from monitoring.keys import case_id, record_hash
 from monitoring.store import Store
 
 START_S = 1_772_000_040
+A_WINDOW = 500  # cases, ten a second
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -68,7 +69,8 @@ def fill(
 
 
 def _case(model: str, version: str, number: int, rng: np.random.Generator, vectors: int) -> dict[str, Any]:
-    record_id, time_ns = f"r{number}", START_S * 10**9 + number * 1000
+    start_s = START_S + number // A_WINDOW * 60
+    record_id, time_ns = f"r{number}", start_s * 10**9 + number % A_WINDOW * 10**8
     predicted, p = int(rng.integers(10)), round(float(rng.uniform(0.2, 0.9)), 6)
     return {
         "id": case_id(model, record_id, time_ns),
@@ -78,10 +80,11 @@ def _case(model: str, version: str, number: int, rng: np.random.Generator, vecto
         "version": version,
         "variant": "champion",
         "time_ns": time_ns,
-        "window_start_s": START_S + number // 100_000 * 60,
+        "window_start_s": start_s,
         "state": "open",
         "flags": FLAG_BITS[FlagReason.LOW_CONFIDENCE],
         "rank": p,
+        "audit_rank": float(rng.uniform()),
         "p_wrong": p,
         "confidence": 1.0 - p,
         "predicted": predicted,
