@@ -143,7 +143,8 @@ def main() -> None:
             store.close()
             print(json.dumps({name: found[name]}, indent=1), flush=True)
     if not given.quick:
-        RESULTS.write_text(json.dumps({"machine": machine_facts(RESULTS.parents[2]), "databases": found}, indent=1) + "\n")
+        made = {"machine": machine_facts(RESULTS.parents[2]), "databases": found}
+        RESULTS.write_text(json.dumps(made, indent=1, default=str) + "\n")
 
 
 if __name__ == "__main__":

@@ -169,13 +169,14 @@ def test_what_people_touched_stays_when_better_cases_and_retention_come(tmp_path
     row = {"model": "digits", "version": "1"}
     with store.write() as connection:
         start = connection.scalar(sa.select(t.cases.c.window_start_s).limit(1))
+        facts = case_row(connection, ids[7]) | {"record_id": "better"}
         better = Candidate(
             id="f" * 16,
             flags=FLAG_BITS[FlagReason.LOW_CONFIDENCE],
             rank=0.99,
             audit_rank=0.5,
             load=lambda: None,
-            known=lambda: dict(case_row(connection, ids[7]), record_id="better"),
+            known=lambda: facts,
         )
         admit(connection, row["model"], row["version"], start, [better], CaseOptions(scored_per_window=1))
         left = set(connection.scalars(sa.select(t.cases.c.id)))
