@@ -21,41 +21,10 @@ from monitoring.exchange.tables import DANGEROUS, guard, unguard
 
 # Any character but what no text of ours can hold: surrogates, and NUL (the monitor spells both out).
 ANY = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
-NASTY = st.sampled_from(
-    [
-        "=1+1",
-        "+1",
-        "-1",
-        "@SUM(A1)",
-        "\t=1",
-        "'",
-        "''=",
-        '"',
-        '"a","b"',
-        "a\nb",
-        "a\r\nb",
-        "\r",
-        "a,b;c",
-        "../x",
-        "..",
-        ".",
-    ]
-    + [
-        "unlabelled",
-        "Unlabelled",
-        "CON",
-        "nul.txt",
-        "50%",
-        "%41",
-        " a ",
-        "<b>&amp;</b>",
-        "]]>",
-        "猫",
-        "e\u0301",
-        "🙈",
-        "0",
-    ]
-)
+_FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "'", "''=")
+_QUOTES = ('"', '"a","b"', "a\nb", "a\r\nb", "\r", "a,b;c", "<b>&amp;</b>", "]]>", " a ", "0")
+_PATHS = ("../x", "..", ".", "unlabelled", "Unlabelled", "CON", "nul.txt", "50%", "%41", "猫", "e\u0301", "🙈")
+NASTY = st.sampled_from(_FORMULAS + _QUOTES + _PATHS)
 NAMES = NASTY | st.text(ANY, min_size=1, max_size=12)
 XML_SAFE = NASTY | st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=12)
 NUMBERS = st.integers(0, 40_000_000).map(lambda n: n / 10_000)
