@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -51,6 +52,25 @@ class MonitorClient:
     def post(self, path: str, body: object) -> Any:
         """POST a JSON document; errors as for `get`."""
         return self._checked(self._send("POST", path, json=body)).json()
+
+    def post_lines(self, path: str, body: bytes, **query: object) -> Any:
+        """POST JSON Lines; errors as for `get`."""
+        headers = {"content-type": "application/x-ndjson"}
+        return self._checked(
+            self._send("POST", path, params=query, content=body, headers=headers, timeout=600.0)
+        ).json()
+
+    @contextmanager
+    def lines(self, path: str, **query: object) -> Iterator[Iterator[str]]:
+        """GET an answer line by line, as it comes; errors as for `get`."""
+        given = {k: v for k, v in query.items() if v is not None}
+        try:
+            with self._client.stream("GET", path, params=given, timeout=600.0) as response:
+                if response.status_code >= 400:
+                    response.read()
+                yield _split(self._checked(response))
+        except httpx.TransportError:
+            raise NotRunning(f"the monitor at {self.base} does not answer, or broke off") from None
 
     def cases(
         self,
@@ -188,3 +208,13 @@ class MonitorClient:
         if response.status_code in (401, 403):
             raise CommandError(text, f"put the token into the variable {TOKEN_VARIABLE}")
         raise CommandError(text)
+
+
+def _split(response: httpx.Response) -> Iterator[str]:
+    """Lines at newlines only: other line breaks belong to the text in them."""
+    rest = b""
+    for piece in response.iter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line.decode() for line in whole)
+    if rest:
+        yield rest.decode()

@@ -19,6 +19,7 @@ from deploy.cli import (
     local_commands,
     model_commands,
     render_commands,
+    review_commands,
 )
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError
@@ -66,6 +67,7 @@ local_commands.register(app)
 model_commands.register(app)
 data_commands.register(app)
 alarm_commands.register(app)
+review_commands.register(app)
 accuracy_commands.register(app)
 render_commands.register(app)
 load_commands.register(app)

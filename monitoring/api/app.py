@@ -14,6 +14,7 @@ from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.batch_routes import batch_router
 from monitoring.api.drift_routes import drift_router
+from monitoring.api.exchange_routes import exchange_router
 from monitoring.api.explore_routes import explore_router
 from monitoring.api.explore_views import Explorer
 from monitoring.api.finding_routes import finding_router
@@ -128,6 +129,7 @@ def build_console(
     app.include_router(explore_router(explorer))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
+    app.include_router(exchange_router(view, ledger))
     app.include_router(upkeep_router(view))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings))
     builder = Builder(view=view, monitor=monitor, options=options)

@@ -79,6 +79,22 @@ def truth_from(label: Any, task: TaskKind, rules: BoxRules | None, size: tuple[i
     return Truth(label=label) if isinstance(label, str | int | float) and not isinstance(label, bool) else None
 
 
+def named(truth: Truth | None, classes: Sequence[str]) -> Truth | None:
+    """With the names of classes that were given by their index; numbers of a model without classes stay.
+
+    Example:
+        >>> named(Truth(label=1), ("ant", "bee")).label
+        'bee'
+    """
+    if truth is None or not classes:
+        return truth
+    if truth.boxes is not None:
+        return Truth(boxes=tuple(replace(box, label=str(_name(box.label, classes))) for box in truth.boxes))
+    if truth.label is not None:
+        return Truth(label=_name(truth.label, classes))
+    return Truth(labels=tuple(_name(x, classes) for x in truth.labels or ()))
+
+
 def answered(answer: Any, classes: Sequence[str], size: tuple[int, int], rules: BoxRules | None) -> tuple[Box, ...]:
     """Predicted boxes, which the monitor keeps as corners, in the units of the model."""
     wide, high = size if rules is not None and rules.units is BoxUnits.RELATIVE and all(size) else (1, 1)
@@ -90,6 +106,12 @@ def answered(answer: Any, classes: Sequence[str], size: tuple[int, int], rules: 
         corners = (tidy(x0 * wide), tidy(y0 * high), tidy(x1 * wide), tidy(y1 * high))
         made.append(Box(x0=corners[0], y0=corners[1], x1=corners[2], y1=corners[3], label=name, score=box.get("score")))
     return tuple(made)
+
+
+def _name(value: str | int | float, classes: Sequence[str]) -> str | int | float:
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    index = int(text) if text not in classes and text.isascii() and text.isdigit() else -1
+    return classes[index] if 0 <= index < len(classes) else text
 
 
 def _number(value: str | int | float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from monitoring import schema as t
 from monitoring.api.fields import from_ns, to_text
 from monitoring.catalogue import Catalogue
 from monitoring.exchange.contracts import Header, Item, Truth
-from monitoring.exchange.fit import answered, truth_from
+from monitoring.exchange.fit import answered, named, truth_from
 from monitoring.images import is_picture, tensor_png, to_array
 from monitoring.store import Store
 
@@ -124,6 +125,8 @@ class CaseSource:
         size = _size(manifest, shapes, row["id"])
         rules = None if manifest is None else manifest.task.boxes
         label = None if row["label"] is None else json.loads(row["label"])
+        truth = None if label is None else truth_from(label, task, rules, size, row["row"])
+        classes = () if manifest is None or task is TaskKind.REGRESSION else manifest.task.class_names
         shown = _input(manifest, row, tensors) if inputs else {}
         return Item(
             case=row["id"],
@@ -131,7 +134,7 @@ class CaseSource:
             version=row["version"],
             time=to_text(from_ns(row["time_ns"])),
             predicted=_predicted(row, task, manifest, size),
-            truth=None if label is None else truth_from(label, task, rules, size, row["row"]),
+            truth=named(truth, classes),
             p_wrong=row["p_wrong"],
             comment=row["comment"] or "",
             tags=tags,
@@ -213,7 +216,9 @@ def _input(manifest: Manifest | None, row: Any, tensors: Any) -> dict[str, Any]:
             elif spec.display.kind is InputKind.TABULAR and spec.display.feature_names:
                 numbers = to_array(tensor["data"], datatype, shape)[place].reshape(-1).tolist()
                 names = spec.display.feature_names
-                made.setdefault("values", {n: float(x) for n, x in zip(names, numbers, strict=False) if x == x})
+                made.setdefault(
+                    "values", {n: float(x) for n, x in zip(names, numbers, strict=False) if math.isfinite(x)}
+                )
         except (ValueError, IndexError, KeyError):
             continue  # what does not fit its signature cannot be shown; its label can still be given
     return made
