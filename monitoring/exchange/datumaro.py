@@ -6,6 +6,7 @@ References:
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,22 +36,29 @@ class Datumaro:
     tasks = frozenset({TaskKind.CLASSIFICATION, TaskKind.MULTI_LABEL, TaskKind.DETECTION})
 
     def write(self, header: Header, items: Iterable[Item], folder: Path, progress: Progress) -> int:
-        """Items as they come; the classes stand before them, so every class must be known beforehand."""
+        """Classes stand before the items, and labels that no class has are known after them: items wait aside."""
         images = folder / "images" / "default"
         images.mkdir(parents=True, exist_ok=True)
         ids = {name: i for i, name in enumerate(header.classes)}
-        kinds = [{"name": name, "parent": "", "attributes": []} for name in ids]
-        categories = {"label": {"labels": kinds, "label_groups": [], "attributes": []}}
         count = 0
-        with new_text(folder / "annotations" / "default.json") as file:
-            head = {"dm_format_version": "1.0", "media_type": 2, "infos": {}, "categories": categories}
-            file.write(compact(head)[:-1] + ',"items":[\n')
+        aside = folder / "items.part"
+        with new_text(aside) as file:
             for count, item in enumerate(items, 1):
                 write_picture(item, images)
                 file.write((",\n" if count > 1 else "") + compact(_item(header, item, ids)))
                 if count % EVERY == 0:
                     progress(EVERY)
+        kinds = [{"name": name, "parent": "", "attributes": []} for name in ids]
+        categories = {"label": {"labels": kinds, "label_groups": [], "attributes": []}}
+        head = {"dm_format_version": "1.0", "media_type": 2, "infos": {}, "categories": categories}
+        with (
+            new_text(folder / "annotations" / "default.json") as file,
+            aside.open(encoding="utf-8", newline="") as waiting,
+        ):
+            file.write(compact(head)[:-1] + ',"items":[\n')
+            shutil.copyfileobj(waiting, file)
             file.write("\n]}\n")
+        aside.unlink()
         progress(count % EVERY)
         return count
 
@@ -78,9 +86,8 @@ def _item(header: Header, item: Item, ids: dict[str, int]) -> dict[str, Any]:
     kind = "boxes" if header.task is TaskKind.DETECTION else "classes"
     marks: list[dict[str, Any]] = []
     if truth is not None:
-        unknown = [name for name in truth.names if name not in ids]
-        if unknown:
-            raise ExchangeError(f"case {item.case}: '{unknown[0]}' is no class of the model")
+        for name in truth.names:
+            ids.setdefault(name, len(ids))
         if truth.boxes is not None:
             marks = [_bbox(i, box, ids) for i, box in enumerate(truth.boxes)]
         else:
