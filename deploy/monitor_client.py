@@ -63,7 +63,7 @@ class MonitorClient:
     @contextmanager
     def lines(self, path: str, **query: object) -> Iterator[Iterator[str]]:
         """GET an answer line by line, as it comes; errors as for `get`."""
-        given = {k: v for k, v in query.items() if v is not None}
+        given = {k: str(v) for k, v in query.items() if v is not None}
         try:
             with self._client.stream("GET", path, params=given, timeout=600.0) as response:
                 if response.status_code >= 400:

@@ -82,7 +82,7 @@ def _document(header: Header, item: Item) -> dict[str, Any]:
 
 def _shape(box: Box) -> dict[str, Any]:
     corners = [[box.x0, box.y0], [box.x1, box.y1]]
-    rest = {"group_id": None, "description": "", "shape_type": "rectangle", "flags": {}, "mask": None}
+    rest: dict[str, Any] = {"group_id": None, "description": "", "shape_type": "rectangle", "flags": {}, "mask": None}
     return {"label": box.label, "points": corners, **rest}
 
 
@@ -114,7 +114,8 @@ def _rectangle(shape: Any) -> Box:
     if not isinstance(shape, dict) or shape.get("shape_type", "polygon") != "rectangle":
         kind = shape.get("shape_type", "polygon") if isinstance(shape, dict) else "nothing"
         raise ExchangeError(f"a shape is a {str(kind)[:20]}: only rectangles are boxes")
-    points, label = shape.get("points"), shape.get("label")
+    points: Any = shape.get("points")
+    label = shape.get("label")
     try:
         (xa, ya), (xb, yb) = points  # any two opposite corners, as they were drawn
         corners = (min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb))
