@@ -34,6 +34,7 @@ class LeaseAsk(Asked):
     slice: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")] | None = None
     tag: Tag | None = None
     batch: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")] | None = None
+    skip: list[CaseRef] = Field([], max_length=200, description="Cases to leave out: the caller has passed them by.")
     count: int = Field(1, ge=1, le=MAX_LEASE)
     seconds: int = Field(LEASE_S, ge=1, le=MAX_LEASE_S)
 

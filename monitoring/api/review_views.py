@@ -28,7 +28,7 @@ class ReviewView:
     def lease(self, who: Principal, ask: m.LeaseAsk) -> m.Leased:
         """The next cases."""
         which = {"model": ask.model, "version": ask.version, "slice_id": ask.slice, "tag": ask.tag, "batch": ask.batch}
-        got = self.ledger.lease(who.name, ask.count, ask.seconds, **which)
+        got = self.ledger.lease(who.name, ask.count, ask.seconds, skip=ask.skip, **which)
         cases = [self.view.case_detail(case) for case in got.cases]
         return m.Leased(cases=cases, until=fields.from_ns(got.until_ns), waiting=got.waiting)
 

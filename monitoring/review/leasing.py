@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,14 +25,16 @@ def next_cases(
     slice_id: str | None = None,
     tag: str | None = None,
     batch: str | None = None,
+    skip: Sequence[str] = (),
 ) -> list[str]:
     """Ids of the cases that wait for this person, in the order of priority, then of the queue.
 
     Left out are cases that somebody else has, that are assigned to somebody else, and that wait for a second opinion
-    where the person has given the first.
+    where the person has given the first; and those of `skip`.
     """
     c = t.cases.c
-    where = [sa.or_(c.lease_until_ns <= now_ns, c.lease_by.in_(["", actor])), c.assignee.in_(["", actor])]
+    where: list[sa.ColumnElement[bool]] = [c.id.not_in(list(skip))] if skip else []
+    where += [sa.or_(c.lease_until_ns <= now_ns, c.lease_by.in_(["", actor])), c.assignee.in_(["", actor])]
     if version is not None:
         where.append(c.version == version)
     if slice_id is not None:

@@ -63,7 +63,9 @@ class Ledger(Marks):
         self._waiting: dict[str | None, tuple[float, int]] = {}
         self._lock = threading.Lock()
 
-    def lease(self, actor: str, count: int = 1, seconds: int = LEASE_S, **which: str | None) -> Leased:
+    def lease(
+        self, actor: str, count: int = 1, seconds: int = LEASE_S, skip: Sequence[str] = (), **which: str | None
+    ) -> Leased:
         """Take the next cases; those that the actor has already come along, for longer.
 
         `which` is model, version, slice_id, tag, batch, as in `monitoring.review.leasing.next_cases`.
@@ -79,7 +81,7 @@ class Ledger(Marks):
 
         def work(act: Act) -> dict[str, Any]:
             until = act.now_ns + seconds * 10**9
-            ids = leasing.next_cases(act.connection, actor, act.now_ns, count, **which)
+            ids = leasing.next_cases(act.connection, actor, act.now_ns, count, skip=skip, **which)
             taken[:], fresh = leasing.take(act.connection, actor, ids, until, act.now_ns)
             act.detail["taken"] = [case.id for case in taken]
             act.cases = fresh  # an extension is no act

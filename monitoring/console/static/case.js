@@ -127,7 +127,7 @@ root.addEventListener("click", (event) => {
 
 async function mark(path, body) {
   try {
-    await post(path, { key: newKey(), cases: [id], ...body });
+    await post(path, { key: newKey(), selection: { cases: [id] }, ...body });
     await refresh();
   } catch (error) {
     say(error.message);

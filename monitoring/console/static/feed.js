@@ -4,6 +4,7 @@ import { call, element, post } from "./api.js";
 
 const AHEAD = 6; // cases that are ready behind the one on the stage
 const MOST = 50; // of one lease
+const SKIPS = 200; // that a lease is told to leave out
 const AGAIN_MS = 2000;
 const LONGEST_MS = 20_000;
 
@@ -76,8 +77,9 @@ export class Feed extends EventTarget {
     this.#busy = true;
     try {
       const held = new Set([...this.held(), ...this.holding()]);
-      const count = Math.min(MOST, held.size + AHEAD + this.#skips.size);
-      const answer = await post("/api/review/lease", { ...this.#filters, count });
+      const count = Math.min(MOST, held.size + AHEAD);
+      const skip = [...this.#skips].slice(-SKIPS);
+      const answer = await post("/api/review/lease", { ...this.#filters, count, ...(skip.length ? { skip } : {}) });
       this.problem = "";
       this.#pause = AGAIN_MS;
       await this.#take(answer.cases);

@@ -132,7 +132,7 @@ export class Outbox extends EventTarget {
     }
     if (entry.kind === "bulk") return post("/api/review/bulk", { key: entry.key, ...entry.body });
     if (entry.second) {
-      await post("/api/review/opinions", { key: `${entry.key}.o`, cases: [entry.case], opinions: 2 });
+      await post("/api/review/opinions", { key: `${entry.key}.o`, selection: { cases: [entry.case] }, opinions: 2 });
     }
     if (entry.edition === null) {
       const sheet = await get(`/review/sheets/${entry.case}?format=json`);

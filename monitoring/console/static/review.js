@@ -225,7 +225,7 @@ async function pace() {
   try {
     const query = new URLSearchParams({ actor: root.dataset.actor, ...(filters.model ? { model: filters.model } : {}) });
     const found = await get(`/api/review/pace?${query}`);
-    const parts = [`${found.decided_today.toLocaleString("en")} today`];
+    const parts = [`${found.decided.toLocaleString("en")} today`];
     if (found.per_minute) parts.push(`${found.per_minute.toFixed(found.per_minute < 10 ? 1 : 0)} a minute`);
     parts.push(`${found.waiting.toLocaleString("en")} waiting`);
     document.querySelector("#progress").textContent = parts.join(" · ");
