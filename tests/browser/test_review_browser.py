@@ -143,6 +143,7 @@ def test_what_is_decided_without_a_connection_is_sent_later_once_and_in_order(
     open_as: Callable[..., Page], console: ReviewConsole
 ) -> None:
     page = open_as("ann")
+    until(lambda: page.locator(".sheet").count() >= 5, "nothing was fetched ahead")
     page.context.set_offline(True)
     cases = [press(page, key) for key in ("c", "w", "5")]
     page.locator("#outbox", has_text="3 waiting to be sent").wait_for()

@@ -269,7 +269,9 @@ function press(button) {
 function wanted(key) {
   const name = CSS.escape(key);
   const conflicts = document.querySelector(`#notices [data-key="${name}"]`);
-  return conflicts ?? current?.node.querySelector(`[data-key="${name}"]`) ?? document.querySelector(`#bar:not([hidden]) [data-key="${name}"], .review-head [data-key="${name}"]`);
+  if (conflicts) return conflicts;
+  const always = document.querySelector(`#bar [data-act="undo"][data-key="${name}"], .review-head [data-key="${name}"]`);
+  return current ? (current.node.querySelector(`[data-key="${name}"]`) ?? document.querySelector(`#bar [data-key="${name}"]`) ?? always) : always;
 }
 
 document.addEventListener("keydown", (event) => {
