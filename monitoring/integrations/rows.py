@@ -1,0 +1,305 @@
+"""What lies in labelling tools, in the database. Every function is one short transaction, or part of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from monitoring import schema as t
+from monitoring.integrations.contracts import TaskState, Tool
+from monitoring.store import Store
+
+CHUNK = 500
+_COUNTERS = ("pushed", "pulled", "refused", "hints")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectRow:
+    """A project of ours in a tool. Columns as in `monitoring.schema_tools.external_projects`."""
+
+    id: int
+    tool: str
+    model: str
+    config: str
+    external_id: str
+    created_ns: int
+    seen: str
+    asked_ns: int
+    looked_ns: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRow:
+    """A case in a tool. Columns as in `monitoring.schema_tools.external_tasks`."""
+
+    id: int
+    tool: str
+    case_id: str
+    batch: str
+    state: str
+    project_id: int | None
+    external_id: str | None
+    asked_by: str
+    asked_ns: int
+    pushed_ns: int | None
+    pulled_ns: int | None
+    digest: str
+    attempts: int
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolRow:
+    """How a tool is doing. Columns as in `monitoring.schema_tools.external_tools`.
+
+    Attributes:
+        tasks: How many cases are in which state.
+    """
+
+    tool: str
+    failing_ns: int = 0
+    problem: str = ""
+    failures: int = 0
+    next_ns: int = 0
+    answered_ns: int = 0
+    pushed: int = 0
+    pulled: int = 0
+    refused: int = 0
+    hints: int = 0
+    tasks: Mapping[str, int]
+
+
+def ask_for(store: Store, tool: Tool, cases: Sequence[str], *, batch: str, actor: str, now_ns: int) -> dict[str, int]:
+    """Have cases sent to a tool.
+
+    A case that is there, or waits, stays as it is; one that could not be sent, or that somebody took out, waits again.
+
+    Returns:
+        How many wait now that did not (`added`), that were there already (`known`), that are no cases (`unknown`).
+    """
+    e, c = t.external_tasks.c, t.cases.c
+    ids = list(dict.fromkeys(cases))
+    added = known = unknown = 0
+    with store.write() as connection:
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            there = set(connection.scalars(sa.select(c.id).where(c.id.in_(chunk))))
+            found = connection.execute(sa.select(e.case_id, e.state).where(e.tool == tool.value, e.case_id.in_(chunk)))
+            states: dict[str, str] = {row.case_id: row.state for row in found}
+            again = [x for x in chunk if states.get(x) in (TaskState.REFUSED, TaskState.LOST) and x in there]
+            fresh = [x for x in chunk if x not in states and x in there]
+            values = {"state": TaskState.WAITING.value, "problem": "", "digest": "", "external_id": None,
+                      "project_id": None, "asked_by": actor, "asked_ns": now_ns, "batch": batch}  # fmt: skip
+            if again:
+                where = (e.tool == tool.value, e.case_id.in_(again))
+                connection.execute(t.external_tasks.update().where(*where).values(**values))
+            if fresh:
+                rows = [values | {"tool": tool.value, "case_id": x, "attempts": 0} for x in fresh]
+                connection.execute(t.external_tasks.insert(), rows)
+            added += len(again) + len(fresh)
+            unknown += sum(x not in there for x in chunk)
+            known += sum(x in there for x in chunk) - len(again) - len(fresh)
+        if added:
+            _make_tool(connection, tool)
+    return {"added": added, "known": known, "unknown": unknown}
+
+
+def waiting(store: Store, tool: Tool, limit: int) -> list[TaskRow]:
+    """The next cases to send, in the order in which they were asked for."""
+    e = t.external_tasks.c
+    query = sa.select(t.external_tasks).where(e.tool == tool.value, e.state == TaskState.WAITING.value)
+    return _tasks(store, query.order_by(e.id).limit(limit))
+
+
+def task_of_case(store: Store, tool: Tool, case: str) -> TaskRow | None:
+    """A case's task in a tool."""
+    e = t.external_tasks.c
+    found = _tasks(store, sa.select(t.external_tasks).where(e.tool == tool.value, e.case_id == case))
+    return found[0] if found else None
+
+
+def tasks_of_case(store: Store, case: str) -> list[TaskRow]:
+    """A case's tasks in all tools."""
+    return _tasks(store, sa.select(t.external_tasks).where(t.external_tasks.c.case_id == case))
+
+
+def tasks_by_number(store: Store, project: int, numbers: Sequence[str]) -> dict[str, TaskRow]:
+    """Tasks of a project by the tool's numbers."""
+    e = t.external_tasks.c
+    found: dict[str, TaskRow] = {}
+    for start in range(0, len(numbers), CHUNK):
+        chunk = numbers[start : start + CHUNK]
+        query = sa.select(t.external_tasks).where(e.project_id == project, e.external_id.in_(chunk))
+        found |= {str(row.external_id): row for row in _tasks(store, query)}
+    return found
+
+
+def orphans(store: Store, tool: Tool, limit: int) -> list[TaskRow]:
+    """Tasks whose case is no longer kept: it was erased, or retention let it go."""
+    e = t.external_tasks.c
+    gone = ~sa.exists().where(t.cases.c.id == e.case_id)
+    return _tasks(store, sa.select(t.external_tasks).where(e.tool == tool.value, gone).order_by(e.id).limit(limit))
+
+
+def forget(store: Store, ids: Sequence[int]) -> None:
+    """Drop rows of tasks."""
+    with store.write() as connection:
+        connection.execute(t.external_tasks.delete().where(t.external_tasks.c.id.in_(ids)))
+
+
+def note_pushed(store: Store, tool: Tool, project: int, made: Mapping[int, str], now_ns: int) -> None:
+    """Tasks that lie in the tool now: row id to the tool's number."""
+    e = t.external_tasks.c
+    with store.write() as connection:
+        for identity, number in made.items():
+            values = {"state": TaskState.PUSHED.value, "project_id": project, "external_id": number,
+                      "pushed_ns": now_ns, "problem": ""}  # fmt: skip
+            connection.execute(t.external_tasks.update().where(e.id == identity).values(**values))
+        _count(connection, tool, pushed=len(made))
+
+
+def note_task(store: Store, identity: int, **values: Any) -> None:
+    """Set columns of one task."""
+    with store.write() as connection:
+        connection.execute(t.external_tasks.update().where(t.external_tasks.c.id == identity).values(**values))
+
+
+def note_lost(store: Store, project: int, there: set[str], before_ns: int) -> int:
+    """Mark the tasks of a project that are not in the tool any more; returns how many.
+
+    Args:
+        there: The tool's numbers of all its tasks.
+        before_ns: Tasks that were pushed later are left: the look may have begun before.
+    """
+    e = t.external_tasks.c
+    live = (TaskState.PUSHED.value, TaskState.LABELLED.value)
+    with store.write() as connection:
+        query = sa.select(e.id, e.external_id).where(e.project_id == project, e.state.in_(live), e.pushed_ns < before_ns)
+        gone = [row.id for row in connection.execute(query) if row.external_id not in there]
+        for start in range(0, len(gone), CHUNK):
+            values = {"state": TaskState.LOST.value, "problem": "the task is no longer in the tool"}
+            chunk = gone[start : start + CHUNK]
+            connection.execute(t.external_tasks.update().where(e.id.in_(chunk)).values(**values))
+    return len(gone)
+
+
+def projects(store: Store, tool: Tool) -> list[ProjectRow]:
+    """Our projects in a tool."""
+    with store.read() as connection:
+        query = sa.select(t.external_projects).where(t.external_projects.c.tool == tool.value)
+        return [ProjectRow(**row) for row in connection.execute(query.order_by(t.external_projects.c.id)).mappings()]
+
+
+def add_project(store: Store, tool: Tool, model: str, config: str, number: str, now_ns: int) -> ProjectRow:
+    """Remember a project."""
+    values = {"tool": tool.value, "model": model, "config": config, "external_id": number, "created_ns": now_ns}
+    with store.write() as connection:
+        row = t.external_projects.insert().values(**values, seen="", asked_ns=0, looked_ns=0)
+        connection.execute(row)
+    return next(p for p in projects(store, tool) if (p.model, p.config) == (model, config))
+
+
+def drop_project(store: Store, project: int) -> None:
+    """Forget a project that is gone; its tasks are lost."""
+    e = t.external_tasks.c
+    with store.write() as connection:
+        values = {"state": TaskState.LOST.value, "problem": "the project is no longer in the tool", "project_id": None}
+        connection.execute(t.external_tasks.update().where(e.project_id == project).values(**values))
+        connection.execute(t.external_projects.delete().where(t.external_projects.c.id == project))
+
+
+def note_looked(store: Store, project: int, *, seen: str | None = None, looked_ns: int | None = None) -> None:
+    """How far the changes of a project were taken over."""
+    values = {"seen": seen, "looked_ns": looked_ns}
+    given = {name: value for name, value in values.items() if value is not None}
+    with store.write() as connection:
+        connection.execute(t.external_projects.update().where(t.external_projects.c.id == project).values(**given))
+
+
+def ask_to_look(store: Store, tool: Tool, now_ns: int, *, hint: bool = False, everything: bool = False) -> None:
+    """Have changes fetched now.
+
+    Args:
+        hint: The tool said so itself.
+        everything: From the beginning, not only what is new.
+    """
+    p = t.external_projects.c
+    values: dict[str, Any] = {"asked_ns": now_ns} | ({"seen": ""} if everything else {})
+    with store.write() as connection:
+        connection.execute(t.external_projects.update().where(p.tool == tool.value).values(**values))
+        _make_tool(connection, tool)
+        if hint:
+            _count(connection, tool, hints=1)
+
+
+def count(store: Store, tool: Tool, **more: int) -> None:
+    """Add to a tool's counters."""
+    with store.write() as connection:
+        _count(connection, tool, **more)
+
+
+def note_answered(store: Store, tool: Tool, now_ns: int) -> None:
+    """The tool answers."""
+    with store.write() as connection:
+        _make_tool(connection, tool)
+        values = {"failing_ns": 0, "problem": "", "failures": 0, "next_ns": 0, "answered_ns": now_ns}
+        connection.execute(t.external_tools.update().where(t.external_tools.c.tool == tool.value).values(**values))
+
+
+def note_failed(store: Store, tool: Tool, problem: str, now_ns: int, next_ns: int) -> None:
+    """The tool does not answer, or refuses."""
+    x = t.external_tools.c
+    since = sa.case((x.failing_ns == 0, now_ns), else_=x.failing_ns)
+    with store.write() as connection:
+        _make_tool(connection, tool)
+        values = {"failing_ns": since, "problem": problem, "failures": x.failures + 1, "next_ns": next_ns}
+        connection.execute(t.external_tools.update().where(x.tool == tool.value).values(**values))
+
+
+def tool_row(store: Store, tool: Tool) -> ToolRow:
+    """How a tool is doing."""
+    e, x = t.external_tasks.c, t.external_tools.c
+    with store.read() as connection:
+        row = connection.execute(sa.select(t.external_tools).where(x.tool == tool.value)).mappings().one_or_none()
+        counting = sa.select(e.state, sa.func.count()).where(e.tool == tool.value).group_by(e.state)
+        tasks = {state: int(n) for state, n in connection.execute(counting)}
+    return ToolRow(**(dict(row) if row is not None else {"tool": tool.value}), tasks=tasks)
+
+
+def live_opinions(store: Store, case: str, prefix: str) -> dict[str, tuple[int, str, str | None]]:
+    """What was taken over for a case and still holds: act, verdict and label by reviewer, newest of each.
+
+    Args:
+        prefix: Of the reviewers' names.
+    """
+    d, a = t.decisions.c, t.acts.c
+    query = (
+        sa.select(a.actor, d.act_id, d.verdict, d.label)
+        .join(t.acts, a.id == d.act_id)
+        .where(d.case_id == case, d.verdict.is_not(None), d.withdrawn.is_(False), a.actor.startswith(prefix, True))
+        .order_by(d.id)
+    )
+    with store.read() as connection:
+        return {row.actor: (row.act_id, row.verdict, row.label) for row in connection.execute(query)}
+
+
+def _tasks(store: Store, query: sa.Select[Any]) -> list[TaskRow]:
+    with store.read() as connection:
+        return [TaskRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _make_tool(connection: sa.Connection, tool: Tool) -> None:
+    x = t.external_tools.c
+    if connection.scalar(sa.select(x.tool).where(x.tool == tool.value)) is None:
+        zeros = dict.fromkeys(("failing_ns", "failures", "next_ns", "answered_ns", *_COUNTERS), 0)
+        connection.execute(t.external_tools.insert().values(tool=tool.value, problem="", **zeros))
+
+
+def _count(connection: sa.Connection, tool: Tool, **more: int) -> None:
+    _make_tool(connection, tool)
+    x = t.external_tools.c
+    values = {name: x[name] + n for name, n in more.items()}
+    connection.execute(t.external_tools.update().where(x.tool == tool.value).values(**values))
