@@ -25,6 +25,7 @@ from monitoring.catalogue import Catalogue
 from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
+from monitoring.integrations.duty import tool_duties
 from monitoring.log_frames import read_frames
 from monitoring.options import MonitorOptions
 from monitoring.progress import Progress
@@ -222,6 +223,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
         Duty(name="queue", interval_s=QUEUE_EVERY_S, run=_order_cases),
         Duty(name="reports", interval_s=REPORTS_EVERY_S, run=_plan_reports),
         *upkeep(options),
+        *tool_duties(options),
         Duty(name="slices", interval_s=SLICES_EVERY_S, run=_search_slices, aside=True),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )

@@ -1,6 +1,7 @@
 """What a labelling tool is to the monitor: cases go in as tasks, answers come back as labels.
 
-A tool is an adapter that translates; what is sent when, and what becomes of answers, is `monitoring.integrations.worker`.
+A tool is an adapter that translates; what is sent when, and what becomes of answers, is the affair of
+`monitoring.integrations.worker`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class ToolError(EgressError):
     """The tool answered, and not what it should: wrong token, no rights, another version. The settings need a look."""
 
     code = "tool_refused"
+
+    def __init__(self, message: str, *, about_request: bool = False) -> None:
+        """`about_request`: what was sent is at fault, not who sent it: something else may be taken."""
+        super().__init__(message)
+        self.about_request = about_request
 
 
 class ProjectGone(ToolError):

@@ -116,7 +116,9 @@ def _draw(
         if spec.display.kind is InputKind.TABULAR:
             flat = values.reshape(-1)[:MAX_VALUES].tolist()
             names = spec.display.feature_names
-            tables[spec.name] = {names[i] if i < len(names) else f"{spec.name}[{i}]": f"{v:.6g}" for i, v in enumerate(flat)}
+            tables[spec.name] = {
+                names[i] if i < len(names) else f"{spec.name}[{i}]": f"{v:.6g}" for i, v in enumerate(flat)
+            }
         else:
             texts[spec.name] = f"{tensor.datatype} {list(values.shape)}\n{values}"[:MAX_TEXT]
 

@@ -1,4 +1,4 @@
-"""What lies in labelling tools, in the database. Every function is one short transaction, or part of the caller's."""
+"""Cases in labelling tools, in the database. Every function is one short transaction, or part of the caller's."""
 
 from __future__ import annotations
 
@@ -10,25 +10,10 @@ import sqlalchemy as sa
 
 from monitoring import schema as t
 from monitoring.integrations.contracts import TaskState, Tool
+from monitoring.integrations.tool_rows import add, make_tool
 from monitoring.store import Store
 
 CHUNK = 500
-_COUNTERS = ("pushed", "pulled", "refused", "hints")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProjectRow:
-    """A project of ours in a tool. Columns as in `monitoring.schema_tools.external_projects`."""
-
-    id: int
-    tool: str
-    model: str
-    config: str
-    external_id: str
-    created_ns: int
-    seen: str
-    asked_ns: int
-    looked_ns: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,27 +34,6 @@ class TaskRow:
     digest: str
     attempts: int
     problem: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ToolRow:
-    """How a tool is doing. Columns as in `monitoring.schema_tools.external_tools`.
-
-    Attributes:
-        tasks: How many cases are in which state.
-    """
-
-    tool: str
-    failing_ns: int = 0
-    problem: str = ""
-    failures: int = 0
-    next_ns: int = 0
-    answered_ns: int = 0
-    pushed: int = 0
-    pulled: int = 0
-    refused: int = 0
-    hints: int = 0
-    tasks: Mapping[str, int]
 
 
 def ask_for(store: Store, tool: Tool, cases: Sequence[str], *, batch: str, actor: str, now_ns: int) -> dict[str, int]:
@@ -103,7 +67,7 @@ def ask_for(store: Store, tool: Tool, cases: Sequence[str], *, batch: str, actor
             unknown += sum(x not in there for x in chunk)
             known += sum(x in there for x in chunk) - len(again) - len(fresh)
         if added:
-            _make_tool(connection, tool)
+            make_tool(connection, tool)
     return {"added": added, "known": known, "unknown": unknown}
 
 
@@ -158,7 +122,7 @@ def note_pushed(store: Store, tool: Tool, project: int, made: Mapping[int, str],
             values = {"state": TaskState.PUSHED.value, "project_id": project, "external_id": number,
                       "pushed_ns": now_ns, "problem": ""}  # fmt: skip
             connection.execute(t.external_tasks.update().where(e.id == identity).values(**values))
-        _count(connection, tool, pushed=len(made))
+        add(connection, tool, pushed=len(made))
 
 
 def note_task(store: Store, identity: int, **values: Any) -> None:
@@ -168,16 +132,16 @@ def note_task(store: Store, identity: int, **values: Any) -> None:
 
 
 def note_lost(store: Store, project: int, there: set[str], before_ns: int) -> int:
-    """Mark the tasks of a project that are not in the tool any more; returns how many.
+    """Mark the tasks of a project that are not `there` (the tool's numbers) any more; returns how many.
 
-    Args:
-        there: The tool's numbers of all its tasks.
-        before_ns: Tasks that were pushed later are left: the look may have begun before.
+    Tasks that were pushed after `before_ns` are left: the look may have begun before.
     """
     e = t.external_tasks.c
     live = (TaskState.PUSHED.value, TaskState.LABELLED.value)
     with store.write() as connection:
-        query = sa.select(e.id, e.external_id).where(e.project_id == project, e.state.in_(live), e.pushed_ns < before_ns)
+        query = sa.select(e.id, e.external_id).where(
+            e.project_id == project, e.state.in_(live), e.pushed_ns < before_ns
+        )
         gone = [row.id for row in connection.execute(query) if row.external_id not in there]
         for start in range(0, len(gone), CHUNK):
             values = {"state": TaskState.LOST.value, "problem": "the task is no longer in the tool"}
@@ -186,100 +150,21 @@ def note_lost(store: Store, project: int, there: set[str], before_ns: int) -> in
     return len(gone)
 
 
-def projects(store: Store, tool: Tool) -> list[ProjectRow]:
-    """Our projects in a tool."""
-    with store.read() as connection:
-        query = sa.select(t.external_projects).where(t.external_projects.c.tool == tool.value)
-        return [ProjectRow(**row) for row in connection.execute(query.order_by(t.external_projects.c.id)).mappings()]
-
-
-def add_project(store: Store, tool: Tool, model: str, config: str, number: str, now_ns: int) -> ProjectRow:
-    """Remember a project."""
-    values = {"tool": tool.value, "model": model, "config": config, "external_id": number, "created_ns": now_ns}
-    with store.write() as connection:
-        row = t.external_projects.insert().values(**values, seen="", asked_ns=0, looked_ns=0)
-        connection.execute(row)
-    return next(p for p in projects(store, tool) if (p.model, p.config) == (model, config))
-
-
-def drop_project(store: Store, project: int) -> None:
-    """Forget a project that is gone; its tasks are lost."""
-    e = t.external_tasks.c
-    with store.write() as connection:
-        values = {"state": TaskState.LOST.value, "problem": "the project is no longer in the tool", "project_id": None}
-        connection.execute(t.external_tasks.update().where(e.project_id == project).values(**values))
-        connection.execute(t.external_projects.delete().where(t.external_projects.c.id == project))
-
-
-def note_looked(store: Store, project: int, *, seen: str | None = None, looked_ns: int | None = None) -> None:
-    """How far the changes of a project were taken over."""
-    values = {"seen": seen, "looked_ns": looked_ns}
-    given = {name: value for name, value in values.items() if value is not None}
-    with store.write() as connection:
-        connection.execute(t.external_projects.update().where(t.external_projects.c.id == project).values(**given))
-
-
-def ask_to_look(store: Store, tool: Tool, now_ns: int, *, hint: bool = False, everything: bool = False) -> None:
-    """Have changes fetched now.
-
-    Args:
-        hint: The tool said so itself.
-        everything: From the beginning, not only what is new.
-    """
-    p = t.external_projects.c
-    values: dict[str, Any] = {"asked_ns": now_ns} | ({"seen": ""} if everything else {})
-    with store.write() as connection:
-        connection.execute(t.external_projects.update().where(p.tool == tool.value).values(**values))
-        _make_tool(connection, tool)
-        if hint:
-            _count(connection, tool, hints=1)
-
-
-def count(store: Store, tool: Tool, **more: int) -> None:
-    """Add to a tool's counters."""
-    with store.write() as connection:
-        _count(connection, tool, **more)
-
-
-def note_answered(store: Store, tool: Tool, now_ns: int) -> None:
-    """The tool answers."""
-    with store.write() as connection:
-        _make_tool(connection, tool)
-        values = {"failing_ns": 0, "problem": "", "failures": 0, "next_ns": 0, "answered_ns": now_ns}
-        connection.execute(t.external_tools.update().where(t.external_tools.c.tool == tool.value).values(**values))
-
-
-def note_failed(store: Store, tool: Tool, problem: str, now_ns: int, next_ns: int) -> None:
-    """The tool does not answer, or refuses."""
-    x = t.external_tools.c
-    since = sa.case((x.failing_ns == 0, now_ns), else_=x.failing_ns)
-    with store.write() as connection:
-        _make_tool(connection, tool)
-        values = {"failing_ns": since, "problem": problem, "failures": x.failures + 1, "next_ns": next_ns}
-        connection.execute(t.external_tools.update().where(x.tool == tool.value).values(**values))
-
-
-def tool_row(store: Store, tool: Tool) -> ToolRow:
-    """How a tool is doing."""
-    e, x = t.external_tasks.c, t.external_tools.c
-    with store.read() as connection:
-        row = connection.execute(sa.select(t.external_tools).where(x.tool == tool.value)).mappings().one_or_none()
-        counting = sa.select(e.state, sa.func.count()).where(e.tool == tool.value).group_by(e.state)
-        tasks = {state: int(n) for state, n in connection.execute(counting)}
-    return ToolRow(**(dict(row) if row is not None else {"tool": tool.value}), tasks=tasks)
-
-
 def live_opinions(store: Store, case: str, prefix: str) -> dict[str, tuple[int, str, str | None]]:
     """What was taken over for a case and still holds: act, verdict and label by reviewer, newest of each.
 
-    Args:
-        prefix: Of the reviewers' names.
+    Only of reviewers whose names begin with `prefix`.
     """
     d, a = t.decisions.c, t.acts.c
     query = (
         sa.select(a.actor, d.act_id, d.verdict, d.label)
         .join(t.acts, a.id == d.act_id)
-        .where(d.case_id == case, d.verdict.is_not(None), d.withdrawn.is_(False), a.actor.startswith(prefix, True))
+        .where(
+            d.case_id == case,
+            d.verdict.is_not(None),
+            d.withdrawn.is_(False),
+            a.actor.startswith(prefix, autoescape=True),
+        )
         .order_by(d.id)
     )
     with store.read() as connection:
@@ -289,17 +174,3 @@ def live_opinions(store: Store, case: str, prefix: str) -> dict[str, tuple[int, 
 def _tasks(store: Store, query: sa.Select[Any]) -> list[TaskRow]:
     with store.read() as connection:
         return [TaskRow(**row) for row in connection.execute(query).mappings()]
-
-
-def _make_tool(connection: sa.Connection, tool: Tool) -> None:
-    x = t.external_tools.c
-    if connection.scalar(sa.select(x.tool).where(x.tool == tool.value)) is None:
-        zeros = dict.fromkeys(("failing_ns", "failures", "next_ns", "answered_ns", *_COUNTERS), 0)
-        connection.execute(t.external_tools.insert().values(tool=tool.value, problem="", **zeros))
-
-
-def _count(connection: sa.Connection, tool: Tool, **more: int) -> None:
-    _make_tool(connection, tool)
-    x = t.external_tools.c
-    values = {name: x[name] + n for name, n in more.items()}
-    connection.execute(t.external_tools.update().where(x.tool == tool.value).values(**values))

@@ -116,7 +116,7 @@ def _numbers(results: Sequence[Json], count: int) -> Any:
 
 def _box(result: Json, manifest: Manifest, names: Sequence[str]) -> dict[str, Any]:
     value = result.get("value") or {}
-    labels = value.get("rectanglelabels") or ()
+    labels = list(value.get("rectanglelabels") or ())
     if len(labels) != 1 or labels[0] not in names:
         raise NoLabel("a box has no class of the model")
     if value.get("rotation"):
@@ -127,7 +127,7 @@ def _box(result: Json, manifest: Manifest, names: Sequence[str]) -> dict[str, An
         raise NoLabel("a box has no corners") from None
     if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
         raise NoLabel("a box has no size")
-    size = (result.get("original_width"), result.get("original_height"))
+    size: tuple[Any, Any] = (result.get("original_width"), result.get("original_height"))
     wide, high = _units(manifest, size)
     left, top, w, h = x / 100 * wide, y / 100 * high, width / 100 * wide, height / 100 * high
     rules = manifest.task.boxes or BoxRules()
@@ -152,7 +152,7 @@ def _units(manifest: Manifest, shown: tuple[Any, Any]) -> tuple[float, float]:
     """What a whole picture measures in the model's units, (width, height)."""
     if (manifest.task.boxes or BoxRules()).units is BoxUnits.RELATIVE:
         return 1.0, 1.0
-    size = picture_size(manifest) or shown
-    if not all(isinstance(n, int | float) and n > 0 for n in size):
+    width, height = picture_size(manifest) or shown
+    if not all(isinstance(n, int | float) and n > 0 for n in (width, height)):
         raise NoLabel("the size of the picture is not known")
-    return float(size[0]), float(size[1])
+    return float(width), float(height)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 import time
@@ -60,10 +59,7 @@ class LabelStudioClient:
         total_s: float | None = None,
         missing: bool = False,
     ) -> Any:
-        """One call.
-
-        Args:
-            missing: 404 answers None instead of raising.
+        """One call; `missing` says that 404 answers None instead of raising.
 
         Raises:
             EgressFailed: not reached; later perhaps.
@@ -110,7 +106,8 @@ def _refusal(answer: Answer) -> ToolError:
         return ToolError(f"the access token is not taken, or may not do this (status {answer.status})")
     if 300 <= answer.status < 400:
         return ToolError(f"the server redirects (status {answer.status}): set its final address as url")
-    return ToolError(f"the server refused (status {answer.status}){_detail(answer)}")
+    text = f"the server refused (status {answer.status}){_detail(answer)}"
+    return ToolError(text, about_request=answer.status in (400, 413, 422))
 
 
 def _detail(answer: Answer) -> str:
@@ -126,8 +123,3 @@ def _detail(answer: Answer) -> str:
 def data_url(png: bytes) -> str:
     """A picture inside the task: nobody has to fetch it, and nobody else can."""
     return "data:image/png;base64," + binascii.b2a_base64(png, newline=False).decode("ascii")
-
-
-def data_of(url: str) -> bytes:
-    """The other way round."""
-    return base64.b64decode(url.partition(",")[2])

@@ -73,10 +73,10 @@ def labelling_config(manifest: Manifest) -> str:
         ValueError: annotators cannot be asked for this kind of answer.
     """
     fields = fields_of(manifest)
-    lines = ["<View>", f'  <Header value={quoteattr(f"{manifest.name}: what is right?")}/>']
+    lines = ["<View>", f"  <Header value={quoteattr(f'{manifest.name}: what is right?')}/>"]
     for field in fields:
         if len(fields) > 1:
-            lines.append(f"  <Header value={quoteattr(field.name)} size=\"5\"/>")
+            lines.append(f'  <Header value={quoteattr(field.name)} size="5"/>')
         extra = ' zoom="true" zoomControl="true"' if field.shown is Shown.PICTURE else ""
         lines.append(f'  <{field.shown.value} name="{field.key}" value="${field.key}"{extra}/>')
     lines += [f"  {line}" for line in _control(manifest, fields)]

@@ -71,9 +71,7 @@ class LabelStudio:
         if fresh:
             path = f"/api/projects/{project}/import"
             tasks = [_task(sheet, manifest) for sheet in fresh]
-            made = self.client.call(
-                "POST", path, tasks, {"return_task_ids": "true"}, idempotent=False, total_s=LONG_S
-            )
+            made = self.client.call("POST", path, tasks, {"return_task_ids": "true"}, idempotent=False, total_s=LONG_S)
             ids = made.get("task_ids") or []
             if len(ids) == len(fresh):
                 there |= {sheet.case: str(number) for sheet, number in zip(fresh, ids, strict=True)}
