@@ -10,7 +10,7 @@ external_projects = Table(  # a project for each labelling config of each model
     "external_projects",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("tool", String(16), nullable=False),  # monitoring.integrations.contracts.Tool
+    Column("tool", String(16), nullable=False),  # monitoring.integrations.names.Tool
     Column("model", String(64), nullable=False),
     Column("config", String(64), nullable=False),  # sha256 of what annotators may answer, as the tool was told
     Column("external_id", String(64), nullable=False),  # as the tool numbers it
@@ -28,7 +28,7 @@ external_tasks = Table(  # a case is in a tool at most once
     Column("tool", String(16), nullable=False),
     Column("case_id", String(16), nullable=False),  # no foreign key: what lies in the tool outlives the case
     Column("batch", String(64), nullable=False),  # "" where its case was pushed by itself
-    Column("state", String(16), nullable=False),  # monitoring.integrations.contracts.TaskState
+    Column("state", String(16), nullable=False),  # monitoring.integrations.names.TaskState
     Column("project_id", BigInteger),  # of external_projects; NULL while it waits
     Column("external_id", String(64)),  # as the tool numbers it; NULL while it waits
     Column("asked_by", String(64), nullable=False),

@@ -78,6 +78,7 @@ def serve_monitor(
             alarms=options.alarms,
             privacy=options.privacy,
             inference=options.inference,
+            integrations=options.integrations,
             refetch=Refetch(options, store),
             searching=options,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deploy.cli import exchange_commands
+from deploy.cli import exchange_commands, tool_commands
 
 review_app = typer.Typer(no_args_is_help=True, help="Review of failure cases; needs a running monitor.")
 
@@ -13,3 +13,4 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(review_app, name="review", rich_help_panel="Data")
     exchange_commands.add_to(review_app)
+    tool_commands.add_to(review_app)

@@ -27,6 +27,7 @@ from monitoring.api.review_views import ReviewView
 from monitoring.api.security import Guard
 from monitoring.api.slice_routes import slice_router
 from monitoring.api.slice_views import SliceDesk
+from monitoring.api.tool_routes import tool_router
 from monitoring.api.upkeep_routes import upkeep_router
 from monitoring.api.views import View
 from monitoring.baselines import Baselines
@@ -38,6 +39,7 @@ from monitoring.console.pages_review import review_router
 from monitoring.console.pages_slices import slices_router
 from monitoring.console.pages_static import static_router
 from monitoring.explore.serving_client import ServingClient
+from monitoring.integrations.options import IntegrationOptions
 from monitoring.neighbours import Neighbours
 from monitoring.options import AlarmOptions, DriftOptions, InferenceOptions, MonitorOptions
 from monitoring.people.office import Office
@@ -69,6 +71,7 @@ def build_console(
     refetch: Refetch | None = None,
     searching: MonitorOptions | None = None,
     ledger: Ledger | None = None,
+    integrations: IntegrationOptions | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
@@ -88,6 +91,7 @@ def build_console(
         inference: Where models are asked, to try an input and to compare versions; nowhere where None.
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
         searching: Options of the monitor, by which slices are split; None splits none.
+        integrations: Labelling tools; none where None.
         clock: For "5 minutes ago" on the pages.
 
     Raises:
@@ -131,6 +135,7 @@ def build_console(
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))
     app.include_router(upkeep_router(view))
+    app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings))
     builder = Builder(view=view, monitor=monitor, options=options)
     app.include_router(review_router(builder, findings))

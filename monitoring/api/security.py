@@ -25,8 +25,9 @@ from monitoring.people.roster import Roster
 
 COOKIE = "hardcase_session"
 SECURE_COOKIE = "__Host-" + COOKIE  # browsers take that name only with Secure, for "/", from this very host
+HOOK_PATHS = ("/api/integrations/label-studio/hook",)  # brings a credential of its own
 # Answered without a credential.
-OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in", "/first-start", "/invitation")
+OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in", "/first-start", "/invitation", *HOOK_PATHS)
 STATIC_PREFIX = "/static/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 

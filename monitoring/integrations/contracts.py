@@ -8,29 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
 from export.contracts.manifest import Manifest
 from monitoring.integrations.egress import EgressError
+from monitoring.integrations.names import Tool
 from monitoring.review.contracts import Verdict
-
-
-class Tool(StrEnum):
-    """Labelling tools that the monitor works with."""
-
-    LABEL_STUDIO = "label-studio"
-    CVAT = "cvat"
-
-
-class TaskState(StrEnum):
-    """Where a case stands in a tool."""
-
-    WAITING = "waiting"  # is to be sent
-    PUSHED = "pushed"  # lies there
-    LABELLED = "labelled"  # an answer was taken over
-    REFUSED = "refused"  # cannot be sent; `problem` says why
-    LOST = "lost"  # somebody took it out of the tool
 
 
 class ToolError(EgressError):

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from monitoring.baselines import Baselines
 from monitoring.duties import Duty
-from monitoring.integrations.contracts import LabelTool, Tool
+from monitoring.integrations.contracts import LabelTool
 from monitoring.integrations.egress import Egress
+from monitoring.integrations.names import Tool
 from monitoring.integrations.options import IntegrationOptions, LabelStudioOptions
 from monitoring.integrations.worker import ToolWorker
 from monitoring.options import MonitorOptions

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from monitoring import schema as t
-from monitoring.integrations.contracts import TaskState, Tool
+from monitoring.integrations.names import TaskState, Tool
 from monitoring.integrations.tool_rows import add, make_tool
 from monitoring.store import Store
 

@@ -21,8 +21,9 @@ from export.contracts.manifest import Manifest
 from monitoring.baselines import Baselines
 from monitoring.case_rows import to_json
 from monitoring.integrations import rows, tool_rows
-from monitoring.integrations.contracts import Changed, Given, LabelTool, ProjectGone, Sheet, TaskState, ToolError
+from monitoring.integrations.contracts import Changed, Given, LabelTool, ProjectGone, Sheet, ToolError
 from monitoring.integrations.egress import EgressError
+from monitoring.integrations.names import TaskState
 from monitoring.integrations.pictures import CannotShow, make_sheet
 from monitoring.integrations.rows import TaskRow
 from monitoring.integrations.tool_rows import ProjectRow
@@ -225,7 +226,8 @@ class ToolWorker:
         for reviewer in sorted(set(before) - kept):  # the annotation was deleted
             why = self._take_back(before[reviewer][0], f"{changed.task}:{digest[:16]}")
             problems += [f"{reviewer.partition(':')[2]}: {why}"] if why else []
-        state = TaskState.LABELLED if changed.given else TaskState.PUSHED
+        whole = any(not given.problem for given in changed.given)
+        state = TaskState.LABELLED if whole else TaskState.PUSHED
         values = {"state": state.value, "digest": digest, "pulled_ns": self.clock(), "problem": "; ".join(problems)}
         rows.note_task(self.store, row.id, **values)
         refused = sum(bool(given.problem) for given in changed.given)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from export.contracts.manifest import Manifest
-from monitoring.integrations.contracts import Page, ProjectGone, Sheet, Tool
+from monitoring.integrations.contracts import Page, ProjectGone, Sheet
 from monitoring.integrations.label_studio.answers import NoLabel, changed_of, results_of
 from monitoring.integrations.label_studio.client import LONG_S, LabelStudioClient, data_url
 from monitoring.integrations.label_studio.config import fields_of, labelling_config
+from monitoring.integrations.names import Tool
 from monitoring.integrations.options import LabelStudioOptions
 
 PAGE = 200
