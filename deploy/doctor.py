@@ -143,16 +143,25 @@ def _exposure(settings: Settings) -> Iterator[Check]:
         ("console access", settings.monitor.host, tokens, "monitor.token_sha256"),
     ):
         try:
-            require_safe_bind(host, AuthOptions(keys=known))
+            if name == "inference access" or settings.monitor.sign_in != "always":
+                require_safe_bind(host, AuthOptions(keys=known))
         except UnsafeBind:
             yield Check(
                 name=name, verdict=Verdict.FAIL, detail=f"{host} without a credential: refuses to start",
                 advice=f"set {key}, or the host to 127.0.0.1",
             )  # fmt: skip
         else:
-            yield Check(
-                name=name, verdict=Verdict.OK, detail=f"{host}, {f'{len(known)} keys' if known else 'loopback only'}"
-            )
+            asked = f"{len(known)} keys" if known else "loopback only"
+            if name == "console access" and settings.monitor.sign_in == "always":
+                asked = "people sign in"
+            yield Check(name=name, verdict=Verdict.OK, detail=f"{host}, {asked}")
+
+
+def _asks(settings: Settings) -> str:
+    """What the console asks for, as far as the settings say."""
+    if settings.monitor.sign_in == "always":
+        return "people to sign in"
+    return "a token" if settings.monitor.token_sha256 else ""
 
 
 def _run_state(paths: StatePaths) -> Check:
@@ -186,7 +195,7 @@ def _listeners(settings: Settings, paths: StatePaths) -> Iterator[Check]:
     declared = {
         settings.serving.port: Purpose(text="inference, HTTP", asks=keys),
         settings.serving.grpc_port: Purpose(text="inference, gRPC", asks=keys),
-        settings.monitor.port: Purpose(text="console and API", asks="a token" if settings.monitor.token_sha256 else ""),
+        settings.monitor.port: Purpose(text="console and API", asks=_asks(settings)),
     }
     for target in read_targets(paths):
         port = int(target.rpartition(":")[2])

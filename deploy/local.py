@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def run_up(invocation: Invocation, *, with_demo: bool) -> None:
         with _spinner("starting"):
             supervisor.start(specs, ports(settings), addresses(settings))
         _announce(invocation, time.monotonic() - started, watched=any(w.role == "prometheus" for w in watching))
+        tell_first_start(settings, paths, out.print)
         supervisor.watch()
     except StopRequested:
         out.print("Stopping ...")
@@ -142,6 +144,22 @@ def stop_run(paths: StatePaths, *, keep_serving: bool = False) -> int:
             )
         time.sleep(0.1)
     return info.pid
+
+
+def tell_first_start(settings: Settings, paths: StatePaths, say: Callable[[str], None]) -> None:
+    """Where somebody has to make the first admin: the one-time link. Only the digest of its token is kept."""
+    if settings.monitor.sign_in != "always":
+        return
+    import httpx
+
+    from monitoring.people.first_start import PAGE, make_link
+
+    where = addresses(settings)["console"]
+    if httpx.get(f"{where}{PAGE}", trust_env=False, timeout=10).status_code != 200:
+        return  # there is a user
+    link = make_link(paths.monitor, settings.monitor.public_url or where, time.time_ns())
+    say(f"  first admin {link}")
+    say("              make it with this link; it holds once, and for a day\n")
 
 
 def _freeze_settings(settings: Settings, paths: StatePaths) -> Path:

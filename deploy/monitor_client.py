@@ -206,7 +206,7 @@ class MonitorClient:
         if response.status_code == 404:
             raise Missing(text)
         if response.status_code in (401, 403):
-            raise CommandError(text, f"put the token into the variable {TOKEN_VARIABLE}")
+            raise CommandError(text, f"put an API key (or a token of the settings) into the variable {TOKEN_VARIABLE}")
         raise CommandError(text)
 
 

@@ -7,26 +7,17 @@ settings into the options of serving and monitoring is `deploy.wiring`'s.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
-from deploy.settings_findings import (
-    AlarmSettings,
-    CaseSettings,
-    DriftSettings,
-    ReportSettings,
-    RetentionSettings,
-    ScoreSettings,
-    SliceSearchSettings,
-)
-from deploy.settings_inference import InferenceSettings
 from deploy.settings_integrations import IntegrationSettings
+from deploy.settings_monitor import MonitorSettings
 from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
-from deploy.settings_records import ArchiveSettings, CaptureSettings, PrivacySettings
+from deploy.settings_records import CaptureSettings, PrivacySettings
 
 
 class LimitSettings(Section):
@@ -234,38 +225,6 @@ class LogSettings(Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe message that is written."""
-
-
-class MonitorSettings(Section):
-    """The monitor: reads the record log, keeps windows and failure cases, and serves the console and its API."""
-
-    host: str = "127.0.0.1"
-    """Address of the console and API. Anything beyond loopback needs `monitor.token_sha256`."""
-    port: Port = 8080
-    """Port of the console and API."""
-    token_sha256: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
-    """SHA-256 of the bearer tokens that console and API accept; none is for loopback only."""
-    database_url: str | None = None
-    """SQLAlchemy URL of the database; empty is SQLite in the state folder."""
-    poll_interval_s: Seconds = 0.25
-    """Pause between cycles when there is nothing to read."""
-    batch_bytes: Size = 16 << 20
-    """Bytes of the record log that one cycle, and so one transaction, takes at most."""
-    window_s: int = Field(default=60, ge=1)
-    """Length of a window in seconds."""
-    lateness_s: float = Field(default=10.0, ge=0)
-    """How far behind the newest record a record may be before it counts as late. It is counted either way."""
-    sample_rows: int = Field(default=100, ge=0)
-    """Rows of input values kept per window, for reports."""
-    cases: CaseSettings = CaseSettings()
-    scores: ScoreSettings = ScoreSettings()
-    slices: SliceSearchSettings = SliceSearchSettings()
-    drift: DriftSettings = DriftSettings()
-    alarms: AlarmSettings = AlarmSettings()
-    reports: ReportSettings = ReportSettings()
-    retention: RetentionSettings = RetentionSettings()
-    archive: ArchiveSettings = ArchiveSettings()
-    inference: InferenceSettings = InferenceSettings()
 
 
 class Settings(Section):

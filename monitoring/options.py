@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.contracts.privacy import PrivacyPolicy
 from monitoring.integrations.options import IntegrationOptions
+from monitoring.people.contracts import SignIn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,7 +252,14 @@ class MonitorOptions:
         lateness_s: How far behind the newest record a record may be before it counts as late. It is counted either way.
         sample_rows: Rows of watched input values kept per window, for reports.
         host: Where console and API listen.
-        token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept; none is for loopback only.
+        token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept.
+        sign_in: When people have to say who they are.
+        session_idle_s: An unused session ends after so long.
+        session_s: Every session ends after so long.
+        allowed_hosts: Names under which browsers may reach the console, besides IP addresses and `localhost`.
+        public_url: Where browsers reach the console, behind a proxy; empty: where it listens.
+        secure_cookie: Browsers reach it by TLS; so they do where `public_url` says https.
+        trusted_proxies: Addresses of proxies whose `X-Forwarded-For` is believed.
     """
 
     records_root: Path
@@ -265,6 +273,13 @@ class MonitorOptions:
     host: str = "127.0.0.1"
     port: int = 8080
     token_sha256: tuple[str, ...] = ()
+    sign_in: SignIn = SignIn.AUTO
+    session_idle_s: float = 7200.0
+    session_s: float = 43_200.0
+    allowed_hosts: tuple[str, ...] = ()
+    public_url: str = ""
+    secure_cookie: bool = False
+    trusted_proxies: tuple[str, ...] = ()
     cases: CaseOptions = field(default_factory=CaseOptions)
     scores: ScoreOptions = field(default_factory=ScoreOptions)
     slices: SliceSearchOptions = field(default_factory=SliceSearchOptions)

@@ -138,6 +138,13 @@ class ReportService:
             raise NotFound("there is no report with this id")
         return report
 
+    def model_of(self, report_id: str) -> str | None:
+        """Whose a report is; None where there is none."""
+        try:
+            return self.get(report_id).model
+        except NotFound:
+            return None
+
     def newest(self, model: str | None = None, limit: int = 50, alarm: str | None = None) -> tuple[Report, ...]:
         """Newest first; of one alarm, when it is named."""
         return self._shelf.newest(model, limit, alarm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import socket
@@ -45,17 +46,17 @@ def serve_monitor(
         options: Of the monitor.
         catalogue: Packages and plans.
         targets: Addresses `host:port` of the serving replicas; the monitor adds its own.
-        console: More about the console than `options` says; host, port and tokens are taken from `options`.
+        console: Other settings of the console than `options` has.
         on_ready: Called with the port once the first request would be answered.
 
     Raises:
-        ValueError: bound beyond loopback without a token.
+        ValueError: bound beyond loopback without any credential.
         OSError: the port is taken.
         Unavailable: another process has the database open.
     """
     import uvicorn
 
-    settings = console or ConsoleOptions(host=options.host, port=options.port, token_sha256=options.token_sha256)
+    settings = console or _console_options(options)
     settings.check()
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(settings.host, settings.port))
@@ -104,6 +105,11 @@ def report_service(options: MonitorOptions, store: Store, catalogue: Catalogue) 
     shelf = ReportOptions(folder=options.state_dir / "reports", **{name: getattr(asked, name) for name in names})
     frames = frame_source(store, catalogue)
     return ReportService(shelf, frames, on_done=lambda report: write_figures(store, report))
+
+
+def _console_options(options: MonitorOptions) -> ConsoleOptions:
+    same = {f.name for f in dataclasses.fields(ConsoleOptions)} & {f.name for f in dataclasses.fields(MonitorOptions)}
+    return ConsoleOptions(**{name: getattr(options, name) for name in same})
 
 
 def _stop(monitor: Monitor) -> None:

@@ -46,7 +46,7 @@ def watchers(settings: Settings, paths: StatePaths, say: Callable[[str], None]) 
     wanted = settings.observability
     if not wanted.prometheus:
         return []
-    if settings.serving.auth.keys or settings.monitor.token_sha256:
+    if settings.serving.auth.keys or settings.monitor.token_sha256 or settings.monitor.sign_in == "always":
         say("no Prometheus is started: replicas or monitor ask for a token; hardcase render prometheus --token-file")
         return []
     folder = paths.root / "observability"

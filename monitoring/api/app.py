@@ -20,10 +20,12 @@ from monitoring.api.explore_views import Explorer
 from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
+from monitoring.api.limits import Limits
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.people_routes import people_router
 from monitoring.api.review_routes import ledger_router
 from monitoring.api.review_views import ReviewView
+from monitoring.api.roles import nameless_changes
 from monitoring.api.security import Guard
 from monitoring.api.slice_routes import slice_router
 from monitoring.api.slice_views import SliceDesk
@@ -95,7 +97,8 @@ def build_console(
         clock: For "5 minutes ago" on the pages.
 
     Raises:
-        ValueError: the options would open the console to a network without any credential.
+        ValueError: the options would open the console to a network without any credential; or an operation changes
+            something and names no role.
     """
     from prometheus_client import CollectorRegistry
 
@@ -116,14 +119,14 @@ def build_console(
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
-        dependencies=[Depends(routes.refuse_unknown_query)],
+        dependencies=[Depends(routes.refuse_unknown_query), Depends(Limits(store, reports.model_of))],
         responses=routes.PROBLEMS,
         generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(routes.health_router(monitor, targets, options))
     app.include_router(routes.model_router(view))
     app.include_router(drift_router(view))
-    app.include_router(alarm_router(alarm_view))
+    app.include_router(alarm_router(alarm_view, office))
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
     app.include_router(heat_router(view))
     app.include_router(finding_router(findings))
@@ -134,15 +137,18 @@ def build_console(
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))
-    app.include_router(upkeep_router(view))
+    app.include_router(upkeep_router(view, office))
     app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
-    app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings))
+    app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
     builder = Builder(view=view, monitor=monitor, options=options)
     app.include_router(review_router(builder, findings))
     app.include_router(slices_router(builder, desk))
     app.include_router(static_router())
     app.include_router(people_router(office, options))
     app.include_router(people_pages(view, monitor, options, office))
+    open_changes = nameless_changes(app.routes)
+    if open_changes:
+        raise ValueError(f"these change something and name no role (monitoring.api.who): {', '.join(open_changes)}")
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, roster=roster)
     _describe_errors(app)

@@ -12,6 +12,7 @@ from monitoring.api import accuracy_models, asks, fields, fit_models, report_mod
 from monitoring.api import models as m
 from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
 from monitoring.api.views import View
+from monitoring.api.who import Operator
 from monitoring.reports import ReportService
 
 Model = Annotated[fields.Name, Path(description="Name of the model.")]
@@ -187,7 +188,7 @@ def report_router(view: View, reports: ReportService) -> APIRouter:
         )
 
     @router.post("/api/reports", status_code=202, responses=START_PROBLEMS)
-    def start(asked: asks.ReportStart) -> report_models.Report:
+    def start(asked: asks.ReportStart, who: Operator) -> report_models.Report:
         """Compare a span with the version's reference. The same span and kind twice is the same report."""
         return views.report(reports.start(view.report_request(asked)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, StringConstraints
 
 from export.contracts.errors import NotFound
@@ -13,8 +13,11 @@ from export.contracts.privacy import Keep, policy_of
 from monitoring.api import fields
 from monitoring.api.alarm_routes import CHANGE_PROBLEMS
 from monitoring.api.views import View
+from monitoring.api.who import Admin, signed
 from monitoring.archive.catalogue import list_files
 from monitoring.erasure.requests import Erasure, ErasureState, find_erasure, list_erasures, request_erasure
+from monitoring.people.audit import AuditKind
+from monitoring.people.office import Office
 
 RecordName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 ErasureId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of the erasure: 16 hex digits.")]
@@ -87,7 +90,7 @@ class Archive(BaseModel):
     files: list[ArchiveFile]
 
 
-def upkeep_router(view: View) -> APIRouter:
+def upkeep_router(view: View, office: Office) -> APIRouter:
     """Privacy, archive, erasures."""
     router = APIRouter(tags=["upkeep"])
 
@@ -135,12 +138,17 @@ def upkeep_router(view: View) -> APIRouter:
         )
 
     @router.post("/api/erasures", status_code=202, responses=CHANGE_PROBLEMS)
-    def start_erasure(asked: ErasureStart) -> ErasureAnswer:
+    def start_erasure(asked: ErasureStart, who: Admin, request: Request) -> ErasureAnswer:
         """Erase records from every copy. It is done when `state` says so."""
         with view.store.write() as connection:
             made = request_erasure(
-                connection, asked.records, model=asked.model, author="console and API", now_ns=time.time_ns()
+                connection,
+                asked.records,
+                model=asked.model,
+                author=signed(who, "console and API"),
+                now_ns=time.time_ns(),
             )
+        office.note(who, request.state.address, AuditKind.ERASURE_ASKED, f"erasure {made.id}", records=made.records)
         return _answer(made)
 
     @router.get("/api/erasures")

@@ -20,6 +20,7 @@ from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.images import is_picture
 from monitoring.options import DriftOptions
+from monitoring.people.contracts import ASKING
 from monitoring.queries import Totals, models_seen, totals, window_lines
 from monitoring.report_shelf import Report, ReportRequest, ReportState
 from monitoring.review.contracts import Standing, Verdict
@@ -49,8 +50,9 @@ class View:
         return self._baselines[0].get(model, version)
 
     def models(self) -> tuple[str, ...]:
-        """Registered models and models of the log, sorted."""
-        return tuple(sorted({*self.catalogue.models(), *(n for n in models_seen(self.store) if n)}))
+        """Registered models and models of the log that whoever asks may see, sorted."""
+        names = {*self.catalogue.models(), *(n for n in models_seen(self.store) if n)}
+        return tuple(sorted(name for name in names if ASKING.get().sees(name)))
 
     def known(self, model: str, version: str | None = None) -> str:
         """The model's name.
@@ -233,7 +235,7 @@ class View:
             NotFound: there is none.
         """
         row = self.store.case(identity)
-        if row is None:
+        if row is None or not ASKING.get().sees(row.model):
             raise NotFound("there is no case with this id")
         return row
 

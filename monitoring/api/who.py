@@ -8,7 +8,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from export.contracts.errors import Forbidden
-from monitoring.people.contracts import Principal, Role
+from monitoring.people.contracts import LOCAL, SHARED, Principal, Role
+
+
+def signed(who: Principal, author: str) -> str:
+    """Under which name something is done: a credential's own. Without one, whoever says they do it."""
+    return author if author and who.name in (LOCAL.name, SHARED.name) else who.name
 
 
 @dataclass(frozen=True, slots=True)

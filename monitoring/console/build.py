@@ -18,6 +18,7 @@ from monitoring.console import parts, words
 from monitoring.console.build_accuracy import accuracy_block
 from monitoring.console.build_fits import fits_block
 from monitoring.console.panels import model_panels, traffic_panel
+from monitoring.people.contracts import ASKING, LOCAL, Role
 from monitoring.queries import WindowLine, window_lines
 from monitoring.rows import CaseRow
 from monitoring.store import CaseOrder
@@ -45,6 +46,8 @@ class Builder:
             health=behind if health.ready else health.reasons[0],
             open_cases=waiting,
             firing=firing_alarms(self.view.store),
+            who="" if (asking := ASKING.get()) == LOCAL else asking.name,
+            admin=asking.role.covers(Role.ADMIN),
         )
 
     def overview(self) -> c.OverviewPage:

@@ -11,19 +11,20 @@ from urllib.parse import parse_qs, quote
 
 import jinja2
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from export.contracts.codec import to_plain
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring.api import asks, fields
 from monitoring.api.alarm_models import SilenceEnd, SilenceStart
-from monitoring.api.alarm_routes import AlarmId, SilenceId
+from monitoring.api.alarm_routes import AlarmId, SilenceId, begin_silence, finish_silence
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.finding_views import Findings
 from monitoring.api.options import ConsoleOptions, MonitorView
 from monitoring.api.routes import CaseId, Model, RecordId, ReportId
 from monitoring.api.views import View
-from monitoring.api.who import Viewer
+from monitoring.api.who import Operator, Viewer
 from monitoring.console import charts, parts, words
 from monitoring.console import contexts as c
 from monitoring.console.build import Builder
@@ -33,6 +34,8 @@ from monitoring.console.build_cases import cases_page
 from monitoring.console.build_drift import drift_page
 from monitoring.console.build_pads import json_text
 from monitoring.console.build_reports import report_line, report_page
+from monitoring.people.contracts import ASKING, Role
+from monitoring.people.office import Office
 from monitoring.reports import ReportService
 
 HERE = Path(__file__).parent
@@ -52,8 +55,13 @@ def templates() -> jinja2.Environment:
     names = ("reason", "reason_text", "state", "plain", "percent", "figure", "duration", "size", "clock", "short")
     environment.filters.update({name: getattr(words, name) for name in names})
     environment.filters["json_text"] = json_text
-    environment.globals.update(draw=charts.draw, number=charts.number)
+    environment.globals.update(draw=charts.draw, number=charts.number, may=may)
     return environment
+
+
+def may(role: str) -> bool:
+    """Whether whoever asks may do what this role may: templates leave out what they may not."""
+    return ASKING.get().role.covers(Role(role))
 
 
 def render(request: Request, template: str, page: Any, status: int = 200) -> Response:
@@ -78,6 +86,7 @@ def page_router(
     clock: Callable[[], datetime],
     alarms: AlarmView,
     findings: Findings,
+    office: Office,
 ) -> APIRouter:
     """All pages. They are no part of the API's contract, so they are not in its document."""
     router = APIRouter(include_in_schema=False)
@@ -107,14 +116,16 @@ def page_router(
         return render(request, "alarm.html", alarm_page(builder, alarms, alarm, reports.newest(alarm=alarm)))
 
     @router.post("/silences")
-    async def start_silence(request: Request) -> Response:
+    async def start_silence(request: Request, who: Operator) -> Response:
         given = {name: value for name, value in (await form_of(request)).items() if value}
-        made = alarms.start_silence(fields.checked(SilenceStart, given))
+        asked = fields.checked(SilenceStart, given)
+        made = await run_in_threadpool(begin_silence, alarms, office, asked, who, request.state.address)
         return RedirectResponse(f"/alarms?model={made.model}", status_code=303)
 
     @router.post("/silences/{silence}/end")
-    async def end_silence(request: Request, silence: SilenceId) -> Response:
-        made = alarms.end_silence(silence, fields.checked(SilenceEnd, await form_of(request)))
+    async def end_silence(request: Request, silence: SilenceId, who: Operator) -> Response:
+        asked = fields.checked(SilenceEnd, await form_of(request))
+        made = await run_in_threadpool(finish_silence, alarms, office, silence, asked, who, request.state.address)
         return RedirectResponse(f"/alarms?model={made.model}", status_code=303)
 
     @router.get("/cases")
@@ -141,7 +152,7 @@ def page_router(
         return render(request, "reports.html", c.ReportsPage(shell=builder.shell("reports"), reports=lines))
 
     @router.post("/reports")
-    async def start_report(request: Request) -> Response:
+    async def start_report(request: Request, who: Operator) -> Response:
         asked = fields.checked(asks.ReportStart, await form_of(request))
         report = reports.start(view.report_request(asked))
         return RedirectResponse(f"/reports/{report.id}", status_code=303)

@@ -14,6 +14,8 @@ class Shell:
     health: str  # one line
     open_cases: int
     firing: int = 0  # alarms
+    who: str = ""  # who is signed in; "" where nobody has to
+    admin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
