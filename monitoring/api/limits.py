@@ -69,6 +69,7 @@ KINDS: dict[str, Models] = {
     "silence": _by(t.silences, t.silences.c.id, number=True),
     "test_set": _by(t.test_sets, t.test_sets.c.id),
     "selection": _by(t.selections, t.selections.c.id),
+    "selection_id": _by(t.selections, t.selections.c.id),
     "seq": _record,
     "act": _act,
 }
