@@ -8,12 +8,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from monitoring.api.security import SAFE_METHODS
+from monitoring.api.security import HOOKS, SAFE_METHODS
 from monitoring.api.who import Needs
 from monitoring.people.contracts import Role
 
-# Changes that whoever asks makes to nobody but themselves: they come, and they go.
-OWN = ("/sign-in", "/sign-out", "/first-start", "/invitation")
+# Changes that whoever asks makes to nobody but themselves, they come and they go; and webhooks.
+OWN = (*HOOKS, "/sign-in", "/sign-out", "/first-start", "/invitation")
 
 
 def routes_of(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:

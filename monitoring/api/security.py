@@ -26,8 +26,9 @@ from monitoring.people.roster import Roster
 COOKIE = "hardcase_session"
 SECURE_COOKIE = "__Host-" + COOKIE  # browsers take that name only with Secure, for "/", from this very host
 HOOK_PATHS = ("/api/integrations/label-studio/hook",)  # brings a credential of its own
+HOOKS = ("/api/integrations/label-studio/hook",)  # prove themselves by a secret of their own, which they check
 # Answered without a credential.
-OPEN_PATHS = ("/api/health/live", "/api/health/ready", "/sign-in", "/first-start", "/invitation", *HOOK_PATHS)
+OPEN_PATHS = (*HOOKS, "/api/health/live", "/api/health/ready", "/sign-in", "/first-start", "/invitation", *HOOK_PATHS)
 STATIC_PREFIX = "/static/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
