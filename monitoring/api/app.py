@@ -36,6 +36,7 @@ from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
+from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
 from monitoring.console.pages_slices import slices_router
@@ -142,6 +143,7 @@ def build_console(
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
     builder = Builder(view=view, monitor=monitor, options=options)
     app.include_router(review_router(builder, findings))
+    app.include_router(overview_router(builder, clock))
     app.include_router(slices_router(builder, desk))
     app.include_router(static_router())
     app.include_router(people_router(office, options))

@@ -50,18 +50,6 @@ class Builder:
             admin=asking.role.covers(Role.ADMIN),
         )
 
-    def overview(self) -> c.OverviewPage:
-        """The first page."""
-        cards = tuple(self._model_card(name) for name in self.view.models())
-        balance = self.balance()
-        return c.OverviewPage(
-            shell=(shell := self.shell("overview")),
-            tiles=_tiles(cards, balance, shell.open_cases),
-            models=cards,
-            balance=balance,
-            events=self.events(None, 8),
-        )
-
     def model(self, name: str, version: str | None) -> c.ModelPage:
         """One version of a model over time."""
         summary = self.view.summary(self.view.known(name, version))
@@ -162,15 +150,22 @@ class Builder:
             for e in self.view.store.events(model, limit)
         )
 
-    def _model_card(self, name: str) -> parts.ModelCard:
+    def model_card(self, name: str) -> parts.ModelCard:
+        """A model on the overview."""
         summary = self.view.summary(name)
         windows = window_lines(self.view.store, name, limit=CHART_WINDOWS)
+        lines = _version_lines(summary)
+        chosen = _default_version(lines)
         return parts.ModelCard(
             name=name,
             task=next((v.task for v in summary.versions if v.task), None),
-            versions=_version_lines(summary),
+            versions=lines,
             traffic=traffic_panel(windows) if windows else None,
             worst=self.worst(name, None, 8),
+            accuracy=accuracy_block(self.view.store, name, chosen) if chosen else None,
+            accuracy_of=chosen or "",
+            rollout=_rollout(summary.plan),
+            rollout_at=None if summary.plan is None or not summary.plan.changed_at else str(summary.plan.changed_at),
         )
 
 
@@ -228,6 +223,18 @@ def _role(plan: m.Plan | None, version: str) -> str:
     return ""
 
 
+def _rollout(plan: m.Plan | None) -> str:
+    """Who answers since when, and who said so."""
+    if plan is None or plan.champion is None:
+        return ""
+    beside = ""
+    if plan.challenger is not None and plan.mode.value != "none":
+        share = f", {plan.canary_percent:g} % of the requests" if plan.canary_percent else ""
+        beside = f", {plan.challenger} in {plan.mode.value}{share}"
+    why = f": {plan.reason}" if plan.reason else ""
+    return f"version {plan.champion} answers{beside}, revision {plan.revision} by {plan.author}{why}"
+
+
 def _default_version(lines: tuple[parts.VersionLine, ...]) -> str | None:
     champion = next((v.version for v in lines if v.role == "champion"), None)
     return champion or (lines[0].version if lines else None)
@@ -238,40 +245,3 @@ def _range(windows: tuple[WindowLine, ...]) -> tuple[str, str]:
         return "", ""
     ends = windows[-1].start_s + windows[-1].length_s
     return fields.to_text(fields.from_ns(windows[0].start_s * 10**9)), fields.to_text(fields.from_ns(ends * 10**9))
-
-
-def _tiles(cards: tuple[parts.ModelCard, ...], balance: parts.Balance, waiting: int) -> tuple[parts.Tile, ...]:
-    lines = [v for card in cards for v in card.versions]
-    labelled = sum(v.labelled for v in lines)
-    right = sum((v.accuracy or 0.0) * v.labelled for v in lines)
-    exceeded, signals = sum(v.signals_exceeded for v in lines), sum(v.signals for v in lines)
-    uncaptured = balance.dropped + balance.lost + balance.corrupt
-    failed, requests = sum(v.failed for v in lines), sum(v.requests for v in lines)
-    return (
-        parts.Tile(
-            label="Requests",
-            value=f"{requests:,}",
-            note="all answered" if not failed else f"{failed:,} without an answer",
-            tone="warn" if failed > requests / 100 else "",
-        ),
-        parts.Tile(
-            label="Accuracy from feedback",
-            value=words.percent(right / labelled if labelled else None),
-            note=f"{labelled:,} labelled" if labelled else "no labels yet",
-        ),
-        parts.Tile(
-            label="Drift signals exceeded",
-            value=f"{exceeded:,}" if signals else "–",  # noqa: RUF001  # a dash as wide as a digit
-            note=f"of {signals:,} just now" if signals else "not enough data",
-            tone="warn" if exceeded else "good" if signals else "",
-        ),
-        parts.Tile(
-            label="Cases waiting", value=f"{waiting:,}", note="most probably wrong first", href="/cases?state=open"
-        ),
-        parts.Tile(
-            label="Requests accounted for",
-            value="all" if balance.balanced else f"all but {balance.unexplained:,}",
-            note=f"{uncaptured:,} dropped or lost, all counted" if uncaptured else f"{balance.ingested:,} records read",
-            tone="good" if balance.balanced else "warn",
-        ),
-    )

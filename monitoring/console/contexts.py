@@ -23,6 +23,7 @@ from monitoring.console.parts import (
     FeedbackLine,
     Filter,
     ModelCard,
+    Need,
     Panel,
     ReportLine,
     ScoreLine,
@@ -38,9 +39,10 @@ from monitoring.console.slice_parts import LikeCard
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverviewPage:
-    """Models, traffic, quality, and whether everything is accounted for."""
+    """What needs somebody now, the models at a glance, and whether everything is accounted for."""
 
     shell: Shell
+    needs: tuple[Need, ...]
     tiles: tuple[Tile, ...]
     models: tuple[ModelCard, ...]
     balance: Balance

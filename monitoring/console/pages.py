@@ -92,10 +92,6 @@ def page_router(
     router = APIRouter(include_in_schema=False)
     builder = Builder(view=view, monitor=monitor, options=options)
 
-    @router.get("/")
-    def overview(request: Request) -> Response:
-        return render(request, "overview.html", builder.overview())
-
     @router.get("/models/{model}")
     def model_page(request: Request, model: Model, version: fields.Name | None = None) -> Response:
         return render(request, "model.html", builder.model(model, version))

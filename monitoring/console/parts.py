@@ -129,6 +129,21 @@ class ModelCard:
     versions: tuple[VersionLine, ...]
     traffic: Panel | None
     worst: tuple[CaseCard, ...]
+    accuracy: AccuracyBlock | None
+    accuracy_of: str
+    rollout: str
+    rollout_at: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """Something that somebody should do now, and the place to do it."""
+
+    tone: str  # "bad", "warn" or ""
+    text: str
+    detail: str
+    href: str
+    action: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
