@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import sqlalchemy as sa
 from fastapi import FastAPI
 
 from monitoring import schema as t
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions
+from monitoring.report_frames import Column, finite_frame
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store
 from tests.support.console_server import client as connected
@@ -47,12 +49,14 @@ class SliceWorld:
 
 
 @contextmanager
-def slice_world(root: Path, *, url: str | None = None, texts: tuple[str, ...] = ()) -> Iterator[SliceWorld]:
-    """A console over a store with three slices of forty cases each."""
+def slice_world(
+    root: Path, *, url: str | None = None, texts: tuple[str, ...] = (), reporting: bool = False
+) -> Iterator[SliceWorld]:
+    """A console over a store with three slices of forty cases each; `reporting`: reports have rows."""
     store = Store(url or f"sqlite:///{root}/monitor.db")
     day = fill(store, texts=texts)
     fill_slices(store, texts)
-    reports = ReportService(ReportOptions(folder=root / "reports"), lambda request, most: ())
+    reports = ReportService(ReportOptions(folder=root / "reports"), _frames if reporting else lambda request, most: ())
     catalogue = MemoryCatalogue(manifests=(manifest(version="1"), manifest(version="2"), manifest("fresh", "1")))
     app = build_console(store, catalogue, StillMonitor(), lambda: [], ConsoleOptions(), reports=reports)
     try:
@@ -61,6 +65,12 @@ def slice_world(root: Path, *, url: str | None = None, texts: tuple[str, ...] = 
     finally:
         reports.close()
         store.close()
+
+
+def _frames(request: Any, most: int) -> Any:
+    rng = np.random.default_rng(2)
+    columns = (Column(name="a"), Column(name="b"))
+    return tuple(finite_frame(columns, rng.normal(at, 1, size=(200, 2)), 200) for at in (0.0, 3.0))
 
 
 def fill_slices(store: Store, texts: tuple[str, ...] = ()) -> None:
