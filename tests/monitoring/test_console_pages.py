@@ -174,7 +174,7 @@ def test_an_empty_monitor_says_what_to_do_next(nothing: World) -> None:
     assert "No reports yet" in nothing.page("/reports")
     assert "No case fits" in nothing.page("/cases?state=open")
     tiles = {t["label"]: t["value"] for t in nothing.twin("/")["tiles"]}
-    assert tiles["Accuracy from feedback"] == "\u2013"
+    assert tiles["Accuracy"] == "\u2013"
     assert tiles["Drift signals exceeded"] == "\u2013"
 
 
