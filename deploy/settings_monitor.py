@@ -58,6 +58,9 @@ class MonitorSettings(Section):
     """How far behind the newest record a record may be before it counts as late. It is counted either way."""
     sample_rows: int = Field(default=100, ge=0)
     """Rows of input values kept per window, for reports."""
+    keys: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")], ...] = ()
+    """Request parameters and tags that are business keys, such as `order_id`: feedback may name them instead of the
+    record's id. Their values are kept beside the record."""
     cases: CaseSettings = CaseSettings()
     scores: ScoreSettings = ScoreSettings()
     slices: SliceSearchSettings = SliceSearchSettings()

@@ -20,6 +20,7 @@ from monitoring.alarms.rows import Populations, add_population, write_population
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, Poison, Records
+from monitoring.business_keys import add_keys
 from monitoring.case_pools import RULE_BITS, SCORE_BITS, preselect
 from monitoring.case_rows import Loaded
 from monitoring.cases import Candidate, admit, rank_of
@@ -42,7 +43,7 @@ from monitoring.options import MonitorOptions
 from monitoring.origins import ASIDE, NOT_TRAFFIC
 from monitoring.particulars import Particulars, note
 from monitoring.privacy import Allowed, sample_values
-from monitoring.record_rows import insert_records
+from monitoring.record_rows import insert_records, newest_record
 from monitoring.records.record import Event, Feedback, Outcome
 from monitoring.samples import WindowSample
 from monitoring.score_fits.book import FitBook
@@ -140,6 +141,7 @@ class Ingest:
         deltas: dict[WindowKey, WindowDelta] = {}
         candidates: dict[tuple[str, str, int], list[Candidate]] = {}
         hashes: list[int] = []
+        keyed: set[int] = set()  # records about which feedback came by a business key
         populations: Populations = {}
         slices = SliceTally(options)
         for unit in prepared.units:
@@ -149,8 +151,10 @@ class Ingest:
             lots = audit_ranks(id_hashes, batch.time_ns)
             flags = unit.scored.flags | _audits(unit, lots, options)
             noted = note(batch, unit.scored, unit.baseline, flags)
+            before = newest_record(connection) if options.keys else 0
             insert_records(connection, batch, unit.scored, version_id, id_hashes, flags, noted)
             hashes += id_hashes.tolist()
+            keyed |= add_keys(connection, batch, id_hashes.tolist(), options.keys, before) if options.keys else set()
             if batch.variant == ASIDE:
                 continue
             slices.add(version_id, batch, unit.scored, unit.baseline)
@@ -172,7 +176,7 @@ class Ingest:
         slices.write(connection)
         for (model, version, start_s), wanted in sorted(candidates.items()):
             admit(connection, model, version, start_s, wanted, options.cases)
-        touched = waiting_for(connection, hashes) | add_feedback(connection, prepared.feedback)
+        touched = keyed | waiting_for(connection, hashes) | add_feedback(connection, prepared.feedback)
         settler = Settler(connection, self._baselines, options, self._reload)
         settler.settle(touched)
         settler.dispute(contradictions(connection, self._baselines, [unit.batch for unit in prepared.units], options))

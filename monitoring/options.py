@@ -252,6 +252,7 @@ class MonitorOptions:
         lateness_s: How far behind the newest record a record may be before it counts as late. It is counted either way.
         sample_rows: Rows of watched input values kept per window, for reports.
         host: Where console and API listen.
+        keys: Request parameters and tags that are business keys: feedback may name them instead of the record's id.
         token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept.
         sign_in: When people have to say who they are.
         session_idle_s: An unused session ends after so long.
@@ -291,6 +292,7 @@ class MonitorOptions:
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     integrations: IntegrationOptions = field(default_factory=IntegrationOptions)
     privacy: tuple[PrivacyPolicy, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def archive_root(self) -> Path:

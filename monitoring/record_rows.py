@@ -48,6 +48,11 @@ _LATER = {"seq", "label", "correct_rows"}
 assert set(_COLUMNS) | _LATER == set(t.records.c.keys())
 
 
+def newest_record(connection: sa.Connection) -> int:
+    """`records.seq` of the record that was inserted last."""
+    return int(connection.scalar(sa.select(sa.func.max(t.records.c.seq))) or 0)
+
+
 def insert_records(
     connection: sa.Connection,
     batch: Batch,

@@ -19,6 +19,7 @@ from monitoring import schema as t
 from monitoring.alarms.rows_moved import prune
 from monitoring.case_rows import InputState
 from monitoring.facts import read_fact, write_fact
+from monitoring.notify.outbox import prune as prune_notices
 from monitoring.options import RetentionOptions
 from monitoring.review.kept import touched
 from monitoring.review.test_sets import protected
@@ -65,7 +66,9 @@ def apply_retention(connection: sa.Connection, now_s: float, options: RetentionO
     connection.execute(t.slice_windows.delete().where(t.slice_windows.c.start_s < now_s - options.signal_days * DAY_S))
     connection.execute(t.report_columns.delete().where(t.report_columns.c.end_s < now_s - options.window_days * DAY_S))
     oldest_ns = int((now_s - options.feedback_days * DAY_S) * 1e9)
-    connection.execute(t.feedback.delete().where(t.feedback.c.time_ns < oldest_ns))
+    for said in (t.feedback, t.keyed_feedback):
+        connection.execute(said.delete().where(said.c.time_ns < oldest_ns))
+    prune_notices(connection)
     prune(connection, now_s - options.feedback_days * DAY_S, options.audit_label_rows)
     _keep_newest(connection, t.records, t.records.c.seq, options.record_rows)
     _keep_newest(connection, t.dead_letters, t.dead_letters.c.id, options.dead_letter_rows)

@@ -21,7 +21,7 @@ def apply_time_limits(connection: sa.Connection, now_s: float, policies: Sequenc
     if not any((p.input_days, p.record_days, p.case_days, p.feedback_days) != (None,) * 4 for p in policies):
         return
     now_ns = int(now_s * 1e9)
-    c, r, f, v = t.cases.c, t.records.c, t.feedback.c, t.versions.c
+    c, r, v = t.cases.c, t.records.c, t.versions.c
     for model in _models(connection):
         p = policy_of(policies, model)
         if p.input_days is not None:
@@ -38,8 +38,9 @@ def apply_time_limits(connection: sa.Connection, now_s: float, policies: Sequenc
             limit = c.time_ns < now_ns - int(p.case_days * DAY_NS)
             connection.execute(t.cases.delete().where(c.model == model, limit))
         if p.feedback_days is not None:
-            limit = f.time_ns < now_ns - int(p.feedback_days * DAY_NS)
-            connection.execute(t.feedback.delete().where(f.model == model, limit))
+            for said in (t.feedback, t.keyed_feedback):
+                limit = said.c.time_ns < now_ns - int(p.feedback_days * DAY_NS)
+                connection.execute(said.delete().where(said.c.model == model, limit))
 
 
 def expired_files(

@@ -78,6 +78,7 @@ def serve_monitor(
             drift=options.drift,
             alarms=options.alarms,
             privacy=options.privacy,
+            keys=options.keys,
             inference=options.inference,
             integrations=options.integrations,
             refetch=Refetch(options, store),

@@ -17,6 +17,7 @@ from monitoring.api.drift_routes import drift_router
 from monitoring.api.exchange_routes import exchange_router
 from monitoring.api.explore_routes import explore_router
 from monitoring.api.explore_views import Explorer
+from monitoring.api.feedback_routes import feedback_router
 from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
@@ -70,6 +71,7 @@ def build_console(
     drift: DriftOptions | None = None,
     alarms: AlarmOptions | None = None,
     privacy: Sequence[PrivacyPolicy] = (),
+    keys: Sequence[str] = (),
     inference: InferenceOptions | None = None,
     refetch: Refetch | None = None,
     searching: MonitorOptions | None = None,
@@ -90,6 +92,7 @@ def build_console(
         drift: Floors and chances by which the pages rank what moved; the defaults where None.
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         privacy: What is kept of each model's requests.
+        keys: Request parameters and tags by which feedback may name records.
         ledger: Of the review queue; one of its own where None.
         inference: Where models are asked, to try an input and to compare versions; nowhere where None.
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
@@ -138,6 +141,7 @@ def build_console(
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))
+    app.include_router(feedback_router(view, keys))
     app.include_router(upkeep_router(view, office))
     app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
