@@ -92,12 +92,12 @@ def _in_state(state: CaseState, now_ns: int) -> list[sa.ColumnElement[bool]]:
     return [c.state == state.value, *free]
 
 
-def encode_cursor(value: float, identity: str, order: CaseOrder) -> str:
+def encode_cursor(value: float, identity: str, order: StrEnum) -> str:
     """Where a page ended, as text."""
     return base64.urlsafe_b64encode(json.dumps([order.value, value, identity]).encode()).decode()
 
 
-def decode_cursor(cursor: str, order: CaseOrder) -> tuple[float, str]:
+def decode_cursor(cursor: str, order: StrEnum) -> tuple[float, str]:
     """The inverse of `encode_cursor`.
 
     Raises:

@@ -1,0 +1,68 @@
+"""Sorts of the case list, and cutting a page out of a million slots without sorting them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.listing.columns import Columns
+from monitoring.listing.words import Bools, Ints
+
+
+class Sort(StrEnum):
+    """How cases are listed; ties go by id, the highest first."""
+
+    RANK = "rank"  # most probably wrong first
+    QUEUE = "queue"  # what to look at next: by priority, then different failures, audits dealt in
+    TIME = "time"  # newest first
+    OLDEST = "oldest"  # oldest first
+    UNSURE = "unsure"  # least confident first
+    DECIDED = "decided"  # decided last first
+
+
+PRIORITY_STEP = 1e6  # more than any place in the queue
+
+
+def places(columns: Columns, sort: Sort) -> npt.NDArray[Any]:
+    """What a list goes by, highest first, for every slot."""
+    if sort is Sort.RANK:
+        return columns["rank"]
+    if sort is Sort.QUEUE:
+        return columns["queue"] + columns["priority"] * PRIORITY_STEP
+    if sort is Sort.TIME:
+        return columns["time_ns"]
+    if sort is Sort.OLDEST:
+        return -columns["time_ns"]
+    if sort is Sort.UNSURE:
+        return np.nan_to_num(1.0 - columns["confidence"], nan=-1.0)
+    return columns["decided_ns"]
+
+
+def after(columns: Columns, sort: Sort, value: float, identity: str) -> Bools:
+    """Which slots come after this place."""
+    place = places(columns, sort)
+    behind = (place == value) & (columns["id"] < np.uint64(int(identity, 16)))
+    return np.asarray((place < value) | behind, dtype=np.bool_)
+
+
+def first(columns: Columns, sort: Sort, fits: Bools, count: int) -> Ints:
+    """The first `count` of the slots that fit, in order.
+
+    Nothing but the page is sorted: a partition finds the value at its end, another one the ids among its ties.
+    """
+    slots = np.flatnonzero(fits)
+    place = places(columns, sort)[slots]
+    ids = columns["id"]
+    if len(slots) > count:
+        edge = np.partition(place, len(place) - count)[len(place) - count]
+        above, ties = slots[place > edge], slots[place == edge]
+        wanted = count - len(above)
+        if wanted < len(ties):
+            tied = ids[ties]
+            ties = ties[tied >= np.partition(tied, len(tied) - wanted)[len(tied) - wanted]]
+        slots = np.concatenate([above, ties])
+        place = places(columns, sort)[slots]
+    return np.asarray(slots[np.lexsort((ids[slots], place))[::-1]], dtype=np.int64)
