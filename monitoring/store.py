@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 
 from export.contracts.cases import CaseState, FlagReason
 from monitoring import schema as t
 from monitoring.database import Database
-from monitoring.flags import to_reasons
-from monitoring.keys import case_id, record_hash
-from monitoring.review.machine import shown_state, standing_of
+from monitoring.keys import record_hash
+from monitoring.listing.index import CaseIndex
 from monitoring.rows import (
     AccountingRow,
     CasePage,
@@ -30,13 +26,11 @@ from monitoring.rows import (
     VersionRow,
     WindowRow,
 )
-from monitoring.store_filters import CaseOrder, between, case_filter, decode_cursor, encode_cursor, given
+from monitoring.store_filters import CaseOrder, between, case_filter, decode_cursor, encode_cursor, given, place_of
+from monitoring.store_rows import FIXED_POINT, from_json, pick, to_case, to_record, to_window
 
 __all__ = ["FIXED_POINT", "PAGE_LIMIT", "CaseOrder", "Store"]
 
-T = TypeVar("T")
-
-FIXED_POINT = 1 << 20
 PAGE_LIMIT = 500
 
 
@@ -45,10 +39,14 @@ class Store:
 
     Args:
         url: SQLAlchemy URL, as in `monitoring.options.MonitorOptions.database_url`.
+
+    Attributes:
+        index: Columns of all cases in memory, for lists and counts.
     """
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
+        self.index = CaseIndex(self.read)
 
     def write(self) -> AbstractContextManager[sa.Connection]:
         """The one writing transaction."""
@@ -93,7 +91,7 @@ class Store:
             .order_by(w.start_s.desc(), w.id.desc())
             .limit(limit)
         )
-        return tuple(_window(row) for row in reversed(self._all(query)))
+        return tuple(to_window(row) for row in reversed(self._all(query)))
 
     def window_samples(self, window_ids: Sequence[int]) -> dict[int, bytes]:
         """Encoded samples (`monitoring.windows.WindowSample.decode`) of those windows that have one."""
@@ -122,7 +120,7 @@ class Store:
             .order_by(s.start_s.desc(), s.method, s.subject)
             .limit(limit)
         )
-        return tuple(_pick(SignalRow, row) for row in reversed(self._all(query)))
+        return tuple(pick(SignalRow, row) for row in reversed(self._all(query)))
 
     def latest_signals(self, model: str, version: str, scope: str = "rolling") -> tuple[SignalRow, ...]:
         """All signals of the newest window of that scope, by kind, method and subject."""
@@ -139,7 +137,7 @@ class Store:
             .where(v.model == model, v.version == version, s.scope == scope, s.start_s == newest)
             .order_by(s.kind, s.method, s.subject)
         )
-        return tuple(_pick(SignalRow, row) for row in self._all(query))
+        return tuple(pick(SignalRow, row) for row in self._all(query))
 
     def cases(
         self,
@@ -167,9 +165,7 @@ class Store:
         """
         limit = max(1, min(limit, PAGE_LIMIT))
         c = t.cases.c
-        key = {CaseOrder.RANK: c.rank, CaseOrder.TIME: c.time_ns, CaseOrder.QUEUE: sa.func.coalesce(c.queue, 0.0)}[
-            order
-        ]
+        key = place_of(order)
         query = (
             sa.select(t.cases, key.label("place"))
             .where(
@@ -195,29 +191,25 @@ class Store:
             last, last_id = decode_cursor(cursor, order)
             query = query.where(sa.or_(key < last, sa.and_(key == last, c.id < last_id)))
         rows = self._all(query)
-        more = len(rows) > limit
-        rows = rows[:limit]
+        more, rows = len(rows) > limit, rows[:limit]
         after = encode_cursor(rows[-1]["place"], rows[-1]["id"], order) if more else None
-        return CasePage(cases=tuple(_case(row) for row in rows), cursor=after)
+        return CasePage(cases=tuple(to_case(row) for row in rows), cursor=after)
 
     def case_counts(self, model: str | None = None) -> tuple[tuple[str, str, str, int, int], ...]:
         """(model, version, state, flags, cases) of every combination that occurs."""
-        c = t.cases.c
-        query = sa.select(c.model, c.version, c.state, c.flags, sa.func.count().label("n"))
-        query = query.where(*given((c.model, model))).group_by(c.model, c.version, c.state, c.flags)
-        return tuple(tuple(row.values()) for row in self._all(query))
+        return self.index.totals(model)
 
     def case(self, identity: str) -> CaseRow | None:
         """One case, or None."""
         rows = self._all(sa.select(t.cases).where(t.cases.c.id == identity))
-        return _case(rows[0]) if rows else None
+        return to_case(rows[0]) if rows else None
 
     def case_tensors(self, identity: str, direction: str | None = None) -> tuple[TensorRow, ...]:
         """Tensors kept with a case, inputs first, in the signature's order. `direction` is "in" or "out"."""
         c = t.case_tensors.c
         query = sa.select(t.case_tensors).where(*given((c.case_id, identity), (c.direction, direction)))
         rows = self._all(query.order_by(c.direction, c.position))
-        return tuple(_pick(TensorRow, row | {"shape": tuple(row["shape"])}) for row in rows)
+        return tuple(pick(TensorRow, row | {"shape": tuple(row["shape"])}) for row in rows)
 
     def records(self, record_id: str, model: str | None = None) -> tuple[RecordRow, ...]:
         """Records with this id, oldest first: more than one when a client used an id again."""
@@ -231,7 +223,7 @@ class Store:
             .where(r.id_hash.in_(hashes), r.record_id == record_id)
             .order_by(r.time_ns)
         )
-        return tuple(_record(row) for row in self._all(query))
+        return tuple(to_record(row) for row in self._all(query))
 
     def feedback(self, model: str, record_id: str) -> tuple[FeedbackRow, ...]:
         """Everything said about a record, oldest first."""
@@ -239,7 +231,7 @@ class Store:
         query = sa.select(t.feedback).where(f.id_hash == record_hash(model, record_id), f.record_id == record_id)
         query = query.where(f.withdrawn.is_(False))
         rows = self._all(query.order_by(f.time_ns, f.uid))
-        return tuple(_pick(FeedbackRow, row | {"label": _json(row["label"])}) for row in rows)
+        return tuple(pick(FeedbackRow, row | {"label": from_json(row["label"])}) for row in rows)
 
     def feedback_counts(self) -> tuple[int, int]:
         """(joined, waiting for their record)."""
@@ -255,7 +247,7 @@ class Store:
     def dead_letters(self, limit: int = 100) -> tuple[DeadLetterRow, ...]:
         """Newest first."""
         query = sa.select(t.dead_letters).order_by(t.dead_letters.c.id.desc()).limit(limit)
-        return tuple(_pick(DeadLetterRow, row) for row in self._all(query))
+        return tuple(pick(DeadLetterRow, row) for row in self._all(query))
 
     def dead_letter_counts(self) -> dict[str, int]:
         """{reason: items}."""
@@ -267,47 +259,8 @@ class Store:
         """Newest first."""
         e = t.events.c
         query = sa.select(t.events).where(*given((e.model, model))).order_by(e.time_ns.desc(), e.id.desc())
-        return tuple(_pick(EventRow, row) for row in self._all(query.limit(limit)))
+        return tuple(pick(EventRow, row) for row in self._all(query.limit(limit)))
 
     def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def _window(row: dict[str, Any]) -> WindowRow:
-    mean = row["p_wrong_sum"] / FIXED_POINT / row["rows"] if row["rows"] and row["p_wrong_sum"] else None
-    return _pick(WindowRow, row | {"p_wrong_mean": mean})
-
-
-def _case(row: dict[str, Any]) -> CaseRow:
-    probabilities = row["probabilities"]
-    now_ns = time.time_ns()
-    standing = standing_of(row | {"label": row["decided_label"]})
-    made = {
-        "reasons": tuple(reason.value for reason in to_reasons(row["flags"])),
-        "label": _json(row["label"]),
-        "probabilities": None if probabilities is None else tuple(probabilities),
-        "state": shown_state(standing, now_ns).value,
-        "standing": standing,
-    }
-    return _pick(CaseRow, row | made)
-
-
-def _record(row: dict[str, Any]) -> RecordRow:
-    made = {
-        "reasons": tuple(reason.value for reason in to_reasons(row["flags"])),
-        "label": _json(row["label"]),
-        "case_id": case_id(row["model"], row["record_id"], row["time_ns"], row["variant"]),
-        "has_case": row["known_case"] is not None,
-    }
-    return _pick(RecordRow, row | made)
-
-
-def _json(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
-
-
-def _pick(kind: type[T], row: Mapping[str, Any]) -> T:
-    """Make a `kind` of the columns that it names."""
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every caller passes a record
-    return kind(**{name: row[name] for name in names})

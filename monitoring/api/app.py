@@ -22,6 +22,8 @@ from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
 from monitoring.api.limits import Limits
+from monitoring.api.list_routes import list_router
+from monitoring.api.list_views import CaseLists
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.people_routes import people_router
 from monitoring.api.review_routes import ledger_router
@@ -138,6 +140,8 @@ def build_console(
     app.include_router(slice_router(desk))
     app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
     app.include_router(explore_router(explorer))
+    lists = CaseLists(view=view, clock=clock)
+    app.include_router(list_router(lists))  # before the cases: /api/cases/ids is none
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))

@@ -8,10 +8,10 @@ from pydantic import Field, StringConstraints
 
 from export.contracts.cases import CaseState, FlagReason
 from monitoring.accuracy.estimate import AccuracyScope, Method
-from monitoring.api.fields import Asked, AskedTime, Name, Share
+from monitoring.api.fields import Asked, AskedTime, Name, Share, to_ns
+from monitoring.listing.order import Format, Sort
 from monitoring.report_shelf import ReportKind
 from monitoring.review.contracts import Verdict
-from monitoring.store import CaseOrder
 
 
 class ReportStart(Asked):
@@ -24,40 +24,77 @@ class ReportStart(Asked):
     kind: ReportKind = Field(ReportKind.DRIFT, description="What the report is about.")
 
 
-class CaseFilter(Asked):
-    """Which cases."""
+Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
+
+class CaseFilter(Asked):
+    """Which cases; everything that is given must hold."""
+
+    q: Annotated[str, StringConstraints(max_length=500)] | None = Field(
+        None, description="A search: `model:digits class:7 score:>0.8 tag:night is:open after:24h free text`."
+    )
     model: Name | None = None
     version: Name | None = None
     reason: FlagReason | None = None
     state: CaseState | None = None
     correct: bool | None = Field(None, description="Only cases whose answer is known to be right, or wrong.")
     min_score: Share | None = Field(None, description="Lowest P(wrong).")
+    max_score: Share | None = Field(None, description="Highest P(wrong).")
     start: AskedTime | None = Field(None, alias="from")
     end: AskedTime | None = Field(None, alias="to")
-    assignee: Annotated[str, StringConstraints(max_length=64)] | None = Field(None, description="Who shall look.")
-    tag: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    predicted: Word | None = Field(None, alias="class", description="What was answered: a class by name or index.")
+    label: Word | None = Field(None, description="What is right, by name or index.")
+    tag: Word | None = Field(None, description="A reviewer's tag, or one that the client sent.")
+    assignee: Word | None = Field(None, description="Who shall look.")
+    decided_by: Word | None = Field(None, alias="by", description="Who decided.")
     verdict: Verdict | None = Field(None, description="What people settled.")
+    slice: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")] | None = Field(
+        None, description="Id of a slice: the cases among its records."
+    )
+    record: Word | None = Field(None, description="How the record's id starts.")
     grouped: bool = Field(False, description="Leave out cases that another one stands for.")
 
     def terms(self) -> dict[str, Any]:
-        """As keywords of `monitoring.store_filters.case_filter`."""
-        same = ("model", "version", "reason", "state", "correct", "assignee", "tag", "verdict", "grouped")
-        return {name: getattr(self, name) for name in same} | {
-            "min_p_wrong": self.min_score,
-            "from_ns": None if self.start is None else int(self.start.timestamp()) * 1_000_000_000,
-            "to_ns": None if self.end is None else int(self.end.timestamp()) * 1_000_000_000,
-        }
+        """As `monitoring.listing.asked.terms_of` takes it."""
+        times = {name: None if at is None else to_ns(at) for name, at in (("from_ns", self.start), ("to_ns", self.end))}
+        others = ("min_score", "max_score", "start", "end")
+        same = {name: getattr(self, name) for name in CaseFilter.model_fields if name not in others}
+        return same | times | {"min_p_wrong": self.min_score, "max_p_wrong": self.max_score}
 
 
 class CaseQuery(CaseFilter):
-    """Filters of the case list."""
+    """A page of the case list."""
 
-    order: CaseOrder = Field(
-        CaseOrder.RANK, description="rank: most probably wrong; queue: to look at next; time: newest."
+    order: Sort = Field(
+        Sort.RANK,
+        description="rank: most probably wrong first; queue: to look at next; time: newest; oldest; unsure: least "
+        "confident; decided: decided last.",
     )
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
     limit: int = Field(50, ge=1, le=500)
+
+
+class IdQuery(CaseFilter):
+    """Ids of cases."""
+
+    order: Sort = Sort.RANK
+    cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
+    limit: int = Field(50_000, ge=1, le=50_000)
+
+
+class FacetQuery(CaseFilter):
+    """Counts by field."""
+
+    limit: int = Field(20, ge=1, le=200, description="Values of a field, the most frequent.")
+
+
+class ExportQuery(CaseFilter):
+    """Which cases to write to a file, and how."""
+
+    order: Sort = Sort.RANK
+    limit: int = Field(50_000, ge=1, le=1_000_000)
+    kind: Format = Field(Format.JSONL, alias="format", description="jsonl: one object a line; csv: RFC 4180.")
+    inputs: bool = Field(False, description="Kept input tensors too, as base64 of their raw bytes.")
 
 
 class WindowQuery(Asked):

@@ -42,6 +42,11 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def to_ns(moment: datetime) -> int:
+    """The inverse of `from_ns`."""
+    return round(moment.timestamp() * 1e6) * 1000
+
+
 def from_ns(time_ns: int) -> datetime:
     """Nanoseconds since the epoch as a time; below a microsecond is dropped."""
     return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).replace(microsecond=time_ns // 1000 % 1_000_000)

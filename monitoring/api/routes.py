@@ -149,12 +149,6 @@ def case_router(view: View) -> APIRouter:
     """Cases, records, accounting."""
     router = APIRouter(tags=["cases"])
 
-    @router.get("/api/cases")
-    def cases(query: Annotated[asks.CaseQuery, Query()]) -> m.Cases:
-        """A page of cases; give `next` as `cursor` for the page after it."""
-        page = view.store.cases(**query.terms(), order=query.order, cursor=query.cursor, limit=query.limit)
-        return m.Cases(cases=[view.case(row) for row in page.cases], next=page.cursor)
-
     @router.get("/api/cases/{case}")
     def case_detail(case: CaseId) -> m.CaseDetail:
         """A case with scores, probabilities, timings and feedback."""

@@ -27,7 +27,7 @@ def cases_page(builder: Builder, query: asks.CaseQuery) -> c.CasesPage:
         min_p_wrong=query.min_score,
         from_ns=None if query.start is None else int(query.start.timestamp()) * 1_000_000_000,
         to_ns=None if query.end is None else int(query.end.timestamp()) * 1_000_000_000,
-        order=query.order,
+        order=CaseOrder(query.order.value),
         cursor=query.cursor,
         limit=PAGE,
         # Audit cases are looked at one by one, whatever else looks like them.

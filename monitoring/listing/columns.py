@@ -1,8 +1,8 @@
 """Columns of all cases, in memory: what a list is filtered, searched, sorted and counted by.
 
-A copy of the table `cases`, followed through `case_changes`: triggers note there what was added, changed and deleted, so
-whoever writes cases need not know of this. A row of the arrays is a *slot*; it belongs to one case for good, and what was
-deleted is only marked until the next full read.
+A copy of the table `cases`, followed through `case_changes`: triggers note there what was added, changed and deleted,
+so whoever writes cases need not know of this. A row of the arrays is a *slot*; it belongs to one case for good, and
+what was deleted is only marked until the next full read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from export.contracts.cases import CaseState
 from monitoring import schema as t
 from monitoring.attributes import read_attributes
 from monitoring.listing.words import Bools, Ints, Names, Words
+from monitoring.review.machine import WAITING
 
 STATES = tuple(CaseState)
 CHUNK = 500
@@ -27,11 +28,13 @@ BLOCK = 50_000
 TAG_SEPARATOR = "\x1f"
 
 _STATE_CODES = {state.value: i for i, state in enumerate(STATES)}
+_WAITING = [_STATE_CODES[state.value] for state in WAITING]
 _NUMBERS: dict[str, npt.DTypeLike] = {
     "id": np.uint64,  # its sixteen hex digits as a number: the same order
     "id_hash": np.int64,
     "time_ns": np.int64,
     "decided_ns": np.int64,
+    "lease_until_ns": np.int64,
     "rank": np.float64,
     "queue": np.float64,
     "p_wrong": np.float32,  # NaN: not scored
@@ -44,14 +47,15 @@ _NUMBERS: dict[str, npt.DTypeLike] = {
     "leads": np.bool_,  # stands for itself in grouped lists
     "alive": np.bool_,
 }
-TEXTS = ("model", "version", "variant", "outcome", "answer", "label", "client", "tags", "comment", "assignee", "verdict",
-         "decided_by")  # fmt: skip
+TEXTS = ("model", "version", "variant", "outcome", "answer", "label", "client", "tags", "comment", "assignee",
+         "verdict", "decided_by")  # fmt: skip
 """Columns of codes: `answer` is what was predicted, `label` the truth of the row, `client` the tags of the request,
 `tags` those of reviewers."""
 
 _C = t.cases.c
 _READ = (
-    _C.id, _C.id_hash, _C.time_ns, _C.decided_ns, _C.rank, sa.func.coalesce(_C.queue, 0.0).label("queue"), _C.p_wrong,
+    _C.id, _C.id_hash, _C.time_ns, _C.decided_ns, _C.lease_until_ns, _C.rank,
+    sa.func.coalesce(_C.queue, 0.0).label("queue"), _C.p_wrong,
     _C.confidence, _C.flags, _C.priority, sa.func.coalesce(_C.predicted, -1).label("predicted"), _C.state, _C.correct,
     _C.group_id, _C.record_id, _C.row, _C.model, _C.version, _C.variant, _C.outcome, _C.predicted_label, _C.label,
     _C.tags, _C.comment, _C.assignee, _C.verdict, _C.decided_by,
@@ -73,6 +77,7 @@ class Columns:
     arrays: dict[str, npt.NDArray[Any]] = field(default_factory=_arrays)
     words: dict[str, Words] = field(default_factory=lambda: {name: Words() for name in TEXTS})
     names: Names = field(default_factory=Names)  # record ids
+    now_ns: int = 0  # of the question
     _labels: dict[tuple[str | None, int], str] = field(default_factory=dict)
     _clients: dict[str | None, str] = field(default_factory=dict)
     _sorted: dict[str, tuple[Ints, Any]] = field(default_factory=dict)  # slots, values; as of `_sorted_count`
@@ -81,6 +86,11 @@ class Columns:
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """A column."""
         return self.arrays[name][: self.count]
+
+    def states(self) -> npt.NDArray[np.uint8]:
+        """State of every slot as lists show it: a lease is one until it is past."""
+        held = np.isin(self["state"], _WAITING) & (self["lease_until_ns"] > self.now_ns)
+        return np.where(held, np.uint8(_STATE_CODES[CaseState.LEASED.value]), self["state"])
 
     def slots(self, name: str, wanted: Sequence[int]) -> tuple[Ints, Ints]:
         """Where `name` ("id" or "id_hash") has one of these values: (slot, place in `wanted`) pairs."""
@@ -138,7 +148,7 @@ class Columns:
             self.names.blank(slots)
 
     def _values(self, rows: Sequence[Any], tags: dict[str, str]) -> dict[str, Any]:
-        columns = dict(zip((c.key for c in _READ), zip(*rows, strict=True), strict=True))
+        columns: dict[str, Any] = dict(zip((c.key for c in _READ), zip(*rows, strict=True), strict=True))
         made: dict[str, Any] = {
             name: np.array(columns[name], dtype=kind) for name, kind in _NUMBERS.items() if name in _PLAIN
         }
@@ -178,7 +188,8 @@ class Columns:
             self.arrays[name][: self.count] = old[: self.count]
 
 
-_PLAIN = ("id_hash", "time_ns", "decided_ns", "rank", "queue", "p_wrong", "confidence", "flags", "priority", "predicted")
+_PLAIN = ("id_hash", "time_ns", "decided_ns", "lease_until_ns", "rank", "queue", "p_wrong", "confidence", "flags",
+          "priority", "predicted")  # fmt: skip
 
 
 def label_text(label: str | None, row: int) -> str:

@@ -1,8 +1,8 @@
 """Keeping the columns up to date: everything once, then what `case_changes` names.
 
 Numbers of changes count up as they are given, not as they are committed. In SQLite that is the same, for there is one
-writer. PostgreSQL has several: a transaction that is still open may hold lower numbers than one that is done, so what is
-read there again and again is everything since the oldest transaction that was open at the last look, less what was
+writer. PostgreSQL has several: a transaction that is still open may hold lower numbers than one that is done, so what
+is read there again and again is everything since the oldest transaction that was open at the last look, less what was
 taken in already.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ from monitoring import schema as t
 from monitoring.flags import FLAG_BITS
 from monitoring.listing.columns import STATES, TAG_SEPARATOR, Columns
 from monitoring.listing.follow import Follower
+from monitoring.listing.language import Alike
 from monitoring.listing.order import Sort, after, first, places
 from monitoring.listing.terms import Field, Term, mask_of
 from monitoring.listing.words import Bools
@@ -44,11 +46,15 @@ class CaseIndex:
 
     Args:
         read: Gives a read-only connection that sees one consistent state, as `Store.read`.
+
+    Attributes:
+        alike: Other words for a class, for whoever turns filters into terms; the console knows them from manifests.
     """
 
     def __init__(self, read: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
         self._read = read
         self._lock = threading.RLock()
+        self.alike: Alike = _unknown
         self._follower = Follower()
         self._totals: dict[str | None, tuple[int, Totals]] = {}  # with the columns' stamp
         self._masks: OrderedDict[tuple[int, Term], Bools] = OrderedDict()
@@ -123,23 +129,33 @@ class CaseIndex:
         found = self._masks.pop(key, None)
         if found is None:
             found = mask_of(columns, term, self._members)
-        if term.field is not Field.SLICE:  # a slice's members change without a word to the cases
+        if term.field not in (Field.SLICE, Field.IS):  # members change without a word to the cases, leases end
             self._masks[key] = found
             while len(self._masks) > KEPT_MASKS:
                 self._masks.popitem(last=False)
         return found
 
     def _members(self, identity: str) -> tuple[list[int], list[int]]:
+        from monitoring.slice_queries import with_parts  # it asks the store, which has this index
+
         m = t.slice_members.c
         with self._read() as connection:
             if connection.scalar(sa.select(t.slices.c.id).where(t.slices.c.id == identity)) is None:
                 raise NotFound("there is no slice with this id")
-            rows = connection.execute(sa.select(m.id_hash, m.time_ns).where(m.slice_id == identity)).all()
+            rows = connection.execute(
+                sa.select(m.id_hash, m.time_ns).where(m.slice_id.in_(with_parts(identity))).distinct()
+            ).all()
         return [row.id_hash for row in rows], [row.time_ns for row in rows]
 
     def _fresh(self) -> Columns:
         with self._read() as connection:
-            return self._follower.fresh(connection)
+            columns = self._follower.fresh(connection)
+        columns.now_ns = time.time_ns()
+        return columns
+
+
+def _unknown(text: str) -> tuple[str, ...]:
+    return ()
 
 
 def _place(cursor: str, sort: Sort) -> tuple[float, str]:
@@ -151,7 +167,7 @@ def _place(cursor: str, sort: Sort) -> tuple[float, str]:
 
 def _counts(columns: Columns, field: Field, fits: Bools) -> list[tuple[str, int]]:
     if field is Field.IS:
-        states = np.bincount(columns["state"][fits], minlength=len(STATES))
+        states = np.bincount(columns.states()[fits], minlength=len(STATES))
         return [(state.value, int(states[i])) for i, state in enumerate(STATES)]
     if field is Field.REASON:
         flags = np.bincount(columns["flags"][fits], minlength=1)

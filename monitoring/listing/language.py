@@ -22,11 +22,13 @@ MAX_LENGTH, MAX_TERMS = 500, 24
 
 _TOKEN = re.compile(r'\s*(-?)(?:([A-Za-z_]+):)?(?:"([^"]*)"|(\S+))')
 _NUMBER = r"\d+(?:\.\d+)?|\.\d+"
-_SPAN = re.compile(rf"(?P<sign><=|>=|<|>|=)?(?P<one>{_NUMBER})(?P<percent>%)?|(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})")
+_SPAN = re.compile(
+    rf"(?P<sign><=|>=|<|>|=)?(?P<one>{_NUMBER})(?P<percent>%)?|(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})"
+)
 _AGO = re.compile(r"(\d{1,5})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_OTHER_NAMES = {"state": Field.IS, "predicted": Field.CLASS, "p": Field.SCORE, "truth": Field.LABEL, "since": Field.AFTER,
-                "until": Field.BEFORE, "id": Field.RECORD, "for": Field.ASSIGNEE}  # fmt: skip
+_OTHER_NAMES = {"state": Field.IS, "predicted": Field.CLASS, "p": Field.SCORE, "truth": Field.LABEL,
+                "since": Field.AFTER, "until": Field.BEFORE, "id": Field.RECORD, "for": Field.ASSIGNEE}  # fmt: skip
 
 Alike = Callable[[str], Sequence[str]]  # a class's name or index → what else means the same
 
@@ -115,7 +117,7 @@ def _time(field: Field, value: str, now: datetime) -> int:
         )
     except (ValueError, OverflowError):
         raise InvalidRequest(
-            f"search: '{field}:{value[:40]}': write a day (2026-01-31), a time (2026-01-31T12:00) or how long ago (24h, 7d)"
+            f"search: '{field}:{value[:40]}': a day (2026-01-31), a time (2026-01-31T12:00) or an age (24h, 7d)"
         ) from None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     if not 1970 <= moment.year < 2262:

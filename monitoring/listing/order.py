@@ -23,6 +23,13 @@ class Sort(StrEnum):
     DECIDED = "decided"  # decided last first
 
 
+class Format(StrEnum):
+    """Kinds of file."""
+
+    JSONL = "jsonl"  # one JSON object a line
+    CSV = "csv"  # RFC 4180, UTF-8
+
+
 PRIORITY_STEP = 1e6  # more than any place in the queue
 
 

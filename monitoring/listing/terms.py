@@ -111,7 +111,7 @@ def _word(name: str) -> Callable[[Columns, Term, Members], Bools]:
 def _folded_word(name: str) -> Callable[[Columns, Term, Members], Bools]:
     def fits(columns: Columns, term: Term, members: Members) -> Bools:
         wanted = {str(text).casefold() for text in (term.value, *term.others)}
-        return columns.words[name].table(wanted.__contains__)[columns[name]]
+        return np.asarray(columns.words[name].table(wanted.__contains__)[columns[name]], dtype=np.bool_)
 
     return fits
 
@@ -130,7 +130,7 @@ def _span(name: str) -> Callable[[Columns, Term, Members], Bools]:
 def _is(columns: Columns, term: Term, members: Members) -> Bools:
     word = str(term.value)
     if word in {state.value for state in STATES}:
-        return np.asarray(columns["state"] == STATES.index(CaseState(word)), dtype=np.bool_)
+        return np.asarray(columns.states() == STATES.index(CaseState(word)), dtype=np.bool_)
     known: Mapping[Is, Callable[[], Any]] = {
         Is.RIGHT: lambda: columns["correct"] == 1,
         Is.WRONG: lambda: columns["correct"] == 0,
@@ -138,7 +138,7 @@ def _is(columns: Columns, term: Term, members: Members) -> Bools:
         Is.DECIDED: lambda: columns["verdict"] != 0,
         Is.ASSIGNED: lambda: columns["assignee"] != 0,
         Is.TAGGED: lambda: columns["tags"] != 0,
-        Is.LEADING: lambda: columns["leads"].copy(),
+        Is.LEADING: columns["leads"].copy,
         Is.FAILED: lambda: columns["outcome"] != columns.words["outcome"].code("ok"),
     }
     return np.asarray(known[Is(word)](), dtype=np.bool_)
@@ -156,7 +156,7 @@ def _tag(columns: Columns, term: Term, members: Members) -> Bools:
         return any(wanted in (part, part.partition("=")[2] or part) for part in text.split(TAG_SEPARATOR))
 
     found = columns.words["tags"].table(has)[columns["tags"]]
-    return found | columns.words["client"].table(has)[columns["client"]]
+    return np.asarray(found | columns.words["client"].table(has)[columns["client"]], dtype=np.bool_)
 
 
 def _slice(columns: Columns, term: Term, members: Members) -> Bools:

@@ -84,7 +84,8 @@ class Names:
         return np.asarray(np.unique(rows), dtype=np.int64)
 
     def _places(self, wanted: bytes) -> Ints:
-        end, found = int(self._starts[self.rows]), []
+        end = int(self._starts[self.rows])
+        found: list[int] = []
         at = self._memory.find(wanted, 0, end)
         while at >= 0 and len(found) <= FEW:
             found.append(at)

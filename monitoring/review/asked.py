@@ -55,7 +55,7 @@ class Selection:
 
     Attributes:
         cases: Named one by one.
-        filter: Keywords of `monitoring.store_filters.case_filter`.
+        filter: As `monitoring.listing.asked.terms_of` takes it.
         slice: Id of a slice: the cases among its records.
         like: Id of a case: it, and the cases whose embedding has at least `likeness` as cosine to its, the nearest
             `limit` of them.

@@ -226,7 +226,7 @@ class Ledger(Marks):
 
     def select(self, connection: sa.Connection, selection: Selection) -> list[str]:
         """Ids of the cases of a selection."""
-        return select_cases(connection, selection, self._neighbours)
+        return select_cases(connection, selection, self._neighbours, self.store.index)
 
     def _import(self, reviewer: str, key: str, items: Sequence[ImportedLabel], detail: Mapping[str, Any]) -> Changed:
         def work(act: Act) -> dict[str, Any]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring import schema as t
+from monitoring.listing.asked import terms_of
+from monitoring.listing.index import CaseIndex
+from monitoring.listing.order import Sort
 from monitoring.neighbours import Neighbours
 from monitoring.review.asked import Selection
 from monitoring.review.contracts import BULK_LIMIT
 from monitoring.slice_queries import with_parts
-from monitoring.store_filters import CaseOrder, case_filter, place_of
-
-UNFILTERED: dict[str, Any] = dict.fromkeys(
-    ("model", "version", "reason", "state", "correct", "min_p_wrong", "from_ns", "to_ns"), None
-)
 
 
-def select_cases(connection: sa.Connection, asked: Selection, neighbours: Neighbours) -> list[str]:
+def select_cases(connection: sa.Connection, asked: Selection, neighbours: Neighbours, index: CaseIndex) -> list[str]:
     """Ids of the cases, those that are gone among them, in the order of the queue or of likeness.
 
     Raises:
@@ -33,9 +31,8 @@ def select_cases(connection: sa.Connection, asked: Selection, neighbours: Neighb
     if asked.cases is not None:
         found = list(dict.fromkeys(asked.cases))
     elif asked.filter is not None:
-        query = sa.select(c.id).where(*case_filter(**UNFILTERED | dict(asked.filter)))
-        place = place_of(CaseOrder.QUEUE)
-        found = list(connection.scalars(query.order_by(place.desc(), c.id.desc()).limit(BULK_LIMIT + 1)))
+        terms = terms_of(asked.filter, datetime.now(UTC), index.alike)
+        found = list(index.page(terms, Sort.QUEUE, None, BULK_LIMIT + 1).ids)
     elif asked.slice is not None:
         m = t.slice_members.c
         if connection.scalar(sa.select(t.slices.c.id).where(t.slices.c.id == asked.slice)) is None:

@@ -45,7 +45,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/disagreement.py",
                    "monitoring/slices/", "monitoring/neighbours.py",
                    "monitoring/slice_queries.py", "monitoring/explore/", "monitoring/review/", "monitoring/notify/",
-                   "monitoring/integrations/rows.py", "monitoring/integrations/tool_rows.py",
+                   "monitoring/listing/", "monitoring/integrations/rows.py", "monitoring/integrations/tool_rows.py",
                    "monitoring/facts.py", "monitoring/retention", "monitoring/shelf.py", "monitoring/score_fits/",
                    "monitoring/truth.py", "monitoring/people/"),
     "httpcore": ("monitoring/integrations/egress.py", "monitoring/integrations/network.py"),

@@ -1,0 +1,36 @@
+"""Cases by id, in a given order, with what people added to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from monitoring import schema as t
+from monitoring.rows import CaseRow
+from monitoring.store import Store
+from monitoring.store_rows import to_case
+
+CHUNK = 500
+
+
+def read_cases(store: Store, ids: Sequence[str]) -> tuple[CaseRow, ...]:
+    """The cases in the order of their ids; one that is gone is left out."""
+    found: dict[str, CaseRow] = {}
+    with store.read() as connection:
+        for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
+            rows = connection.execute(sa.select(t.cases).where(t.cases.c.id.in_(chunk))).mappings()
+            found |= {row["id"]: to_case(dict(row)) for row in rows}
+    return tuple(found[identity] for identity in ids if identity in found)
+
+
+def read_tags(store: Store, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Tags that reviewers gave, by case, in the order of the alphabet."""
+    g = t.case_tags.c
+    made: dict[str, tuple[str, ...]] = {}
+    with store.read() as connection:
+        for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
+            query = sa.select(g.case_id, g.tag).where(g.case_id.in_(chunk)).order_by(g.case_id, g.tag)
+            for identity, tag in connection.execute(query):
+                made[identity] = (*made.get(identity, ()), tag)
+    return made
