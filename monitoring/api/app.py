@@ -40,6 +40,7 @@ from monitoring.catalogue import Catalogue
 from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
 from monitoring.console.pages_overview import overview_router
+from monitoring.console.pages_cases import cases_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
 from monitoring.console.pages_slices import slices_router
@@ -150,6 +151,7 @@ def build_console(
     app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
     builder = Builder(view=view, monitor=monitor, options=options)
+    app.include_router(cases_router(builder, lists))
     app.include_router(review_router(builder, findings))
     app.include_router(overview_router(builder, clock))
     app.include_router(slices_router(builder, desk))

@@ -21,7 +21,6 @@ from monitoring.console.parts import (
     EventLine,
     Fact,
     FeedbackLine,
-    Filter,
     ModelCard,
     Need,
     Panel,
@@ -94,19 +93,6 @@ class DriftPage:
     evidently: Evidently | None
     report_from: str
     report_to: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CasesPage:
-    """A page of the case list."""
-
-    shell: Shell
-    filters: tuple[Filter, ...]
-    filtered: bool
-    total: int | None
-    cases: tuple[CaseCard, ...]
-    next_href: str | None
-    first_href: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,6 @@ from monitoring.console import contexts as c
 from monitoring.console.build import Builder
 from monitoring.console.build_alarms import alarm_page, alarms_page
 from monitoring.console.build_case import case_page
-from monitoring.console.build_cases import cases_page
 from monitoring.console.build_drift import drift_page
 from monitoring.console.build_pads import json_text
 from monitoring.console.build_reports import report_line, report_page
@@ -124,10 +123,6 @@ def page_router(
         made = await run_in_threadpool(finish_silence, alarms, office, silence, asked, who, request.state.address)
         return RedirectResponse(f"/alarms?model={made.model}", status_code=303)
 
-    @router.get("/cases")
-    def cases(request: Request) -> Response:
-        return render(request, "cases.html", cases_page(builder, _case_query(request)))
-
     @router.get("/cases/{case}")
     def one_case(request: Request, case: CaseId, who: Viewer) -> Response:
         return render(request, "case.html", case_page(builder, findings, case, who))
@@ -158,12 +153,6 @@ def page_router(
         return render(request, "report.html", report_page(builder.shell("reports"), reports.get(report)))
 
     return router
-
-
-def _case_query(request: Request) -> asks.CaseQuery:
-    """The list's filters. The form sends empty fields for "any"."""
-    given = {k: v for k, v in request.query_params.items() if v and k != "format"}
-    return fields.checked(asks.CaseQuery, given)
 
 
 async def form_of(request: Request) -> dict[str, str]:

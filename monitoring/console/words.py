@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from export.contracts.cases import CaseState, FlagReason
-from monitoring.store import CaseOrder
 
 REASONS = {
     FlagReason.LOW_CONFIDENCE: ("low confidence", "The scores say that the answer is probably wrong."),
@@ -26,7 +25,6 @@ STATES = {
     CaseState.DISMISSED: "dismissed",
     CaseState.SECOND_OPINION: "second opinion",
 }
-ORDERS = {CaseOrder.RANK: "most probably wrong", CaseOrder.QUEUE: "what to look at next", CaseOrder.TIME: "newest"}
 SCORES = {
     "p_wrong": ("P(wrong)", "Probability that the answer is wrong, calibrated on the reference. Ranks the queue."),
     "msp": ("Confidence", "Largest class probability after temperature scaling. High is sure."),
