@@ -33,7 +33,7 @@ function show() {
   for (const card of all()) {
     const on = everything || picked.has(card.dataset.case);
     card.classList.toggle("picked", on);
-    card.querySelector(".pick").checked = on;
+    card.querySelector(".pick").setAttribute("aria-checked", String(Boolean(on)));
   }
 }
 function pick(card, on) {
@@ -63,9 +63,7 @@ function clear() {
 cards?.addEventListener("click", (event) => {
   const box = event.target.closest(".pick");
   if (!box) return;
-  event.preventDefault(); // `show` draws it
-  const range = event.shiftKey;
-  setTimeout(() => toggle(box.closest("li.card"), range));
+  toggle(box.closest("li.card"), event.shiftKey);
 });
 
 // ---- acts over the selection, each with its undo
@@ -257,7 +255,7 @@ const KEYS = {
   escape: clear,
 };
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input:not(.pick), select, textarea, dialog");
+  const typing = event.target.closest("input, select, textarea, dialog");
   if (typing) {
     if (event.key === "Escape" && !help.open) event.target.blur();
     return;
