@@ -39,8 +39,8 @@ from monitoring.baselines import Baselines
 from monitoring.catalogue import Catalogue
 from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
-from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_cases import cases_router
+from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
 from monitoring.console.pages_slices import slices_router
