@@ -20,9 +20,11 @@ from monitoring.metric_family import make as _family
 from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
 from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
+from monitoring.metrics_review import REVIEW_FAMILIES, review_metrics
 from monitoring.metrics_slices import SLICE_FAMILIES, slice_metrics
 from monitoring.metrics_tasks import TASK_FAMILIES, task_metrics
 from monitoring.progress import Progress
+from monitoring.review.counts import Counts
 from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
 
@@ -152,6 +154,7 @@ FAMILIES = (
     *ALARM_FAMILIES,
     *SLICE_FAMILIES,
     *REPORT_FAMILIES,
+    *REVIEW_FAMILIES,
 )
 
 
@@ -160,11 +163,13 @@ class MonitorCollector:
 
     Args:
         loop: Whose progress is shown; None shows the database only.
+        counts: What reviewers did through this process; None leaves that out.
     """
 
-    def __init__(self, store: Store, loop: Loop | None) -> None:
+    def __init__(self, store: Store, loop: Loop | None, counts: Counts | None = None) -> None:
         self._store = store
         self._loop = loop
+        self._counts = counts
 
     def describe(self) -> Iterable[Metric]:
         """Names without values, so that registering asks the database nothing."""
@@ -189,6 +194,7 @@ class MonitorCollector:
         alarms = None if self._loop is None else self._loop.options.alarms
         yield from slice_metrics(self._store, {v.model for v in versions})
         yield from alarm_metrics(self._store, {v.model for v in versions}, options=alarms)
+        yield from review_metrics(self._store, self._counts)
 
     def _cases(self) -> Metric:
         family = _family(CASES)

@@ -22,6 +22,7 @@ from monitoring.refetch import Refetch
 from monitoring.report_rows import write_figures
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
+from monitoring.review.ledger import Ledger
 from monitoring.store import Store
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def serve_monitor(
         stack.callback(_stop, monitor)
         reports = stack.enter_context(closing(report_service(options, store, catalogue)))
         monitor.loop.start_report = reports.start
+        ledger = Ledger(store)
         app = build_console(
             store,
             catalogue,
@@ -74,7 +76,8 @@ def serve_monitor(
             lambda: list(dict.fromkeys([*targets(), own])),
             settings,
             reports=reports,
-            metrics=_metrics(monitor, store),
+            metrics=_metrics(monitor, store, ledger),
+            ledger=ledger,
             drift=options.drift,
             alarms=options.alarms,
             privacy=options.privacy,
@@ -156,11 +159,11 @@ def _announce(server: uvicorn.Server, host: str, port: int, on_ready: Callable[[
     threading.Thread(target=wait, name="hardcase-announce", daemon=True).start()
 
 
-def _metrics(monitor: Monitor, store: Store) -> Any:
+def _metrics(monitor: Monitor, store: Store, ledger: Ledger) -> Any:
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
     registry = CollectorRegistry()
-    registry.register(MonitorCollector(store, monitor.loop))
+    registry.register(MonitorCollector(store, monitor.loop, ledger.counts))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deploy.cli import exchange_commands, tool_commands
+from deploy.cli import exchange_commands, queue_commands, tool_commands
 
 review_app = typer.Typer(no_args_is_help=True, help="Review of failure cases; needs a running monitor.")
 
@@ -12,5 +12,6 @@ review_app = typer.Typer(no_args_is_help=True, help="Review of failure cases; ne
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(review_app, name="review", rich_help_panel="Data")
+    queue_commands.add_to(review_app)
     exchange_commands.add_to(review_app)
     tool_commands.add_to(review_app)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from monitoring import schema as t
 from monitoring.ingest import Ingest
 
-A_TURN = 200  # records: bounds how long a turn holds the database
+A_TURN = 100  # records: bounds how long a turn holds the database
 
 
 def settle_due(connection: sa.Connection, ingest: Ingest) -> bool:
