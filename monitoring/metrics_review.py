@@ -59,7 +59,7 @@ def review_metrics(store: Store, counts: Counts | None) -> tuple[Made, ...]:
             made[WAITING_CASES.name].add_metric([model], n)
         made[LEASED.name].add_metric([], connection.scalar(held) or 0)
     agreed = agreement_of(store)
-    for family, value in ((AGREEMENT, agreed.share), (KAPPA, agreed.kappa)):
-        if value is not None:
-            made[family.name].add_metric([], value)
+    for family, share in ((AGREEMENT, agreed.share), (KAPPA, agreed.kappa)):
+        if share is not None:
+            made[family.name].add_metric([], share)
     return tuple(made.values())

@@ -25,16 +25,12 @@ CommentOption = Annotated[str | None, typer.Option("--comment", help="Why; stays
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of the queue to `hardcase review`."""
-    commands = {
-        "next": review_next,
-        "decide": review_decide,
-        "bulk": review_bulk,
-        "undo": review_undo,
-        "history": review_history,
-        "pace": review_pace,
-    }
-    for name, command in commands.items():
-        app.command(name)(command)
+    app.command("next")(review_next)
+    app.command("decide")(review_decide)
+    app.command("bulk")(review_bulk)
+    app.command("undo")(review_undo)
+    app.command("history")(review_history)
+    app.command("pace")(review_pace)
 
 
 def review_next(
