@@ -39,6 +39,10 @@ class MonitorClient:
         """The monitor that the settings name."""
         return cls(addresses(settings)["console"], os.environ.get(TOKEN_VARIABLE))
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
     def get(self, path: str, **query: object) -> Any:
         """GET a JSON document.
 

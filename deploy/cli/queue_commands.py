@@ -228,7 +228,9 @@ def label_of(text: str | None) -> Any:
 def _client(ctx: typer.Context) -> Any:
     from deploy.monitor_client import MonitorClient
 
-    return MonitorClient.of(invocation_of(ctx).settings)
+    client = MonitorClient.of(invocation_of(ctx).settings)
+    ctx.call_on_close(client.close)
+    return client
 
 
 def _say(done: dict[str, Any], as_json: bool) -> None:

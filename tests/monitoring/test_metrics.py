@@ -19,6 +19,7 @@ from monitoring.metrics_reports import REPORT_FAMILIES
 from monitoring.metrics_slices import SLICE_FAMILIES
 from monitoring.metrics_tasks import TASK_FAMILIES
 from monitoring.monitor import Monitor
+from monitoring.review.counts import Counts
 from monitoring.store import Store
 from tests.support import monitor_world as w
 from tests.support.monitor_child import drain
@@ -26,7 +27,7 @@ from tests.support.monitor_child import drain
 
 def series(store: Store, loop: object) -> dict[str, int]:
     registry = CollectorRegistry()
-    registry.register(MonitorCollector(store, loop))  # type: ignore[arg-type]
+    registry.register(MonitorCollector(store, loop, Counts()))  # type: ignore[arg-type]
     text = generate_latest(registry).decode()
     return {f.name: len(f.samples) for f in text_string_to_metric_families(text)}
 
@@ -47,8 +48,10 @@ def test_every_family_is_served_and_ten_thousand_ids_add_no_series(tmp_path: Pat
     assert counts[0] == counts[1]
     assert set(counts[0]) == {family.name for family in FAMILIES}
     empty = {name for name, n in counts[0].items() if n == 0}
-    # Nothing is unreadable, labelled or reported here, and a classifier answers one thing a row.
+    # Nothing is unreadable, labelled, reviewed or reported here, and a classifier answers one thing a row.
     unlabelled = {"hardcase_monitor_dead_letters", "hardcase_accuracy_labelled", "hardcase_alarm_evidence"}
+    reviewed = ("decisions", "agreement_ratio", "agreement_kappa")
+    unlabelled |= {f"hardcase_review_{name}" for name in reviewed}
     assert empty == unlabelled | {family.name for family in (*TASK_FAMILIES, *REPORT_FAMILIES, *SLICE_FAMILIES)}
     assert all(family.text.endswith(".") for family in FAMILIES)
     replica.close()
