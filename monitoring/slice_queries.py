@@ -106,6 +106,27 @@ def slices(
     ]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceCounts:
+    """Slices by (model, state), and those whose alert fires by model."""
+
+    states: dict[tuple[str, str], int]
+    firing: dict[str, int]
+
+
+def slice_counts(store: Store) -> SliceCounts:
+    """How many slices are in which state."""
+    s, w = t.slices.c, t.slice_watches.c
+    firing = sa.select(s.model, sa.func.count()).join(t.slice_watches, w.slice_id == s.id)
+    firing = firing.where(w.state == WatchState.FIRING.value).group_by(s.model)
+    with store.read() as connection:
+        rows = connection.execute(sa.select(s.model, s.state, sa.func.count()).group_by(s.model, s.state)).all()
+        return SliceCounts(
+            states={(row[0], row[1]): int(row[2]) for row in rows},
+            firing={row[0]: int(row[1]) for row in connection.execute(firing)},
+        )
+
+
 def cases_of_slice(store: Store, identity: str, limit: int) -> list[str]:
     """Ids of the cases among the records of a slice and its parts, the most telling first; one a group."""
     m, c = t.slice_members.c, t.cases.c

@@ -21,6 +21,7 @@ from deploy.cli import (
     people_commands,
     render_commands,
     review_commands,
+    slice_commands,
 )
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError
@@ -69,6 +70,7 @@ model_commands.register(app)
 data_commands.register(app)
 alarm_commands.register(app)
 review_commands.register(app)
+slice_commands.register(app)
 accuracy_commands.register(app)
 people_commands.register(app)
 render_commands.register(app)
