@@ -47,6 +47,19 @@ class RegretCondition:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GrowthCondition:
+    """The last training had few labels of what the traffic is like now, and there are many more by now.
+
+    Attributes:
+        factor: How many times as many.
+        enough: With so many a training had all that it needs.
+    """
+
+    factor: float = 3.0
+    enough: int = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleCondition:
     """The champion's training is so long ago.
 
@@ -71,7 +84,7 @@ class AnyOf:
     conditions: tuple[Condition, ...]
 
 
-Condition = AlarmCondition | FailuresCondition | RegretCondition | ScheduleCondition | AllOf | AnyOf
+Condition = AlarmCondition | FailuresCondition | RegretCondition | GrowthCondition | ScheduleCondition | AllOf | AnyOf
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +150,8 @@ class Evidence:
         failures: Reviewed failures with labels that the champion was not trained on.
         slices: {slice id: those of them that lie in it}.
         labels: New labels of all kinds, right answers included.
+        present: Labels of what the traffic is like now: since the last change that was seen.
+        trained_present: How many of those the champion was trained on.
         regret: None while there are too few audited labels to know.
         running: Id of a training, gate or roll-out of this model that has not ended.
         starts_s: When earlier trainings began.
@@ -149,6 +164,8 @@ class Evidence:
     failures: int = 0
     slices: Mapping[str, int] = field(default_factory=dict)
     labels: int = 0
+    present: int = 0
+    trained_present: int = 0
     regret: Regret | None = None
     running: str | None = None
     starts_s: tuple[float, ...] = ()

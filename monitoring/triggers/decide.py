@@ -13,6 +13,7 @@ to pay for it.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from monitoring.triggers.contracts import (
@@ -24,6 +25,7 @@ from monitoring.triggers.contracts import (
     Decision,
     Evidence,
     FailuresCondition,
+    GrowthCondition,
     Reason,
     RegretCondition,
     ScheduleCondition,
@@ -62,6 +64,8 @@ def _condition(asked: Condition, e: Evidence) -> tuple[bool, tuple[Reason, ...]]
             reason = _failures(asked, e)
         case RegretCondition():
             reason = _regret(asked, e)
+        case GrowthCondition():
+            reason = _growth(asked, e)
         case ScheduleCondition():
             reason = _schedule(asked, e)
     return reason.holds, (reason,)
@@ -93,6 +97,12 @@ def _regret(asked: RegretCondition, e: Evidence) -> Reason:
         f"against {average:.0f} for training ({asked.cost:.0f}) and what was lost so far ({r.excess:.0f})"
     )
     return Reason(name="regret", holds=r.rate > 0 and now >= average, words=words)
+
+
+def _growth(asked: GrowthCondition, e: Evidence) -> Reason:
+    wanted = min(asked.enough, math.ceil(asked.factor * e.trained_present))
+    words = f"{e.present} labels of the present traffic, trained on {e.trained_present}, {wanted} are asked for"
+    return Reason(name="growth", holds=0 < e.trained_present < wanted <= e.present, words=words)
 
 
 def _schedule(asked: ScheduleCondition, e: Evidence) -> Reason:

@@ -17,6 +17,7 @@ from monitoring.triggers.contracts import (
     Decision,
     Evidence,
     FailuresCondition,
+    GrowthCondition,
     Regret,
     RegretCondition,
     ScheduleCondition,
@@ -98,6 +99,17 @@ def test_after_a_jump_it_trains_at_once_when_the_cycle_has_paid_for_it() -> None
     for healthy, decision in ((400, Decision.WAIT), (600, Decision.RETRAIN)):
         regret = Regret(answered=healthy + 1, excess=0.1, rate=0.1)
         assert decide(policy, dataclasses.replace(ALARMED, regret=regret)).decision is decision
+
+
+@pytest.mark.parametrize(
+    ("trained", "present", "holds"),
+    [(50, 149, False), (50, 150, True), (400, 1_000, True), (1_000, 5_000, False), (0, 500, False)],
+)
+def test_a_training_on_few_labels_is_followed_by_one_on_many(trained: int, present: int, holds: bool) -> None:
+    policy = TriggerPolicy(condition=GrowthCondition(factor=3, enough=1_000))
+    verdict = decide(policy, dataclasses.replace(ALARMED, trained_present=trained, present=present))
+    assert (verdict.decision is Decision.RETRAIN) == holds
+    assert f"trained on {trained}" in verdict.words
 
 
 def test_regret_that_nobody_knows_is_no_reason() -> None:
