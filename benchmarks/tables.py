@@ -45,6 +45,23 @@ def alarms(r: dict[str, Any]) -> str:
     return markdown_table(("question", "measured"), rows, right=(1,))
 
 
+def triggers(r: dict[str, Any]) -> str:
+    """Trainings by the policy, and by the schedule that is as accurate."""
+    rows = [
+        (
+            x["stream"],
+            f"{x['never']:.1%}",
+            f"{x['accuracy']:.1%}",
+            f"{x['trainings']:.0f}",
+            f"{x['schedule_for_the_same'] or 'none reaches it'}",
+            f"{x['best_schedule']['accuracy']:.1%} with {x['best_schedule']['trainings']}",
+        )
+        for x in r["rows"]
+    ]
+    heads = ("stream", "never", "by policy", "trainings", "a schedule needs for the same", "the best schedule")
+    return markdown_table(heads, rows, right=(1, 2, 3, 4))
+
+
 def gate(r: dict[str, Any]) -> str:
     """Promotions, right and wrong."""
     rows = [
@@ -313,6 +330,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         taxes,
         alarms,
         gate,
+        triggers,
         accuracy,
         drift,
         slices,
