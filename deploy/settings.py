@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from deploy.settings_base import Port, Seconds, Section, Share, Size
 from deploy.settings_integrations import IntegrationSettings
 from deploy.settings_monitor import MonitorSettings
+from deploy.settings_notify import ChannelSettings
 from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
@@ -238,12 +239,17 @@ class Settings(Section):
     privacy: tuple[PrivacySettings, ...] = ()
     """What is kept of each model's requests. Everything, where nothing is said."""
     integrations: IntegrationSettings = IntegrationSettings()
+    notify: tuple[ChannelSettings, ...] = ()
+    """Who is told what happened. Nobody, where nothing is said."""
     ray: RaySettings = RaySettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Settings:
+        names = [channel.name for channel in self.notify]
+        if len(set(names)) != len(names):
+            raise ValueError("two channels of notify have the same name")
         if self.serving.port == self.monitor.port and self.serving.host == self.monitor.host:
             raise ValueError(f"serving.port and monitor.port are both {self.serving.port}")
         if self.serving.grpc_port == self.serving.port:

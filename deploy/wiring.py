@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from deploy.paths import StatePaths
 from deploy.settings import Settings
 from deploy.settings_base import Section
+from deploy.settings_notify import ChannelSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
@@ -19,6 +20,7 @@ from export.contracts.privacy import PrivacyPolicy
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.integrations.options import IntegrationOptions
+from monitoring.notify.options import ChannelOptions
 from monitoring.options import InferenceOptions, MonitorOptions
 from monitoring.records.record import CaptureOptions
 from serving.autoscaling import Autoscaling
@@ -127,7 +129,12 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
         integrations=_fill(IntegrationOptions, settings.integrations),
         inference=_inference(settings),
         privacy=privacy_policies(settings),
+        notify=tuple(_channel(channel) for channel in settings.notify),
     )
+
+
+def _channel(channel: ChannelSettings) -> ChannelOptions:
+    return _fill(ChannelOptions, channel, sender=channel.sender or "")
 
 
 def _inference(settings: Settings) -> InferenceOptions:

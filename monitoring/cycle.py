@@ -27,6 +27,7 @@ from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.integrations.duty import tool_duties
 from monitoring.log_frames import read_frames
+from monitoring.notify.duty import notify_duty
 from monitoring.options import MonitorOptions
 from monitoring.progress import Progress
 from monitoring.records.reader import Position, RecordLogReader
@@ -224,6 +225,7 @@ def duties(options: MonitorOptions) -> tuple[Duty[Loop], ...]:
         Duty(name="reports", interval_s=REPORTS_EVERY_S, run=_plan_reports),
         *upkeep(options),
         *tool_duties(options),
+        notify_duty(options),
         Duty(name="slices", interval_s=SLICES_EVERY_S, run=_search_slices, aside=True),
         Duty(name="retention", interval_s=options.retention.interval_s, run=_retain, while_behind=True),
     )

@@ -28,6 +28,7 @@ class Duty(Generic[L]):
         run: Does one bounded piece; returns True when there is more to do at once.
         while_behind: Whether its turn comes also while the log is not read to its end.
         aside: Takes longer than the log should wait: runs in a thread beside the loop, one such duty at a time.
+        alone: Of an `aside` duty that mostly waits for others: it has a thread of its own and waits for no other.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Duty(Generic[L]):
     run: Callable[[L], bool | None]
     while_behind: bool = False
     aside: bool = False
+    alone: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,7 +57,7 @@ class Roster(Generic[L]):
     def __init__(self, duties: Sequence[Duty[L]], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._duties = tuple(duties)
         self._monotonic = monotonic
-        self._beside: threading.Thread | None = None
+        self._beside: dict[str, threading.Thread] = {}  # by lane
         self.states = {duty.name: DutyState() for duty in self._duties}
 
     def run_due(self, loop: L, behind: bool = False) -> bool:
@@ -67,12 +69,14 @@ class Roster(Generic[L]):
                 continue
             if not duty.aside:
                 more = self._turn(duty, state, loop) or more
-            elif self._beside is None or not self._beside.is_alive():
+                continue
+            lane = duty.name if duty.alone else ""
+            if lane not in self._beside or not self._beside[lane].is_alive():
                 state.running = True
-                self._beside = threading.Thread(
+                self._beside[lane] = threading.Thread(
                     target=self._turn, args=(duty, state, loop), name=f"hardcase-{duty.name}", daemon=True
                 )
-                self._beside.start()
+                self._beside[lane].start()
         return more
 
     def finish(self, loop: L) -> None:
@@ -90,11 +94,11 @@ class Roster(Generic[L]):
                 raise RuntimeError(f"the monitor's duty '{duty.name}' failed; its log says why")
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the duty that runs beside the loop; returns whether it ended in time."""
-        if self._beside is None:
-            return True
-        self._beside.join(timeout_s)
-        return not self._beside.is_alive()
+        """Wait for the duties that run beside the loop; returns whether they ended in time."""
+        until = None if timeout_s is None else self._monotonic() + timeout_s
+        for thread in self._beside.values():
+            thread.join(None if until is None else max(0.0, until - self._monotonic()))
+        return not any(thread.is_alive() for thread in self._beside.values())
 
     @property
     def problem(self) -> str | None:

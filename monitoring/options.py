@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.contracts.privacy import PrivacyPolicy
 from monitoring.integrations.options import IntegrationOptions
+from monitoring.notify.options import ChannelOptions
 from monitoring.people.contracts import SignIn
 
 
@@ -252,6 +253,7 @@ class MonitorOptions:
         lateness_s: How far behind the newest record a record may be before it counts as late. It is counted either way.
         sample_rows: Rows of watched input values kept per window, for reports.
         host: Where console and API listen.
+        notify: Channels that are told what happened.
         keys: Request parameters and tags that are business keys: feedback may name them instead of the record's id.
         token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept.
         sign_in: When people have to say who they are.
@@ -293,6 +295,7 @@ class MonitorOptions:
     integrations: IntegrationOptions = field(default_factory=IntegrationOptions)
     privacy: tuple[PrivacyPolicy, ...] = ()
     keys: tuple[str, ...] = ()
+    notify: tuple[ChannelOptions, ...] = ()
 
     @property
     def archive_root(self) -> Path:

@@ -82,6 +82,7 @@ def serve_monitor(
             alarms=options.alarms,
             privacy=options.privacy,
             keys=options.keys,
+            channels=options.notify,
             inference=options.inference,
             integrations=options.integrations,
             refetch=Refetch(options, store),

@@ -18,6 +18,7 @@ from deploy.cli import (
     load_commands,
     local_commands,
     model_commands,
+    notify_commands,
     people_commands,
     render_commands,
     review_commands,
@@ -71,6 +72,7 @@ data_commands.register(app)
 alarm_commands.register(app)
 review_commands.register(app)
 slice_commands.register(app)
+notify_commands.register(app)
 accuracy_commands.register(app)
 people_commands.register(app)
 render_commands.register(app)

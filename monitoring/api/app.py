@@ -24,6 +24,7 @@ from monitoring.api.heat_routes import heat_router
 from monitoring.api.limits import Limits
 from monitoring.api.list_routes import list_router
 from monitoring.api.list_views import CaseLists
+from monitoring.api.notify_routes import notify_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.people_routes import people_router
 from monitoring.api.review_routes import ledger_router
@@ -48,6 +49,7 @@ from monitoring.console.pages_static import static_router
 from monitoring.explore.serving_client import ServingClient
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.neighbours import Neighbours
+from monitoring.notify.options import ChannelOptions
 from monitoring.options import AlarmOptions, DriftOptions, InferenceOptions, MonitorOptions
 from monitoring.people.office import Office
 from monitoring.people.roster import Roster
@@ -75,6 +77,7 @@ def build_console(
     alarms: AlarmOptions | None = None,
     privacy: Sequence[PrivacyPolicy] = (),
     keys: Sequence[str] = (),
+    channels: Sequence[ChannelOptions] = (),
     inference: InferenceOptions | None = None,
     refetch: Refetch | None = None,
     searching: MonitorOptions | None = None,
@@ -95,6 +98,7 @@ def build_console(
         drift: Floors and chances by which the pages rank what moved; the defaults where None.
         metrics: A `prometheus_client.CollectorRegistry` for `/metrics`; None exposes an empty one.
         privacy: What is kept of each model's requests.
+        channels: Of notifications.
         keys: Request parameters and tags by which feedback may name records.
         ledger: Of the review queue; one of its own where None.
         inference: Where models are asked, to try an input and to compare versions; nowhere where None.
@@ -147,6 +151,7 @@ def build_console(
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))
     app.include_router(feedback_router(view, keys))
+    app.include_router(notify_router(store, channels, clock))
     app.include_router(upkeep_router(view, office))
     app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
