@@ -52,6 +52,7 @@ class Neighbour:
     rows: int
     label: str | None
     case_id: str | None
+    input_state: str | None  # of the case
     source: str
     segment: int
     offset: int
@@ -201,9 +202,9 @@ _NAMES = ("seq", "record_id", "time_ns", "predicted", "p_wrong", "correct_rows",
 def _query() -> sa.Select[Any]:
     r, v, c = t.records.c, t.versions.c, t.cases.c
     return (
-        sa.select(*(r[name] for name in _NAMES), v.model, v.version, c.id.label("case_id"))
+        sa.select(*(r[name] for name in _NAMES), v.model, v.version, c.id.label("case_id"), c.input_state)
         .join(t.versions, r.version_id == v.id)
-        .outerjoin(t.cases, sa.and_(c.id_hash == r.id_hash, c.time_ns == r.time_ns))
+        .outerjoin(t.cases, sa.and_(c.id_hash == r.id_hash, c.time_ns == r.time_ns, c.variant == r.variant))
     )
 
 

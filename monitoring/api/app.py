@@ -13,6 +13,8 @@ from monitoring.api import errors, files, routes
 from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.batch_routes import batch_router
+from monitoring.api.compare_routes import compare_router
+from monitoring.api.compare_views import Comparer
 from monitoring.api.drift_routes import drift_router
 from monitoring.api.exchange_routes import exchange_router
 from monitoring.api.explore_routes import explore_router
@@ -41,11 +43,13 @@ from monitoring.catalogue import Catalogue
 from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
 from monitoring.console.pages_cases import cases_router
+from monitoring.console.pages_explore import explore_pages
 from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
 from monitoring.console.pages_slices import slices_router
 from monitoring.console.pages_static import static_router
+from monitoring.explore.replays import ReplayService
 from monitoring.explore.serving_client import ServingClient
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.neighbours import Neighbours
@@ -120,6 +124,8 @@ def build_console(
     ledger = ledger or Ledger(store, neighbours=neighbours)
     findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=neighbours, refetch=refetch)
     explorer = Explorer(view=view, findings=findings, serving=ServingClient(inference or InferenceOptions()))
+    replays = ReplayService(store, catalogue, findings.baselines, explorer.serving, explorer.cases)
+    comparer = Comparer(explorer=explorer, replays=replays)
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)
@@ -147,6 +153,7 @@ def build_console(
     app.include_router(explore_router(explorer))
     lists = CaseLists(view=view, clock=clock)
     app.include_router(list_router(lists))  # before the cases: /api/cases/ids is none
+    app.include_router(compare_router(comparer))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))
@@ -159,6 +166,7 @@ def build_console(
     app.include_router(cases_router(builder, lists))
     app.include_router(review_router(builder, findings))
     app.include_router(overview_router(builder, clock))
+    app.include_router(explore_pages(builder, comparer))
     app.include_router(slices_router(builder, desk))
     app.include_router(static_router())
     app.include_router(people_router(office, options))

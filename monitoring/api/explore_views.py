@@ -170,9 +170,7 @@ class Explorer:
 def selection(row: s.Selection) -> e.Selection:
     """A selection as an answer."""
     same = {n: getattr(row, n) for n in e.Selection.model_fields if n not in ("time", "href")}
-    return e.Selection.model_validate(
-        same | {"time": fields.from_ns(row.time_ns), "href": f"/cases?model={row.model}&selection={row.id}"}
-    )
+    return e.Selection.model_validate(same | {"time": fields.from_ns(row.time_ns), "href": f"/selections/{row.id}"})
 
 
 def _one_row(tensor: TensorRow, row: int, batched: bool) -> e.TryInput:

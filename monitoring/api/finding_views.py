@@ -123,7 +123,8 @@ class Findings:
         made = []
         for n in found:
             drawable = self.view.picture_of(n.model, n.version) is not None
-            picture = f"/api/cases/{n.case_id}/input.png" if n.case_id else f"/api/inputs/{n.seq}.png"
+            kept = n.case_id is not None and n.input_state in ("kept", "thumbnail")
+            picture = f"/api/cases/{n.case_id}/input.png" if kept else f"/api/inputs/{n.seq}.png"
             named = n.predicted is not None and n.predicted < len(names)
             made.append(
                 f.Neighbour(

@@ -168,3 +168,15 @@ def pretty(text: str | None) -> str | None:
     except ValueError:
         return text
     return json.dumps(plain, indent=2, ensure_ascii=False)
+
+
+def points(share: float | None) -> str:
+    """A difference of two shares in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0312), points(0.0)
+        ('+3.1 points', '+0.0 points')
+    """
+    if share is None:
+        return "–"  # noqa: RUF001  # a dash as wide as a digit
+    return f"{'−' if share < 0 else '+'}{abs(100 * share):.1f} points"  # noqa: RUF001  # a minus as wide as the plus

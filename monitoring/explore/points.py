@@ -77,7 +77,7 @@ def map_points(store: Store, baseline: Baseline, model: str, version: str, limit
         cases, case_count = _cases(connection, model, version, limit // 2)
         spare = limit - len(cases) - (0 if reference is None else len(reference))
         records, record_count = _records(connection, model, version, max(spare, 0), {c["place"] for c in cases})
-        named = _slices(store, connection, model)
+    within = slice_places(store, model)
     projection = projection_of(baseline) or fit_projection(_vectors(records, cases)[:FIT_ROWS], "records")
     rows: list[dict[str, Any]] = [*_reference(reference), *records, *cases]
     vectors = stack([row["vector"] for row in rows]) if rows else np.empty((0, 0), dtype=np.int8)
@@ -86,10 +86,11 @@ def map_points(store: Store, baseline: Baseline, model: str, version: str, limit
     drawn: Array = finite if projection is not None else np.zeros(len(rows), dtype=bool)
     groups = cluster(vectors[drawn]) if drawn.any() else np.empty(0, dtype=np.int16)
     shown = [row for row, there in zip(rows, drawn.tolist(), strict=True) if there]
+    places = {place: number for number, (_, some) in reversed(list(enumerate(within.values()))) for place in some}
     return MapPoints(
-        columns=_columns(shown, placed[drawn], groups, named.places),
+        columns=_columns(shown, placed[drawn], groups, places),
         projection=projection,
-        slices=named.names,
+        slices=tuple((identity, words) for identity, (words, _) in within.items()),
         totals={"records": record_count, "cases": case_count, "reference": 0 if reference is None else len(reference)},
     )
 
@@ -192,21 +193,15 @@ def _every(connection: sa.Connection, version_id: int, low: int, high: int, step
     return list(connection.execute(query).all())
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Named:
-    names: tuple[tuple[str, str], ...]
-    places: Mapping[tuple[int, int], int]
-
-
-def _slices(store: Store, connection: sa.Connection, model: str) -> _Named:
-    """Of each record of the model's current slices, the first slice that it is in."""
-    rows = slices(store, model, current=True, limit=MAX_SLICES)
-    places: dict[tuple[int, int], int] = {}
+def slice_places(store: Store, model: str) -> dict[str, tuple[str, set[tuple[int, int]]]]:
+    """Words and records, as (id_hash, time_ns), of the model's current slices, the worst first, by id."""
+    made: dict[str, tuple[str, set[tuple[int, int]]]] = {}
     s = t.slice_members.c
-    for number, row in reversed(list(enumerate(rows))):
-        members = connection.execute(sa.select(s.id_hash, s.time_ns).where(s.slice_id == row.id))
-        places.update(dict.fromkeys(((m.id_hash, m.time_ns) for m in members), number))
-    return _Named(names=tuple((row.id, row.words) for row in rows), places=places)
+    for row in slices(store, model, current=True, limit=MAX_SLICES):
+        with store.read() as connection:
+            members = connection.execute(sa.select(s.id_hash, s.time_ns).where(s.slice_id == row.id))
+            made[row.id] = (row.words, {(m.id_hash, m.time_ns) for m in members})
+    return made
 
 
 def _columns(
