@@ -124,8 +124,10 @@ def build_console(
     ledger = ledger or Ledger(store, neighbours=neighbours)
     findings = Findings(view=view, baselines=Baselines(catalogue), neighbours=neighbours, refetch=refetch)
     explorer = Explorer(view=view, findings=findings, serving=ServingClient(inference or InferenceOptions()))
-    replays = ReplayService(store, catalogue, findings.baselines, explorer.serving, explorer.cases)
-    comparer = Comparer(explorer=explorer, replays=replays)
+    comparer = Comparer(
+        explorer=explorer,
+        replays=ReplayService(store, catalogue, findings.baselines, explorer.serving, explorer.cases),
+    )
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)

@@ -128,7 +128,7 @@ export class MapView {
       for (let dy = -r; dy <= r; dy++) {
         const cut = round && (dy === -r || dy === r) ? 1 : 0;
         const row = (py + dy) * width + px;
-        pixels.fill(colour, row - r + cut, row + r - cut + 1);
+        for (let at = row - r + cut, end = row + r - cut; at <= end; at++) pixels[at] = colour;
       }
     }
     this.context.putImageData(this.image, 0, 0);
