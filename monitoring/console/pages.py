@@ -51,19 +51,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = (
-        "reason",
-        "reason_text",
-        "state",
-        "plain",
-        "percent",
-        "figure",
-        "duration",
-        "size",
-        "clock",
-        "short",
-        "points",
-    )
+    names = ("reason", "reason_text", "state", "plain", "percent", "figure", "duration", "size", "clock", "short")
     environment.filters.update({name: getattr(words, name) for name in names})
     environment.filters["points"] = words.points
     environment.filters["json_text"] = json_text
