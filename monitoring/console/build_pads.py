@@ -95,7 +95,8 @@ def _labels(names: tuple[str, ...], case: m.CaseDetail) -> Pad:
         )
         for key, i in zip(keys, shown, strict=True)
     )
-    return Pad(mode="toggle", choices=choices, more=count - len(shown), noun="label")
+    said = ", ".join(named[i] for i in sorted(given) if i < count) or "nothing"
+    return Pad(mode="toggle", choices=choices, more=count - len(shown), given=said, noun="label")
 
 
 def _numbers(case: m.CaseDetail) -> Pad:
@@ -113,7 +114,8 @@ def _boxes(rules: BoxRules, names: tuple[str, ...], answer: list[Any]) -> Pad:
         score = words.figure(box.get("score")) if box.get("score") is not None else ""
         value = {"box": as_given(box["box"], rules.format), "class": label}
         choices.append(Choice(key=KEYS[i], text=name, value=value, chosen=True, note=score))
-    return Pad(mode="toggle", choices=tuple(choices), more=max(len(answer) - len(KEYS), 0), noun="box")
+    said = f"{len(answer)} box{'' if len(answer) == 1 else 'es'}"
+    return Pad(mode="toggle", choices=tuple(choices), more=max(len(answer) - len(KEYS), 0), given=said, noun="box")
 
 
 def as_given(corners: list[float], form: BoxFormat) -> list[float]:

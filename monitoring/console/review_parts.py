@@ -37,7 +37,7 @@ class Pad:
         mode: "pick" one choice, "toggle" choices and send them, "number" is typed, or "plain": only the verdicts.
         more: There are classes that have no key: they are found by typing.
         values: How many numbers are wanted.
-        given: The number that was predicted, as text.
+        given: What was predicted, as text, where it is not one of the choices.
     """
 
     mode: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from fastapi import FastAPI
 from starlette.requests import cookie_parser
 
@@ -72,17 +74,15 @@ class ReviewConsole:
 
 @contextmanager
 def review_console(
-    root: Path, *, cases: int = 130, texts: tuple[str, ...] = (), clock: Any = None
+    root: Path, *, cases: int = 130, texts: tuple[str, ...] = (), clock: Any = None, kinds: bool = True
 ) -> Iterator[ReviewConsole]:
     """Digits with pictures, and one case of each kind besides."""
     store = Store(f"sqlite:///{root}/m.db")
     day = fill(store, cases=cases, texts=texts)
     classes = tuple((texts * 10)[:10]) if texts else manifest().task.class_names
     manifests = (manifest(version="1"), manifest(classes=classes), *KINDS)
-    kinds = fill_kinds(store, texts)
+    ids = fill_kinds(store, texts) if kinds else {}
     reports = ReportService(ReportOptions(folder=root / "r"), lambda *_: None)  # type: ignore[arg-type]
-    import time
-
     clock = clock or Clock(time.time_ns())  # answers look at leases by the wall clock
     ledger = Ledger(store, clock=clock)
     app = build_console(
@@ -96,7 +96,7 @@ def review_console(
     )
     app.user_middleware.append(type(app.user_middleware[0])(Cookied))
     with listening(app) as address:
-        yield ReviewConsole(address=address, store=store, ledger=ledger, clock=clock, day=day, kinds=kinds)
+        yield ReviewConsole(address=address, store=store, ledger=ledger, clock=clock, day=day, kinds=ids)
     reports.close()
     store.close()
 
@@ -141,8 +141,11 @@ KINDS = (
 )  # fmt: skip
 
 
-def fill_kinds(store: Store, texts: tuple[str, ...] = ()) -> dict[str, str]:
-    """One open case of each of `KINDS`; returns {model: case}. `texts` are put into texts and parameters."""
+def fill_kinds(store: Store, texts: tuple[str, ...] = (), copy: int = 0) -> dict[str, str]:
+    """One open case of each of `KINDS`; returns {model: case}. `texts` are put into texts and parameters.
+
+    `copy`: number of this call, so that several make several cases each.
+    """
     rng = np.random.default_rng(3)
     said = "\n".join(texts) or "I waited an hour and nobody came."
     tensors: dict[str, dict[str, Any]] = {
@@ -174,10 +177,12 @@ def fill_kinds(store: Store, texts: tuple[str, ...] = ()) -> dict[str, str]:
     ids: dict[str, str] = {}
     with store.write() as connection:
         for i, (model, inputs) in enumerate(tensors.items()):
-            time_ns, record = (START_S + i) * 10**9, f"kind-{model}"
+            time_ns, record = (START_S + i + 60 * copy) * 10**9, f"kind-{model}{f'-{copy}' if copy else ''}"
             ids[model] = identity = case_id(model, record, time_ns)
             version = {"model": model, "version": "1", "digest": "", "first_ns": time_ns, "last_ns": time_ns}
-            connection.execute(t.versions.insert().values(**version))
+            known = sa.select(t.versions.c.id).where(t.versions.c.model == model)
+            if connection.execute(known).first() is None:
+                connection.execute(t.versions.insert().values(**version))
             row = {
                 "id": identity,
                 "id_hash": record_hash(model, record),

@@ -9,6 +9,7 @@ const AGAIN_MS = 2000;
 const LONGEST_MS = 20_000;
 
 export class Feed extends EventTarget {
+  #actor;
   #filters;
   #stage;
   #taken;
@@ -23,8 +24,9 @@ export class Feed extends EventTarget {
   exhausted = false;
   holding = () => [];
 
-  constructor({ filters, stage, leaseS, taken }) {
+  constructor({ actor, filters, stage, leaseS, taken }) {
     super();
+    this.#actor = actor;
     this.#filters = filters;
     this.#stage = stage;
     this.#taken = taken;
@@ -60,10 +62,20 @@ export class Feed extends EventTarget {
   }
 
   // Many cases were changed at once: what is ready may be decided already.
-  forget(except) {
+  forget(except, again = false) {
+    if (again) this.#done = new Set(this.#skips); // an undo of many: any of them may come back
     for (const item of this.#ready) if (item.id !== except) item.node.remove();
     this.#ready = [];
     this.fill(true);
+  }
+
+  // These were decided together: the others that are ready stay.
+  decided(ids) {
+    const gone = new Set(ids);
+    for (const id of ids) this.#done.add(id);
+    for (const item of this.#ready) if (gone.has(item.id)) item.node.remove();
+    this.#ready = this.#ready.filter((item) => !gone.has(item.id));
+    this.fill();
   }
 
   // See that enough cases are ready; `extend` asks even when they are, so that their leases go on.
@@ -129,6 +141,8 @@ export class Feed extends EventTarget {
     template.innerHTML = html; // made by the console, where every captured text is escaped
     const node = template.content.querySelector(".sheet");
     node.hidden = true;
+    const standing = node.querySelector(".standing");
+    standing.hidden = standing.dataset.leasedBy === this.#actor; // who has it knows
     this.#stage.append(node);
     await Promise.all([...node.querySelectorAll("img")].map((image) => image.decode().catch(() => {}))); // a picture may be gone
     return { id, node, edition: edition ?? Number(node.dataset.edition), leased: false };

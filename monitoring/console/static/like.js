@@ -42,7 +42,9 @@ export class LikeThis {
     const choices = [...item.node.querySelectorAll('.pad[data-mode="pick"] .choice:not(.find)')].map((b) => b.cloneNode(true));
     const verdicts = [...document.querySelectorAll("#bar [data-verdict], .deciding [data-verdict]")].map((b) => b.cloneNode(true));
     this.#dialog.querySelector("#like-choices").replaceChildren(...choices, ...verdicts);
+    this.#dialog.querySelector("#like-examples").replaceChildren();
     this.#dialog.showModal();
+    this.#dialog.focus(); // not a button in it: those are drawn anew, and keys would get lost with them
     this.#look();
   }
 
@@ -81,7 +83,7 @@ export class LikeThis {
       if (asked !== this.#asked) return;
       this.#preview = { selection, ...preview };
       const by = Object.entries(preview.by).slice(0, 8).map(([name, n]) => `${name} ${n}`);
-      count.textContent = `${preview.count.toLocaleString("en")} cases would change${by.length ? `; answered: ${by.join(", ")}` : ""}`;
+      count.textContent = `${many(preview.count)} would change${by.length ? `; answered: ${by.join(", ")}` : ""}`;
       this.#dialog.querySelector("#like-examples").replaceChildren(...preview.examples.map(card));
       this.#confirm();
     } catch (error) {
@@ -104,7 +106,7 @@ export class LikeThis {
     if (!this.#preview.count) this.#ask("Nothing would change.");
     else {
       const apply = element("button", { type: "button", "data-apply": "yes" }, element("kbd", {}, "Enter"), " apply");
-      this.#ask(`"${this.#said.text}" for ${this.#preview.count.toLocaleString("en")} cases? `, apply);
+      this.#ask(`"${this.#said.text}" for ${many(this.#preview.count)}? `, apply);
     }
   }
 
@@ -136,6 +138,8 @@ export class LikeThis {
     event.preventDefault();
   }
 }
+
+const many = (n) => (n === 1 ? "1 case" : `${n.toLocaleString("en")} cases`);
 
 function card(one) {
   const id = one.id ?? one;

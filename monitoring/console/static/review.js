@@ -15,7 +15,7 @@ const PAST = 12; // decided cases whose sheet is kept for an undo
 const PACE_MS = 20_000;
 
 const outbox = new Outbox(root.dataset.actor);
-const feed = new Feed({ filters, stage, leaseS: Number(root.dataset.lease), taken: () => outbox.cases() });
+const feed = new Feed({ actor: root.dataset.actor, filters, stage, leaseS: Number(root.dataset.lease), taken: () => outbox.cases() });
 let current = null;
 let pad = null;
 let pressedAt = 0;
@@ -120,7 +120,7 @@ async function undo() {
   trail(`undone: ${act.text}`, act.case);
   session.decided = Math.max(session.decided - 1, 0);
   if (act.kind !== "decide" || !act.case) {
-    feed.forget();
+    feed.forget(current?.id, true);
     return;
   }
   const kept = past.findIndex((item) => item.id === act.case);
@@ -202,8 +202,17 @@ outbox.addEventListener("done", ({ detail: { entry, answer } }) => {
   if (entry.kind === "bulk") {
     const left = Object.entries(answer.skipped ?? {}).map(([why, n]) => `${n} ${why}`);
     notice(`${answer.changed} cases: ${entry.text}. z takes it back.${left.length ? ` Left: ${left.join(", ")}.` : ""}`);
-    feed.forget(current?.id);
-    recheck();
+    const cases = entry.body.selection.cases;
+    if (cases && answer.changed === cases.length) {
+      feed.decided(cases);
+      if (current && cases.includes(current.id)) {
+        leave(current);
+        advance();
+      }
+    } else {
+      feed.forget(current?.id);
+      recheck();
+    }
   }
   if (entry.kind === "undo" && answer.changed !== 1) notice(answer.changed ? `${answer.changed} cases are as they were.` : "Nothing could be taken back: somebody has changed it since.");
 });
@@ -306,6 +315,7 @@ document.addEventListener("keydown", (event) => {
   pressedAt = event.timeStamp;
   if (button.closest(".notice")) button.click();
   else press(button);
+  if (button.dataset.act && button.dataset.act !== "skip") pressedAt = 0; // decides nothing: no case follows it
 });
 
 root.addEventListener("click", (event) => {

@@ -16,9 +16,7 @@ for (const box of document.querySelectorAll(".case .zoom")) {
 
   const draw = () => {
     const whole = box.clientWidth;
-    picture.style.maxWidth = "none";
-    picture.style.width = scale === 1 ? "" : `${whole * scale}px`;
-    if (scale === 1) picture.style.maxWidth = "";
+    picture.parentElement.style.width = scale === 1 ? "" : `${whole * scale}px`;
     const cell = width ? picture.clientWidth / width : 0;
     grid.hidden = !shown || cell < GRID_FROM;
     grid.style.setProperty("--cell", `${cell}px`);
