@@ -13,8 +13,8 @@ from monitoring.api import models as m
 from monitoring.api.finding_views import Findings
 from monitoring.case_facts import ActRow, SaidRow, history_of, said_of_case, tags_of
 from monitoring.case_rows import InputState
+from monitoring.console import case_parts, parts, words
 from monitoring.console import contexts as c
-from monitoring.console import parts, words
 from monitoring.console.build import Builder
 from monitoring.console.build_answers import answer_part
 from monitoring.console.build_case_parts import bars_of, facts_of, scores_of, spans_of, verdict_of
@@ -142,8 +142,8 @@ def _tensors(case: m.CaseDetail) -> tuple[parts.Fact, ...]:
     return kept or (parts.Fact(name="input", value=state if case.input_state != InputState.KEPT else "kept"),)
 
 
-def _feedback(x: m.Feedback, names: list[str]) -> parts.FeedbackLine:
-    return parts.FeedbackLine(
+def _feedback(x: m.Feedback, names: list[str]) -> case_parts.FeedbackLine:
+    return case_parts.FeedbackLine(
         at=fields.to_text(x.time),
         label=words.label(x.label, names) or (", ".join(x.labels) if x.labels else None),
         score=x.score,

@@ -7,7 +7,7 @@ import numpy as np
 from monitoring.api import fields
 from monitoring.api import models as m
 from monitoring.baseline import EDGES, Baseline
-from monitoring.console import parts, words
+from monitoring.console import case_parts, parts, words
 from monitoring.console.build_answers import label_roles
 
 MAX_BARS = 12
@@ -24,7 +24,7 @@ def verdict_of(card: parts.CaseCard) -> tuple[str, str]:
     return "nobody knows yet whether the answer is right", ""
 
 
-def bars_of(case: m.CaseDetail, card: parts.CaseCard) -> tuple[tuple[parts.Bar, ...], int]:
+def bars_of(case: m.CaseDetail, card: parts.CaseCard) -> tuple[tuple[case_parts.Bar, ...], int]:
     """Class probabilities, and how many are left out."""
     values = [p or 0.0 for p in case.probabilities or ()]
     names = [words.label(i, case.class_names) or str(i) for i in range(len(values))]
@@ -35,14 +35,14 @@ def bars_of(case: m.CaseDetail, card: parts.CaseCard) -> tuple[tuple[parts.Bar, 
         if several is not None:
             predicted, truth = i in several[0], name in several[1]
         role = "both" if predicted and truth else "predicted" if predicted else "truth" if truth else ""
-        bars.append(parts.Bar(label=name, value=value, role=role))
+        bars.append(case_parts.Bar(label=name, value=value, role=role))
     if len(bars) <= MAX_BARS:
         return tuple(bars), 0
     bars.sort(key=lambda b: (not b.role, -b.value))
     return tuple(bars[:MAX_BARS]), len(bars) - MAX_BARS
 
 
-def spans_of(timing_us: dict[str, int]) -> tuple[parts.Span, ...]:
+def spans_of(timing_us: dict[str, int]) -> tuple[case_parts.Span, ...]:
     """The answer's time by what it was spent on."""
     queue, compute, total = (timing_us.get(n, 0) for n in ("queue", "compute", "total"))
     other = max(total - queue - compute, 0)
@@ -51,7 +51,7 @@ def spans_of(timing_us: dict[str, int]) -> tuple[parts.Span, ...]:
         ("model", compute, "tone-1"),
         ("everything else", other, "tone-5"),
     )
-    return tuple(parts.Span(name=name, us=us, tone=tone) for name, us, tone in named)
+    return tuple(case_parts.Span(name=name, us=us, tone=tone) for name, us, tone in named)
 
 
 def facts_of(case: m.CaseDetail) -> tuple[parts.Fact, ...]:
@@ -81,10 +81,10 @@ def facts_of(case: m.CaseDetail) -> tuple[parts.Fact, ...]:
     return tuple(facts)
 
 
-def scores_of(case: m.CaseDetail, baseline: Baseline) -> tuple[parts.ScoreLine, ...]:
+def scores_of(case: m.CaseDetail, baseline: Baseline) -> tuple[case_parts.ScoreLine, ...]:
     """Scores with what they are, and how this one compares with the reference."""
     return tuple(
-        parts.ScoreLine(
+        case_parts.ScoreLine(
             name=words.SCORES[name][0],
             value=case.scores[name],
             meaning=words.SCORES[name][1],

@@ -9,26 +9,23 @@ from dataclasses import dataclass
 
 from monitoring.console.alarm_parts import AlarmLine, HistoryLine, MovedLine, SilenceLine, WatchCard
 from monitoring.console.answer_parts import AnswerPart
+from monitoring.console.case_parts import Bar, FeedbackLine, ScoreLine, Span
 from monitoring.console.drift_parts import Evidently, MoveLine, SliceLine
 from monitoring.console.fit_parts import FitsBlock
 from monitoring.console.input_parts import InputsBlock, InputView
 from monitoring.console.parts import (
     AccuracyBlock,
     Balance,
-    Bar,
     CaseCard,
     Choice,
     EventLine,
     Fact,
-    FeedbackLine,
     ModelCard,
     Need,
     Panel,
     ReportLine,
-    ScoreLine,
     Shell,
     SignalLine,
-    Span,
     Tile,
     VersionLine,
 )

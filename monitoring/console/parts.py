@@ -244,34 +244,6 @@ class Filter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
-    """One class and its probability. `role` is "predicted", "truth", "both" or ""."""
-
-    label: str
-    value: float
-    role: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreLine:
-    """A score, what it is, and how it reads."""
-
-    name: str
-    value: float | None
-    meaning: str
-    reading: str = ""  # where it lies among those of the reference
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Span:
-    """A part of the answer's time."""
-
-    name: str
-    us: int
-    tone: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Fact:
     """A named value; `code` draws it as an identifier that can be copied."""
 
@@ -279,17 +251,6 @@ class Fact:
     value: str
     code: bool = False
     href: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeedbackLine:
-    """What somebody said."""
-
-    at: str
-    label: str | None
-    score: float | None
-    comment: str | None
-    author: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

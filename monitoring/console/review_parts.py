@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from monitoring.console.answer_parts import AnswerPart
+from monitoring.console.case_parts import Bar
 from monitoring.console.input_parts import InputsBlock
-from monitoring.console.parts import Bar, CaseCard, Fact, Shell
+from monitoring.console.parts import CaseCard, Fact, Shell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
