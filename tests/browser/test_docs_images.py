@@ -1,21 +1,32 @@
-"""Pictures for the documentation, taken from a console over a real log: `HARDCASE_DOCS_IMAGES=docs/images pytest …`."""
+"""Pictures of every page for the documentation: `HARDCASE_DOCS_IMAGES=docs/images pytest tests/browser/…images.py`.
+
+The console stands over a real log: a monitor reads a day with a shift in it, finds its slices, and people have done
+something. The pages are those of the routes, so a new page is in the pictures without a change here.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
-from playwright.sync_api import Browser
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page
 
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions
 from monitoring.monitor import Monitor
+from monitoring.options import SliceSearchOptions
+from monitoring.refetch import Refetch
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store
 from tests.support import monitor_world
+from tests.support.console_pages import addresses
 from tests.support.console_server import listening
 
 pytestmark = [
@@ -26,40 +37,121 @@ pytestmark = [
     ),
 ]
 
-SECONDS, SHIFT_S, RATE = 2700, 1800, 12
+SECONDS, SHIFT_S, RATE = 1500, 1000, 10
+TWICE = ("overview", "model", "cases", "case", "review", "slices", "slice")  # in both themes
+NAMES = {"/": "overview"}
+ONE_OF = {"slices": "slice", "cases": "case", "batches": "batch", "alarms": "alarm", "models": "model"}
+ONE_OF |= {"reports": "report"}
+SKIPPED = ("/review/classes/{model}", "/review/sheets/{case}")  # JSON, and a piece of a page
 
 
 def test_take_the_pictures(browser: Browser, tmp_path: Path) -> None:
     target = Path(os.environ["HARDCASE_DOCS_IMAGES"])
     target.mkdir(parents=True, exist_ok=True)
     right = monitor_world.day(tmp_path / "records", seconds=SECONDS, rate=RATE, shift_from=SHIFT_S, replicas=1)
-    options = monitor_world.options(tmp_path)
+    options = replace(monitor_world.options(tmp_path), slices=SliceSearchOptions(every_windows=2))
     catalogue = monitor_world.catalogue(tmp_path / "reference")
     store = Store(options.database_url)
     monitor = Monitor(options, store, catalogue)
     reports = ReportService(ReportOptions(folder=tmp_path / "reports"), frame_source(store, catalogue))
     monitor.start()
-    deadline = time.monotonic() + 300
-    while sum(a.ingested for a in store.accounting()) < len(right) or monitor.loop.progress.signals_due:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    time.sleep(2 * options.drift.interval_s)
-    with listening(build_console(store, catalogue, monitor, list, ConsoleOptions(), reports=reports)) as address:
+    _until(lambda: sum(a.ingested for a in store.accounting()) >= len(right) and not monitor.loop.progress.signals_due)
+    app = build_console(
+        store,
+        catalogue,
+        monitor,
+        list,
+        ConsoleOptions(),
+        reports=reports,
+        refetch=Refetch(options, store),
+        searching=options,
+    )
+    taken = []
+    with listening(app) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+        _until(lambda: bool(client.get("/api/slices?current=true").json()["slices"]))
+        paths = _addresses(app, client, _work(client))
         for scheme in ("light", "dark"):
             context = browser.new_context(
-                viewport={"width": 1280, "height": 860}, color_scheme=scheme, device_scale_factor=1.5
-            )  # type: ignore[arg-type]  # a literal
+                viewport={"width": 1280, "height": 860},
+                color_scheme=scheme,  # type: ignore[arg-type]  # a literal
+                device_scale_factor=1.25,
+            )
             page = context.new_page()
-            page.goto(address + "/cases?correct=false")
-            case = page.locator(".card a").nth(3).get_attribute("href")
-            paths = {"overview": "/", "model": "/models/digits", "cases": "/cases?state=open&order=time"}
-            for name, path in (paths | {"case": str(case)}).items():
-                page.goto(address + path)
-                page.wait_for_load_state("networkidle")
-                suffix = "" if scheme == "light" else "-dark"
-                page.screenshot(path=target / f"console-{name}{suffix}.png", full_page=name == "model")
+            for name, path in paths.items():
+                if scheme == "light" or name in TWICE:
+                    taken.append(_picture(page, address + path, target, name, scheme))
             context.close()
     assert monitor.stop()
     reports.close()
     store.close()
-    assert all((target / f"console-{n}.png").stat().st_size > 20_000 for n in ("overview", "model", "cases", "case"))
+    assert all(path.stat().st_size > 8_000 for path in taken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worked:
+    """What was made for the pictures."""
+
+    slice_id: str
+    batch: str
+    case: str
+    report: str
+
+
+def _work(client: httpx.Client) -> Worked:
+    """What people did: a slice in a batch, one fixed, an alert, decisions; and a report that is done."""
+    found = [s["id"] for s in client.get("/api/slices").json()["slices"]]
+    batch = client.post(f"/api/slices/{found[0]}/batch", json={"limit": 40}).json()["id"]
+    client.post(f"/api/slices/{found[0]}/test-set", json={"name": "Turned digits, November"})
+    acts = [{"act": "own", "owner": "bea"}, {"act": "watch", "limit": 0.3}]
+    acts += [{"act": "comment", "text": "All of these are turned by 90 degrees: the new scanner?"}]
+    for act in acts:
+        client.post(f"/api/slices/{found[0]}/acts", json=act)
+    for other in found[3:4]:
+        client.post(f"/api/slices/{other}/acts", json={"act": "acknowledge"})
+    cases = client.get(f"/api/batches/{batch}/cases").json()["cases"][:12]
+    leased = [c for c in client.get("/api/cases?limit=500").json()["cases"] if c["id"] in cases]
+    decisions = [{"case": c["id"], "edition": c.get("edition", 0), "verdict": "dismiss"} for c in leased]
+    client.post("/api/review/decisions", json={"key": "pictures", "decisions": decisions})
+    asked = {"model": "digits", "from": "1970-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
+    report = client.post("/api/reports", json=asked).json().get("id", "")
+    if report:
+        _until(lambda: client.get(f"/api/reports/{report}").json()["state"] not in ("queued", "running"))
+    wrong = client.get("/api/cases?correct=false&limit=20").json()["cases"]
+    return Worked(slice_id=found[0], batch=batch, case=wrong[3]["id"], report=report)
+
+
+def _addresses(app: FastAPI, client: httpx.Client, made: Worked) -> dict[str, str]:
+    """{name of the picture: address}."""
+    values = {"model": "digits", "slice_id": made.slice_id, "batch": made.batch, "case": made.case}
+    values |= {"report": made.report} if made.report else {}
+    alarms = client.get("/api/alarms").json()["alarms"]
+    values |= {"alarm": alarms[0]["id"]} if alarms else {}
+    found, _ = addresses(app, values)
+    queries = {"/cases": "?state=open&order=time", "/review": ""}
+    return {
+        NAMES.get(path, _name(path)): address + queries.get(path, "")
+        for path, address in found.items()
+        if path not in SKIPPED
+    }
+
+
+def _name(path: str) -> str:
+    """`/slices/{slice_id}` → slice, `/models/{model}/drift` → model-drift, `/slices` → slices."""
+    parts = path.strip("/").split("/")
+    words = [ONE_OF.get(p, p) if q.startswith("{") else p for p, q in zip(parts, [*parts[1:], ""], strict=True)]
+    return "-".join(word for word in words if not word.startswith("{"))
+
+
+def _picture(page: Page, address: str, target: Path, name: str, scheme: str) -> Path:
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    path = target / f"console-{name}{'' if scheme == 'light' else '-dark'}.png"
+    page.screenshot(path=path, full_page=name in ("model", "slice"))
+    return path
+
+
+def _until(done: Callable[[], bool], seconds: float = 400) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.browser
 
 ALARM = "a" * 16
 MOST_BYTES = 300_000  # without pictures
-MOST_PAINT_MS = 3_000  # on a busy machine; the figure itself is the benchmark's (benchmarks/bench_pages.py)
+MOST_PAINT_MS = 3_000  # on a busy machine; the figure itself is the benchmark's (benchmarks/pages.py)
 AXE = "axe.run(document, {resultTypes: ['violations'], %s}).then(r => r.violations)"
 RULES = "runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']"
 CONTRAST = "runOnly: {type: 'rule', values: ['color-contrast']}"
