@@ -165,12 +165,15 @@ def build_console(
     app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
     builder = Builder(view=view, monitor=monitor, options=options)
-    app.include_router(cases_router(builder, lists))
-    app.include_router(review_router(builder, findings))
-    app.include_router(overview_router(builder, clock))
-    app.include_router(explore_pages(builder, comparer))
-    app.include_router(slices_router(builder, desk))
-    app.include_router(static_router())
+    for pages in (
+        overview_router(builder, clock),
+        cases_router(builder, lists),
+        review_router(builder, findings),
+        slices_router(builder, desk),
+        explore_pages(builder, comparer),
+        static_router(),
+    ):
+        app.include_router(pages)
     app.include_router(people_router(office, options))
     app.include_router(people_pages(view, monitor, options, office))
     open_changes = nameless_changes(app.routes)
