@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions, Targets
 from monitoring.catalogue import Catalogue
+from monitoring.console.build_people import effective_settings
 from monitoring.metrics import MonitorCollector
 from monitoring.monitor import Monitor
 from monitoring.options import MonitorOptions
@@ -83,6 +84,7 @@ def serve_monitor(
             privacy=options.privacy,
             keys=options.keys,
             channels=options.notify,
+            effective=effective_settings(options),
             inference=options.inference,
             integrations=options.integrations,
             refetch=Refetch(options, store),

@@ -47,8 +47,10 @@ from monitoring.console.pages_explore import explore_pages
 from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
+from monitoring.console.pages_settings import settings_router
 from monitoring.console.pages_slices import slices_router
 from monitoring.console.pages_static import static_router
+from monitoring.console.parts import Fact
 from monitoring.explore.replays import ReplayService
 from monitoring.explore.serving_client import ServingClient
 from monitoring.integrations.options import IntegrationOptions
@@ -82,6 +84,7 @@ def build_console(
     privacy: Sequence[PrivacyPolicy] = (),
     keys: Sequence[str] = (),
     channels: Sequence[ChannelOptions] = (),
+    effective: tuple[Fact, ...] = (),
     inference: InferenceOptions | None = None,
     refetch: Refetch | None = None,
     searching: MonitorOptions | None = None,
@@ -104,6 +107,7 @@ def build_console(
         privacy: What is kept of each model's requests.
         channels: Of notifications.
         keys: Request parameters and tags by which feedback may name records.
+        effective: Settings in effect, for the page of an admin.
         ledger: Of the review queue; one of its own where None.
         inference: Where models are asked, to try an input and to compare versions; nowhere where None.
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
@@ -175,7 +179,8 @@ def build_console(
     ):
         app.include_router(pages)
     app.include_router(people_router(office, options))
-    app.include_router(people_pages(view, monitor, options, office))
+    app.include_router(people_pages(options, office))
+    app.include_router(settings_router(builder, options, office, integrations or IntegrationOptions(), effective))
     open_changes = nameless_changes(app.routes)
     if open_changes:
         raise ValueError(f"these change something and name no role (monitoring.api.who): {', '.join(open_changes)}")

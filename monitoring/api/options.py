@@ -53,7 +53,7 @@ class ConsoleOptions:
     @property
     def always(self) -> bool:
         """Whether a credential is needed even while there is no user."""
-        return self.sign_in is SignIn.ALWAYS or not is_loopback(self.host)
+        return self.sign_in == SignIn.ALWAYS or not is_loopback(self.host)
 
     @property
     def roster(self) -> RosterOptions:
@@ -74,7 +74,7 @@ class ConsoleOptions:
         """
         if any(len(t) != 64 or set(t) - set("0123456789abcdef") for t in self.token_sha256):
             raise ValueError("monitor.token_sha256 must be 64 lower-case hex digits: the SHA-256 of a token")
-        if not self.token_sha256 and self.sign_in is not SignIn.ALWAYS and not is_loopback(self.host):
+        if not self.token_sha256 and self.sign_in != SignIn.ALWAYS and not is_loopback(self.host):
             raise ValueError(
                 f"monitor.host {self.host} is reachable from a network, and nobody is asked who they are: set "
                 "monitor.sign_in to always (people sign in; a one-time link makes the first admin), or "

@@ -53,7 +53,7 @@ def people_router(office: Office, options: ConsoleOptions) -> APIRouter:
     def add_user(asked: m.UserStart, who: Admin, request: Request) -> m.UserMade:
         """Add somebody; without a password, with a link with which they set one themselves within a week."""
         user, token = office.add(asked.name, asked.role, _by(office, who, request), asked.password)
-        return m.UserMade(user=views.user(user, who), link=_link(options, request, token))
+        return m.UserMade(user=views.user(user, who), link=link_of(options, request, token))
 
     @router.post("/api/users/{name}", responses=CHANGE_PROBLEMS)
     def change_user(name: UserPath, asked: m.UserChange, who: Admin, request: Request) -> m.User:
@@ -68,7 +68,7 @@ def people_router(office: Office, options: ConsoleOptions) -> APIRouter:
         """A link with which somebody sets a password: the first one, or one that was forgotten."""
         token = office.invite(name, _by(office, who, request))
         user = next(u for u in office.people() if u.name == name.strip().lower())
-        return m.UserMade(user=views.user(user, who), link=_link(options, request, token))
+        return m.UserMade(user=views.user(user, who), link=link_of(options, request, token))
 
     @router.get("/api/sessions")
     def sessions(who: Viewer) -> m.Sessions:
@@ -115,7 +115,8 @@ def _by(office: Office, who: Principal, request: Request) -> Origin:
     return office.roster.origin(who, request.state.address)
 
 
-def _link(options: ConsoleOptions, request: Request, token: str | None) -> str | None:
+def link_of(options: ConsoleOptions, request: Request, token: str | None) -> str | None:
+    """The link with which somebody sets a password; the token stands behind the `#`, which browsers do not send."""
     if token is None:
         return None
     base = options.public_url.rstrip("/") or f"{request.url.scheme}://{request.headers['host']}"

@@ -8,8 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from export.contracts.errors import HardcaseError, InvalidRequest, Unauthenticated
 from monitoring.api.cookies import browser_of, drop_session, set_session
-from monitoring.api.options import ConsoleOptions, MonitorView
-from monitoring.api.views import View
+from monitoring.api.options import ConsoleOptions
 from monitoring.console.pages import NO_SHELL, form_of, local, render
 from monitoring.console.people_parts import SignInPage, WelcomePage
 from monitoring.people.office import Office
@@ -17,7 +16,7 @@ from monitoring.people.passwords import SHORTEST
 from monitoring.people.roster import TooSoon
 
 
-def people_pages(view: View, monitor: MonitorView, options: ConsoleOptions, office: Office) -> APIRouter:
+def people_pages(options: ConsoleOptions, office: Office) -> APIRouter:
     """Signing in and out, the first start, invitations."""
     router = APIRouter(include_in_schema=False)
     roster = office.roster

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitoring.console.parts import Shell
+from monitoring.api import people_models as m
+from monitoring.api.tool_models import ToolStatus
+from monitoring.console.parts import Choice, Fact, Shell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,3 +46,68 @@ class WelcomePage:
     token: str
     problem: str
     shortest: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettingsPage:
+    """Who am I, people, keys, sessions, what is configured.
+
+    Attributes:
+        everybody_admitted: Nobody has to sign in, because nobody but this machine reaches the console.
+        problem: Why the last change did not work.
+        shown: A link or a key that is shown this once.
+    """
+
+    shell: Shell
+    me: m.Me
+    everybody_admitted: bool
+    roles: tuple[Choice, ...]
+    users: tuple[m.User, ...]
+    keys: tuple[m.Key, ...]
+    sessions: tuple[m.Session, ...]
+    privacy: tuple[Fact, ...]
+    tools: tuple[ToolStatus, ...]
+    effective: tuple[Fact, ...]
+    problem: str
+    shown: Fact | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActLine:
+    """What somebody did with cases."""
+
+    id: int
+    at: str
+    actor: str
+    kind: str
+    cases: int
+    text: str
+    undone: bool
+    href: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventLine:
+    """An audit event."""
+
+    at: str
+    actor: str
+    kind: str
+    subject: str
+    text: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditPage:
+    """Who did what, newest first."""
+
+    shell: Shell
+    actor: str
+    case: str
+    kinds: tuple[Choice, ...]
+    acts: tuple[ActLine, ...]
+    acts_next: str | None
+    events_shown: bool
+    events: tuple[EventLine, ...]
+    events_next: str | None
