@@ -8,6 +8,7 @@ MAX_BODY_BYTES = 64 << 10
 LARGER: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"/api/models/[^/]+/try"), 24 << 20),  # an input as base64 or JSON
     (re.compile(r"/api/selections"), 2 << 20),  # 50,000 ids of cases
+    (re.compile(r"/api/review/(?!import)[a-z/]+"), 2 << 20),  # 50,000 ids of cases
     (re.compile(r"/api/review/import"), 32 << 20),  # labels from files
     (re.compile(r"/api/feedback"), 16 << 20),  # up to 10,000 items
 )
