@@ -181,6 +181,7 @@ def test_a_browser_that_is_closed_in_the_middle_loses_nothing(
     again.close()
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_lost_does_not_count_twice(open_as: Callable[..., Page], console: ReviewConsole) -> None:
     page = open_as("ann")
     lost: list[int] = []
@@ -248,6 +249,7 @@ def test_a_lease_that_has_ended_lets_somebody_else_in_and_the_decision_is_not_lo
         console.clock.advance(-601)
 
 
+@pytest.mark.slow
 def test_leases_end_when_the_page_is_left(open_as: Callable[..., Page], console: ReviewConsole) -> None:
     page = open_as("uma")
     case = shown(page)
@@ -291,6 +293,7 @@ def test_all_like_this_shows_what_it_would_do_and_one_undo_takes_it_back(
     until(lambda: all(state_of(console, i)["decided_by"] is None for i in ids), "the undo did not arrive")
 
 
+@pytest.mark.slow
 def test_a_comment_goes_with_the_decision(open_as: Callable[..., Page], console: ReviewConsole) -> None:
     page = open_as("ann")
     page.keyboard.press("e")
@@ -301,16 +304,19 @@ def test_a_comment_goes_with_the_decision(open_as: Callable[..., Page], console:
     assert history(console, case)[0]["comment"] == "looks like a 7 with a bar"
 
 
+SLOW = pytest.mark.slow  # the kinds whose keys another one has, too
+
+
 @pytest.mark.parametrize(
     ("model", "keys", "verdict", "label"),
     [
         ("labels", ["2", "Enter"], "label", [0, 1, 2]),
-        ("labels", ["Enter"], "correct", None),
+        pytest.param("labels", ["Enter"], "correct", None, marks=SLOW),
         ("price", ["1", "4", ".", "5", "Enter"], "label", 14.5),
         ("find", ["2", "Enter"], "label", [{"box": [2, 3, 8, 6], "class": 0}]),
-        ("mood", ["3"], "label", "so-so"),
+        pytest.param("mood", ["3"], "label", "so-so", marks=SLOW),
         ("many", ["l", *"057", "Enter"], "label", "species 057"),
-        ("scene", ["2"], "label", "out"),
+        pytest.param("scene", ["2"], "label", "out", marks=SLOW),
     ],
 )
 def test_every_kind_of_task_is_decided_with_keys(
@@ -328,6 +334,7 @@ def test_every_kind_of_task_is_decided_with_keys(
     until(lambda: history(console, console.kinds[model])[0]["act"]["kind"] == "undo", "no undo")
 
 
+@pytest.mark.slow
 def test_every_kind_of_input_is_shown(open_as: Callable[..., Page], console: ReviewConsole) -> None:
     wanted = {
         "scene": (".input-picture img", 2), "price": (".cells tbody tr", 4), "mood": ("pre.captured", 1),
@@ -342,6 +349,7 @@ def test_every_kind_of_input_is_shown(open_as: Callable[..., Page], console: Rev
             assert all(found.nth(i).evaluate("i => i.decode().then(() => i.naturalWidth)") > 0 for i in range(count))
 
 
+@pytest.mark.slow
 def test_who_may_only_read_decides_nothing(open_as: Callable[..., Page], console: ReviewConsole) -> None:
     case = console.kinds["mood"]
     page = open_as("viewer", f"case={case}")
