@@ -33,6 +33,7 @@ EXACT_BELOW = 20_000  # rows up to which every one is compared
 CODE_BITS = 128
 CANDIDATES = 5_000
 _BLOCK = 50_000
+_ALL_BITS = (1 << 64) - 1
 _SPARE = 1.5  # room that a growing array makes for what comes
 
 
@@ -138,12 +139,14 @@ class Neighbours:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: OrderedDict[int, Held] = OrderedDict()
+        self._cases: OrderedDict[tuple[str, str], tuple[tuple[int, int], Held]] = OrderedDict()
         self._lock = threading.Lock()
 
     def forget(self) -> None:
         """Drop what is held in memory; the next question reads it again."""
         with self._lock:
             self._held.clear()
+            self._cases.clear()
 
     def of_records(self, model: str, version: str, vector: bytes, k: int, cases_only: bool = False) -> list[Neighbour]:
         """The k nearest recorded inputs of a version, nearest first; of records with a case only, if so asked.
@@ -156,21 +159,36 @@ class Neighbours:
             if version_id is None:
                 return []
             if cases_only:
-                c = t.cases.c
-                rows = connection.execute(
-                    sa.select(c.id, c.vector).where(c.model == model, c.version == version, c.vector.is_not(None))
-                ).all()
-                few = Held()
-                if rows:
-                    few.add(np.arange(len(rows)), stack([row.vector for row in rows]))
-                order, likeness = few.nearest(vector, k)
-                wanted = {rows[i].id: float(s) for i, s in zip(order, likeness, strict=True)}
-                return _rows_of_cases(connection, wanted)
+                with self._lock:
+                    cases = self._cases_of(connection, model, version)
+                    order, likeness = cases.nearest(vector, 2 * k)  # some may have been deleted meanwhile
+                    ids = [f"{int(cases.seqs[i]) & _ALL_BITS:016x}" for i in order]
+                return _rows_of_cases(connection, dict(zip(ids, likeness, strict=True)))[:k]
             with self._lock:
                 held = self._fresh(connection, version_id)
                 order, likeness = held.nearest(vector, 2 * k)  # some may have been deleted meanwhile
                 wanted_seqs = {int(held.seqs[i]): float(s) for i, s in zip(order, likeness, strict=True)}
             return _rows(connection, wanted_seqs)[:k]
+
+    def _cases_of(self, connection: sa.Connection, model: str, version: str) -> Held:
+        """Vectors of the cases of a version; the numbers of its rows are the ids of the cases."""
+        known = self._cases.pop((model, version), None) or ((0, 0), Held())
+        mark, fresh = self._store.index.ids_since(model, version, known[0])
+        held = Held() if mark[0] != known[0][0] else known[1]
+        c = t.cases.c
+        if len(fresh) > _BLOCK // 10:  # so many: cheaper to read all of them in one go
+            held = Held()
+            query = sa.select(c.id, c.vector).where(c.model == model, c.version == version, c.vector.is_not(None))
+            for rows in connection.execute(query.execution_options(yield_per=_BLOCK)).partitions():
+                held.add(_numbers([row.id for row in rows]), stack([row.vector for row in rows]))
+        for chunk in [] if held.count and len(fresh) > _BLOCK // 10 else _chunks(fresh):
+            rows = connection.execute(sa.select(c.id, c.vector).where(c.id.in_(chunk), c.vector.is_not(None))).all()
+            if rows:
+                held.add(_numbers([row.id for row in rows]), stack([row.vector for row in rows]))
+        self._cases[model, version] = (mark, held)
+        while len(self._cases) > VERSIONS_HELD:
+            self._cases.popitem(last=False)
+        return held
 
     def _fresh(self, connection: sa.Connection, version_id: int) -> Held:
         held = self._held.pop(version_id, None) or Held()
@@ -193,6 +211,14 @@ class Neighbours:
             if len(rows) < _BLOCK:
                 break
         return held
+
+
+def _numbers(ids: list[str]) -> npt.NDArray[np.int64]:
+    return np.array([int(identity, 16) for identity in ids], np.uint64).view(np.int64)
+
+
+def _chunks(ids: list[str]) -> list[list[str]]:
+    return [ids[i : i + 500] for i in range(0, len(ids), 500)]
 
 
 _NAMES = ("seq", "record_id", "time_ns", "predicted", "p_wrong", "correct_rows", "rows", "label",

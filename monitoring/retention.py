@@ -19,6 +19,7 @@ from monitoring import schema as t
 from monitoring.alarms.rows_moved import prune
 from monitoring.case_rows import InputState
 from monitoring.facts import read_fact, write_fact
+from monitoring.listing.follow import prune_changes
 from monitoring.notify.outbox import prune as prune_notices
 from monitoring.options import RetentionOptions
 from monitoring.review.kept import touched
@@ -74,6 +75,7 @@ def apply_retention(connection: sa.Connection, now_s: float, options: RetentionO
     _keep_newest(connection, t.dead_letters, t.dead_letters.c.id, options.dead_letter_rows)
     _keep_newest(connection, t.events, t.events.c.id, options.event_rows)
     _bound_cases(connection, options.case_rows)
+    prune_changes(connection)
     _bound_tensors(connection, options.tensor_bytes)
 
 

@@ -101,6 +101,7 @@ def serve_monitor(
         server = uvicorn.Server(config)
         stack.callback(_end_on_signals(server))
         monitor.start()
+        threading.Thread(target=_warm, args=(store,), name="hardcase-warm", daemon=True).start()
         _announce(server, settings.host, port, on_ready)
         server.run(sockets=[listening])
 
@@ -117,6 +118,14 @@ def report_service(options: MonitorOptions, store: Store, catalogue: Catalogue) 
 def _console_options(options: MonitorOptions) -> ConsoleOptions:
     same = {f.name for f in dataclasses.fields(ConsoleOptions)} & {f.name for f in dataclasses.fields(MonitorOptions)}
     return ConsoleOptions(**{name: getattr(options, name) for name in same})
+
+
+def _warm(store: Store) -> None:
+    """Read the columns of the case list before somebody asks for it: seconds, where there are a million cases."""
+    try:
+        store.index.warm()
+    except Exception:
+        log.warning("the columns of the case list are read with the first question", exc_info=True)
 
 
 def _stop(monitor: Monitor) -> None:

@@ -74,6 +74,7 @@ class Columns:
     count: int = 0
     dead: int = 0
     stamp: int = 0  # counts up with every change
+    born: int = 0  # the stamp with which it was read: others were read at another time
     arrays: dict[str, npt.NDArray[Any]] = field(default_factory=_arrays)
     words: dict[str, Words] = field(default_factory=lambda: {name: Words() for name in TEXTS})
     names: Names = field(default_factory=Names)  # record ids

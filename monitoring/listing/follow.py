@@ -15,6 +15,7 @@ from monitoring.listing.columns import Columns, read_all, read_some
 
 KEEP_CHANGES = 500_000  # the newest of them; who has not read for longer reads everything anew
 WHOLE_FROM = 2_000  # changes from which reading everything may be quicker
+BLOCKS = 1 << 20  # more than the stamps of a first reading
 DEAD_SHARE = 0.25  # of the slots
 _OLDEST_OPEN = sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 _H = t.case_changes.c
@@ -28,7 +29,6 @@ class Follower:
         self._seq = 0  # of the newest change that was taken in
         self._horizon = 0  # PostgreSQL: the oldest transaction that was open then
         self._seen: set[int] = set()  # PostgreSQL: changes since the horizon that were taken in
-        self._stamp = 0
 
     def fresh(self, connection: sa.Connection) -> Columns:
         """The columns as of this connection's view of the database."""
@@ -58,7 +58,8 @@ class Follower:
 
     def _whole(self, connection: sa.Connection) -> Columns:
         columns = read_all(connection)
-        self._stamp = columns.stamp = max(self._stamp, 0 if self._columns is None else self._columns.stamp) + 1
+        columns.stamp = (0 if self._columns is None else self._columns.stamp) + BLOCKS
+        columns.born = columns.stamp
         self._seq = connection.scalar(sa.select(sa.func.max(_H.seq))) or 0
         if connection.dialect.name == "postgresql":
             self._horizon = int(connection.scalar(_OLDEST_OPEN) or 0)

@@ -106,6 +106,19 @@ class CaseIndex:
                 known = self._totals[model] = columns.stamp, _totals(columns, fits)
             return known[1]
 
+    def ids_since(self, model: str, version: str, mark: tuple[int, int]) -> tuple[tuple[int, int], list[str]]:
+        """Ids of a version's cases that came since a mark, and the mark of now.
+
+        A mark whose first number is another one than before means that everything was read anew: then these are all.
+        """
+        with self._lock:
+            columns = self._fresh()
+            since = mark[1] if mark[0] == columns.born else 0
+            words = columns.words
+            fits = columns["alive"][since:] & (columns["model"][since:] == words["model"].code(model))
+            fits &= columns["version"][since:] == words["version"].code(version)
+            return (columns.born, columns.count), list(_texts(columns["id"][since:][fits]))
+
     def forget(self) -> None:
         """Drop everything; the next question reads it again."""
         with self._lock:
