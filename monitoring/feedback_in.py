@@ -210,10 +210,9 @@ def _time(value: Any, now_ns: int) -> int:
 
 
 def _kept(said: Feedback, policy: PrivacyPolicy) -> Feedback:
-    hidden = {
-        n: REDACTED for n in ("comment", "source") if getattr(said, n) is not None and not policy.keeps_feedback(n)
-    }
-    return replace(said, **hidden) if hidden else said
+    comment = said.comment if said.comment is None or policy.keeps_feedback("comment") else REDACTED
+    source = said.source if said.source is None or policy.keeps_feedback("source") else REDACTED
+    return replace(said, comment=comment, source=source)
 
 
 def _content(said: Feedback) -> str:

@@ -77,7 +77,9 @@ def notices_of(store: Store, channels: Sequence[ChannelOptions], limit: int) -> 
             **{name: getattr(c, name) for name in same},
             events=list(c.events),
             models=list(c.models),
-            **{state.value: counts.get((c.name, state.value), 0) for state in DeliveryState},
+            waiting=counts.get((c.name, DeliveryState.WAITING.value), 0),
+            sent=counts.get((c.name, DeliveryState.SENT.value), 0),
+            dead=counts.get((c.name, DeliveryState.DEAD.value), 0),
         )
         for c in channels
     ]

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 
 from monitoring import schema as t
 from monitoring.integrations.names import TaskState, Tool
+from monitoring.notify.happened import announce_tool
 from monitoring.store import Store
 
+TOLD_AFTER = 3  # failures in a row
 _COUNTERS = ("pushed", "pulled", "refused", "hints")
 
 
@@ -107,6 +109,13 @@ def note_answered(store: Store, tool: Tool, now_ns: int) -> None:
     """The tool answers."""
     with store.write() as connection:
         make_tool(connection, tool)
+        was = (
+            connection.execute(sa.select(t.external_tools).where(t.external_tools.c.tool == tool.value))
+            .mappings()
+            .one()
+        )
+        if was["failures"] >= TOLD_AFTER:
+            announce_tool(connection, tool.value, was["failing_ns"], now_ns)
         values = {"failing_ns": 0, "problem": "", "failures": 0, "next_ns": 0, "answered_ns": now_ns}
         connection.execute(t.external_tools.update().where(t.external_tools.c.tool == tool.value).values(**values))
 
@@ -119,6 +128,9 @@ def note_failed(store: Store, tool: Tool, problem: str, now_ns: int, next_ns: in
         make_tool(connection, tool)
         values = {"failing_ns": since, "problem": problem, "failures": x.failures + 1, "next_ns": next_ns}
         connection.execute(t.external_tools.update().where(x.tool == tool.value).values(**values))
+        row = connection.execute(sa.select(t.external_tools).where(x.tool == tool.value)).mappings().one()
+        if row["failures"] >= TOLD_AFTER:
+            announce_tool(connection, tool.value, row["failing_ns"], now_ns, problem)
 
 
 def tool_row(store: Store, tool: Tool) -> ToolRow:

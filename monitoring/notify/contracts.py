@@ -20,6 +20,7 @@ class NoticeKind(StrEnum):
     ALARM_RESOLVED = "alarm.resolved"  # ... below again
     SLICE_NEW = "slice.new"  # a group of failures that was not known
     SLICE_REGRESSED = "slice.regressed"  # a group that counted as fixed fails again
+    SLICE_ALERT = "slice.alert"  # a watched group fails more often than its limit
     BATCH_DONE = "batch.done"  # a labelling batch is finished
     INTEGRATION_DOWN = "integration.down"  # a labelling tool cannot be reached
     INTEGRATION_UP = "integration.up"  # ... can be reached again

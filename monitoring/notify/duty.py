@@ -29,6 +29,7 @@ PAUSES_S = (5, 15, 60, 180, 600, 1800, 3600, 7200, 14_400, 28_800, 57_600)
 ATTEMPTS = len(PAUSES_S) + 1  # over a day and a half
 AT_ONCE = 20
 EVERY_S = 2.0
+BATCHES_EVERY_NS = 15 * 10**9
 
 
 @dataclass(kw_only=True)
@@ -47,6 +48,7 @@ class Teller:
     send: Sender
     clock: Callable[[], float] = time.time
     draw: Callable[[], float] = field(default_factory=lambda: random.SystemRandom().random)
+    _batches_ns: int = 0  # when batches are looked at again
 
     def turn(self) -> bool:
         """One bounded piece of work; returns whether there is more to do at once."""
@@ -91,7 +93,11 @@ def notify_duty(options: MonitorOptions) -> Duty[Any]:
     """The duty with the channels of the settings. Without a channel, notices are only kept."""
     sender = NetworkSender(allowed_hosts=options.integrations.allowed_hosts, base=options.public_url)
 
+    made: list[Teller] = []  # at its first turn, when there is a loop
+
     def run(loop: Any) -> bool:
-        return Teller(store=loop.store, channels=options.notify, send=sender, clock=loop.wall).turn()
+        if not made:
+            made.append(Teller(store=loop.store, channels=options.notify, send=sender, clock=loop.wall))
+        return made[0].turn()
 
     return Duty(name="notify", interval_s=EVERY_S, run=run, aside=bool(options.notify), alone=bool(options.notify))

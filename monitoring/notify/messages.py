@@ -102,7 +102,7 @@ def mail(notice: Notice, base: str, sender: str, to: tuple[str, ...]) -> EmailMe
     where = link(notice, base)
     facts = [x for x in (notice.model, notice.version and f"version {notice.version}") if x]
     plain = [notice.title, "", notice.text, "", *facts, to_text(from_ns(notice.time_ns)), where]
-    message.set_content("\n".join(line for line in plain if line is not None).strip() + "\n")
+    message.set_content("\n".join(plain).strip() + "\n")
     anchor = f'<p><a href="{html.escape(where)}">Open in Hardcase</a></p>' if where.startswith("http") else ""
     paragraphs = "".join(f"<p>{html.escape(part)}</p>" for part in notice.text.split("\n") if part.strip())
     told = html.escape(" \u00b7 ".join([*facts, to_text(from_ns(notice.time_ns))]))

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from monitoring import schema as t
 from monitoring.baselines import Baselines
 from monitoring.facts import read_fact, write_fact
+from monitoring.notify.contracts import NoticeKind
+from monitoring.notify.happened import announce_slice
 from monitoring.options import MonitorOptions
 from monitoring.origins import NOT_TRAFFIC
 from monitoring.records.record import Outcome
@@ -107,8 +109,12 @@ def read_span(
 def keep(connection: sa.Connection, result: Searched, options: MonitorOptions) -> None:
     """Write a search's result, and that it was done."""
     s, p = t.slices.c, t.slice_points.c
+    before = set(connection.scalars(sa.select(s.id).where(s.model == result.model)))
     for one in result.found:
         write_found(connection, result, one)
+        if one.id not in before:
+            row = {"id": one.id, "model": result.model, "version": one.version, "words": one.words}
+            announce_slice(connection, row, NoticeKind.SLICE_NEW, result.end_s, one.rate.rate)
     for identity, (size, rate) in sorted(result.measured.items()):
         _add_point(connection, identity, result, size, rate)
     sizes = result.measured | {one.id: (len(one.rows), one.rate) for one in result.found}

@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from scipy.stats import hypergeom
 
 from monitoring import schema as t
+from monitoring.notify.contracts import NoticeKind
+from monitoring.notify.happened import announce_slice
 from monitoring.slices.found import Rate, SliceState, Span, rate_of
 from monitoring.slices.issues import LOOP, SliceAct, WatchState, excess, state_after
 
@@ -91,6 +93,7 @@ def change_states(
             told = {"fixed_in": row["fixed_in"], "rows": seen.rows, "failure_rate": seen.rate.rate}
             _note(connection, row, SliceAct.REGRESS, end_s, told | {"overall_rate": seen.overall})
             connection.execute(t.slices.update().where(s.id == row["id"]).values(last_s=end_s))
+            announce_slice(connection, dict(row), NoticeKind.SLICE_REGRESSED, end_s, seen.rate.rate)
         elif row["state"] == SliceState.IGNORED.value and now is not None and row["wake_excess"] is not None:
             size = excess(now.rate.rate, now.overall, now.rows)
             if size >= row["wake_excess"]:
@@ -115,6 +118,8 @@ def _look_at_watches(connection: sa.Connection, model: str, end_s: int, measured
         row = connection.execute(sa.select(t.slices).where(s.id == watch.slice_id)).mappings().one()
         told = {"limit": watch.limit, "failure_rate": now.rate.rate, "low": now.rate.low, "rows": now.rows}
         _note(connection, row, act, end_s, told)
+        if not firing:
+            announce_slice(connection, dict(row), NoticeKind.SLICE_ALERT, end_s, now.rate.rate)
         changed = t.slice_watches.update().where(w.slice_id == watch.slice_id)
         connection.execute(changed.values(state=state.value, changed_s=end_s))
         connection.execute(
