@@ -100,7 +100,8 @@ class Guard:
         if scope["method"] not in SAFE_METHODS:
             if not _same_origin(headers, hosts[0]):
                 return 403, "this request comes from another site's page", {}
-            length = headers.get("content-length", "")
+            # Neither a length nor a transfer encoding: there is no body (RFC 9112, 6.3), as with a browser's DELETE.
+            length = headers.get("content-length", "" if "transfer-encoding" in headers else "0")
             most = body_limit(scope["path"])
             if not length.isdecimal() or int(length) > most:
                 return 413, f"a Content-Length of at most {most} bytes is needed", {}
