@@ -40,7 +40,7 @@ def test_hostile_strings_run_nothing_where_people_decide(browser: Browser, hosti
             client.post("/api/review/comments", json=body).raise_for_status()
             tag = text.replace("\x07", "")[:64]
             client.post("/api/review/tags", json={"key": f"t{i}", "selection": selection, "add": [tag]})
-    cases = [*hostile.day.case_ids[: len(CORPUS)], *hostile.kinds.values()]
+    cases = [*hostile.day.case_ids[:9], *hostile.kinds.values()]  # each has many strings, one after the other
     for case in cases:
         page.goto(f"/review?case={case}")
         page.wait_for_selector(f'.sheet[data-case="{case}"]:not([hidden])')
