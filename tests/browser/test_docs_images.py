@@ -42,7 +42,7 @@ TWICE = ("overview", "model", "cases", "case", "review", "slices", "slice")  # i
 NAMES = {"/": "overview"}
 ONE_OF = {"slices": "slice", "cases": "case", "batches": "batch", "alarms": "alarm", "models": "model"}
 ONE_OF |= {"reports": "report"}
-SKIPPED = ("/review/classes/{model}", "/review/sheets/{case}")  # JSON, and a piece of a page
+SKIPPED = ("/review/classes/{model}", "/review/sheets/{case}", "/selections/{selection_id}")  # no pages of their own
 
 
 def test_take_the_pictures(browser: Browser, tmp_path: Path) -> None:

@@ -46,7 +46,15 @@ def paths(world: SliceWorld) -> dict[str, str]:
         connection.execute(t.alarms.insert().values(**complete(t.alarms, about)))
     case = next(c.id for c in world.store.cases(limit=40).cases if c.outcome == "ok")
     # There is no report: that address shows the page of errors. (Evidently takes longer than all pages together.)
-    values = {"model": "digits", "slice_id": EIGHTS, "batch": batch, "case": case, "report": "0" * 20, "alarm": ALARM}
+    gathered = world.post("/api/selections", {"model": "digits", "cases": list(world.day.case_ids[:5])}, 201)["id"]
+    values = {
+        "model": "digits",
+        "slice_id": EIGHTS,
+        "batch": batch,
+        "case": case,
+        "report": "0" * 20,
+        "alarm": ALARM,
+    } | {"selection_id": gathered}
     found, missing = addresses(world.app, values)
     assert not missing, f"give this test a value for the parameters of {missing}"
     for part in ("/review/classes/{model}", "/review/sheets/{case}"):  # JSON, and a piece of a page
