@@ -72,6 +72,8 @@ def sentence(found: m.Comparison) -> str:
     """What the labels say, with as much certainty as they give."""
     o = found.overall
     if o.difference is None or o.low is None or o.high is None:
+        if not found.pairs:
+            return "no input was answered by both"
         return f"{found.right} answers {found.different / found.pairs:.1%} of the inputs differently; no truth is known"
     sure = o.p_value is not None and o.p_value < 0.05  # the level that is said in the text
     if sure and o.difference != 0:

@@ -62,11 +62,11 @@ def _needs(builder: Builder, facts: _Facts, cards: tuple[parts.ModelCard, ...]) 
     """In the order in which they matter: what is broken, what got worse, what is new, what waits."""
     made = [*_broken(builder, facts)]
     back = [s for s in facts.slices if s.state == SliceState.REGRESSED.value]
-    made += [_slice(s, "bad", "came back after it was fixed", "Look at it") for s in back[:MOST_OF_A_KIND]]
+    made += [_slice(s, "bad", "Came back after it was fixed", "Look at it") for s in back[:MOST_OF_A_KIND]]
     firing = [s for s in facts.slices if s.watch_firing and s not in back]
-    made += [_slice(s, "bad", "is over the limit of its alert", "Look at it") for s in firing[:MOST_OF_A_KIND]]
+    made += [_slice(s, "bad", "Over the limit of its alert", "Look at it") for s in firing[:MOST_OF_A_KIND]]
     new = [s for s in facts.slices if s.state == SliceState.NEW.value and s.current and s not in firing]
-    made += [_slice(s, "warn", "is new", "Look at it") for s in new[:1]]
+    made += [_slice(s, "warn", "New slice", "Look at it") for s in new[:1]]
     if len(new) > 1:
         text = f"{len(new) - 1:,} more new {'slices' if len(new) > 2 else 'slice'}"  # plural
         made.append(parts.Need(tone="warn", text=text, detail=new[1].words, href="/slices", action="See them"))
@@ -106,8 +106,7 @@ def _broken(builder: Builder, facts: _Facts) -> list[parts.Need]:
 def _slice(row: SliceRow, tone: str, what: str, action: str) -> parts.Need:
     detail = f"{words.percent(row.failure_rate, 0)} of {row.rows:,} requests fail, "
     detail += f"{words.percent(row.overall_rate)} overall · {row.model}"
-    name = row.words[:1].upper() + row.words[1:]
-    return parts.Need(tone=tone, text=f"{name}: {what}", detail=detail, href=f"/slices/{row.id}", action=action)
+    return parts.Need(tone=tone, text=f"{what}: {row.words}", detail=detail, href=f"/slices/{row.id}", action=action)
 
 
 def _waiting(facts: _Facts, cards: tuple[parts.ModelCard, ...]) -> list[parts.Need]:
