@@ -13,7 +13,6 @@ from monitoring.api import errors, files, routes
 from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.batch_routes import batch_router
-from monitoring.api.compare_routes import compare_router
 from monitoring.api.compare_views import Comparer
 from monitoring.api.drift_routes import drift_router
 from monitoring.api.exchange_routes import exchange_router
@@ -156,10 +155,9 @@ def build_console(
     app.include_router(batch_router(store, clock))
     app.include_router(slice_router(desk))
     app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
-    app.include_router(explore_router(explorer))
+    app.include_router(explore_router(explorer, comparer))
     lists = CaseLists(view=view, clock=clock)
     app.include_router(list_router(lists))  # before the cases: /api/cases/ids is none
-    app.include_router(compare_router(comparer))
     app.include_router(routes.case_router(view))
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))

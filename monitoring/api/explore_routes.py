@@ -8,6 +8,8 @@ from fastapi import APIRouter, Path, Query, Response
 
 from monitoring.api import explore_models as e
 from monitoring.api import fields
+from monitoring.api.compare_routes import compare_router
+from monitoring.api.compare_views import Comparer
 from monitoring.api.explore_views import Explorer, selection
 from monitoring.api.routes import Model
 from monitoring.api.who import Reviewer
@@ -24,8 +26,8 @@ ASKING: dict[int | str, dict[str, Any]] = {
 }
 
 
-def explore_router(explorer: Explorer) -> APIRouter:
-    """Selections, map, try."""
+def explore_router(explorer: Explorer, comparer: Comparer) -> APIRouter:
+    """Selections, map, try, compare."""
     router = APIRouter(tags=["explore"])
     store = explorer.view.store
 
@@ -65,4 +67,5 @@ def explore_router(explorer: Explorer) -> APIRouter:
         """Send an input to the model and say what the monitor makes of the answer."""
         return explorer.try_it(model, asked)
 
+    router.include_router(compare_router(comparer))
     return router

@@ -73,12 +73,15 @@ def sentence(found: m.Comparison) -> str:
     o = found.overall
     if o.difference is None or o.low is None or o.high is None:
         if not found.pairs:
-            return "no input was answered by both"
-        return f"{found.right} answers {found.different / found.pairs:.1%} of the inputs differently; no truth is known"
+            return "No input was answered by both"
+        share = f"{found.different / found.pairs:.1%}"
+        return f"Version {found.right} answers {share} of the inputs differently; no truth is known"
     sure = o.p_value is not None and o.p_value < 0.05  # the level that is said in the text
     if sure and o.difference != 0:
         word = "more" if o.difference > 0 else "less"
-        return f"{found.right} is {word} often right than {found.left}: {points(o.difference)} over {o.n:,} inputs"
+        return (
+            f"Version {found.right} is {word} often right than {found.left}: {points(o.difference)} over {o.n:,} inputs"
+        )
     return f"No difference is shown: {points(o.difference)}, 95 % from {points(o.low)} to {points(o.high)}"
 
 

@@ -264,6 +264,7 @@ function clusters() {
       view.shape = null;
       view.marks = [{ x: group.x, y: group.y, text: `group ${number + 1}` }];
       view.chooseWhere((i) => map.columns.cluster[i] === number);
+      root.querySelector(".map-plot").scrollIntoView({ block: "nearest" });
       tell();
     });
     const named = group.predicted === null ? "–" : `${map.header.classes[group.predicted] ?? group.predicted} ${share(group.predicted_share)}`;
