@@ -315,6 +315,7 @@ SLOW = pytest.mark.slow  # the kinds whose keys another one has, too
         pytest.param("labels", ["Enter"], "correct", None, marks=SLOW),
         ("price", ["1", "4", ".", "5", "Enter"], "label", 14.5),
         ("find", ["2", "Enter"], "label", [{"box": [2, 3, 8, 6], "class": 0}]),
+        ("find", ["c"], "label", [{"box": [2, 3, 8, 6], "class": 0}, {"box": [12, 12, 8, 10], "class": 1}]),
         pytest.param("mood", ["3"], "label", "so-so", marks=SLOW),
         ("many", ["l", *"057", "Enter"], "label", "species 057"),
         pytest.param("scene", ["2"], "label", "out", marks=SLOW),

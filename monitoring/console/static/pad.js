@@ -19,6 +19,10 @@ export class Pad {
 
   // A press on something with a key. Returns whether it meant something here.
   press(button) {
+    if (button.dataset.verdict === "correct" && this.#boxes.length) {
+      this.#right(this.#boxes);
+      return true;
+    }
     if (button.dataset.verdict) {
       this.decide({ verdict: button.dataset.verdict, text: button.dataset.verdict });
       return true;
@@ -36,6 +40,15 @@ export class Pad {
     return true;
   }
 
+  // Boxes that are right are sent as boxes, in the form in which the model's feedback has them.
+  get #boxes() {
+    return this.pad?.dataset.noun === "box" && this.pad.dataset.more === "0" ? [...this.pad.querySelectorAll(".choice.given")] : [];
+  }
+
+  #right(boxes) {
+    this.#say(boxes.map((b) => JSON.parse(b.dataset.value)), `correct: ${boxes.length} boxes`);
+  }
+
   // Enter: what is marked or typed is right.
   submit() {
     if (this.mode === "number") return this.#submitNumber();
@@ -44,7 +57,8 @@ export class Pad {
     const on = all.filter((b) => b.getAttribute("aria-pressed") === "true");
     const same = all.every((b) => (b.getAttribute("aria-pressed") === "true") === b.classList.contains("given"));
     const names = on.map((b) => b.querySelector(".what").textContent).join(", ") || "nothing";
-    if (same) this.decide({ verdict: "correct", text: `correct: ${names}` });
+    if (same && this.#boxes.length) this.#right(all);
+    else if (same) this.decide({ verdict: "correct", text: `correct: ${names}` });
     else this.#say(on.map((b) => JSON.parse(b.dataset.value)), names);
     return true;
   }
