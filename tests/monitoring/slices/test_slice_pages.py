@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,18 @@ def test_every_act_can_be_told(world: SliceWorld) -> None:
     for act in (SliceAct.REGRESS, SliceAct.WAKE, SliceAct.FIRE, SliceAct.CALM):
         assert told(act.value, found)[0]
     assert told(SliceAct.SPLIT.value, {"by": "camera", "into": []})[0] == "split it by camera"
+
+
+def test_hostile_words_stay_words(tmp_path: Path) -> None:
+    hostile = "\"'><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
+    with slice_world(tmp_path, texts=(hostile,)) as bad:
+        path = f"/slices/{EIGHTS}"
+        batch = posted(bad, f"{path}/batch", name=hostile)
+        for form in ({"act": "comment", "text": hostile}, {"act": "own", "owner": hostile[:60]}):
+            posted(bad, f"{path}/acts", **form)
+        posted(bad, f"{path}/test-set", name=hostile)
+        for page in ("/", "/slices", path, "/batches", batch):
+            html = bad.client.get(page).text
+            assert "window.pwned" in html, page
+            assert "<script>window" not in html, page
+            assert "<img src=x" not in html, page
