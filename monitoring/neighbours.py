@@ -225,12 +225,12 @@ _NAMES = ("seq", "record_id", "time_ns", "predicted", "p_wrong", "correct_rows",
           "source", "segment", "offset", "sequence", "worst_row")  # fmt: skip
 
 
-def _query() -> sa.Select[Any]:
+def _query(*, outer: bool = True) -> sa.Select[Any]:
     r, v, c = t.records.c, t.versions.c, t.cases.c
     return (
         sa.select(*(r[name] for name in _NAMES), v.model, v.version, c.id.label("case_id"), c.input_state)
         .join(t.versions, r.version_id == v.id)
-        .outerjoin(t.cases, sa.and_(c.id_hash == r.id_hash, c.time_ns == r.time_ns, c.variant == r.variant))
+        .join(t.cases, sa.and_(c.id_hash == r.id_hash, c.time_ns == r.time_ns, c.variant == r.variant), isouter=outer)
     )
 
 
@@ -241,6 +241,7 @@ def _rows(connection: sa.Connection, wanted: dict[int, float]) -> list[Neighbour
 
 
 def _rows_of_cases(connection: sa.Connection, wanted: dict[str, float]) -> list[Neighbour]:
-    rows = connection.execute(_query().where(t.cases.c.id.in_(list(wanted)))).mappings()
+    # From the cases to their records: an outer join would walk all records.
+    rows = connection.execute(_query(outer=False).where(t.cases.c.id.in_(list(wanted)))).mappings()
     made = [Neighbour(**row, likeness=wanted[row["case_id"]]) for row in rows]
     return sorted(made, key=lambda n: (-n.likeness, n.time_ns, n.record_id))

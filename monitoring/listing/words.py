@@ -81,7 +81,9 @@ class Names:
         rows = np.searchsorted(self._starts[: self.rows + 1], places, side="right") - 1
         if at_start:
             rows = rows[places == self._starts[rows]]
-        return np.asarray(np.unique(rows), dtype=np.int64)
+        found = np.zeros(self.rows, np.bool_)
+        found[rows] = True
+        return np.flatnonzero(found)
 
     def _places(self, wanted: bytes) -> Ints:
         end = int(self._starts[self.rows])
