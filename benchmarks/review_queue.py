@@ -38,6 +38,7 @@ from tests.support.review_cases import fill
 RESULTS = Path(__file__).parent / "results" / "review_queue.json"
 BULK = 5000
 LABELS = 1000
+RECORDED = 5 * BULK
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -58,8 +59,8 @@ def spread(seconds: list[float]) -> dict[str, float]:
 
 
 def measure(store: Store, cases: int, repeats: int) -> dict[str, Any]:
-    """One store with so many cases, every one with its record."""
-    filling, ids = timed(lambda: fill(store, cases, records=True))
+    """One store with so many cases; those that are acted on have their records."""
+    filling, ids = timed(lambda: fill(store, RECORDED, records=True) + fill(store, cases - RECORDED, first=RECORDED))
     with store.write() as connection:
         connection.exec_driver_sql("ANALYZE")
     ledger = Ledger(store)
@@ -130,11 +131,11 @@ def databases(only: str | None) -> Iterator[dict[str, str]]:
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20,000 cases; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="30,000 cases; nothing is written")
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     given = parser.parse_args()
-    cases, repeats = (20_000, 2) if given.quick else (given.cases, 5)
+    cases, repeats = (30_000, 2) if given.quick else (given.cases, 5)
     found: dict[str, Any] = {}
     with databases(given.only) as urls, tempfile.TemporaryDirectory() as folder:
         for name, url in urls.items():
