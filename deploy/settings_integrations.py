@@ -35,6 +35,8 @@ class CvatSettings(Section):
     """Where it answers, as the monitor reaches it; empty: there is none."""
     token_file: str = ""
     """File that holds a personal access token, and nothing else."""
+    poll_s: Seconds = 60.0
+    """Time between two looks at what was completed."""
 
 
 class IntegrationSettings(Section):

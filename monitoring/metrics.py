@@ -23,6 +23,7 @@ from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
 from monitoring.metrics_review import REVIEW_FAMILIES, review_metrics
 from monitoring.metrics_slices import SLICE_FAMILIES, slice_metrics
 from monitoring.metrics_tasks import TASK_FAMILIES, task_metrics
+from monitoring.metrics_tools import TOOL_FAMILIES, tool_metrics
 from monitoring.progress import Progress
 from monitoring.review.counts import Counts
 from monitoring.rows import AccountingRow, VersionRow
@@ -155,6 +156,7 @@ FAMILIES = (
     *SLICE_FAMILIES,
     *REPORT_FAMILIES,
     *REVIEW_FAMILIES,
+    *TOOL_FAMILIES,
 )
 
 
@@ -195,6 +197,8 @@ class MonitorCollector:
         yield from slice_metrics(self._store, {v.model for v in versions})
         yield from alarm_metrics(self._store, {v.model for v in versions}, options=alarms)
         yield from review_metrics(self._store, self._counts)
+        if self._loop is not None:
+            yield from tool_metrics(self._store, self._loop.options.integrations)
 
     def _cases(self) -> Metric:
         family = _family(CASES)

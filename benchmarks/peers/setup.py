@@ -53,8 +53,11 @@ PEERS = (
 )
 
 
-# Not servers but clients, for tests; made when they are named.
-CLIENTS = (Peer(name="kserve", python=Path(sys.executable)),)
+# Not peers, but other sides of tests; made when they are named.
+CLIENTS = (
+    Peer(name="kserve", python=Path(sys.executable)),
+    Peer(name="label-studio", python=Path(sys.executable)),  # the real server, for its tests
+)
 
 
 def make(peer: Peer, root: Path = ROOT) -> bool:

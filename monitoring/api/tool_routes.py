@@ -17,11 +17,11 @@ from monitoring.api.routes import CaseId
 from monitoring.api.who import Operator, Reviewer, Viewer
 from monitoring.integrations import rows, tool_rows
 from monitoring.integrations.duty import configured
-from monitoring.integrations.label_studio.client import read_token
 from monitoring.integrations.label_studio.tool import HOOK_HEADER, HOOK_PATH, hook_secret
 from monitoring.integrations.links import task_link
 from monitoring.integrations.names import TaskState, Tool
 from monitoring.integrations.options import IntegrationOptions
+from monitoring.integrations.secrets import read_token
 from monitoring.review import batches
 from monitoring.store import Store
 

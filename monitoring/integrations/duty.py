@@ -10,7 +10,7 @@ from monitoring.duties import Duty
 from monitoring.integrations.contracts import LabelTool
 from monitoring.integrations.egress import Egress
 from monitoring.integrations.names import Tool
-from monitoring.integrations.options import IntegrationOptions, LabelStudioOptions
+from monitoring.integrations.options import CvatOptions, IntegrationOptions, LabelStudioOptions
 from monitoring.integrations.worker import ToolWorker
 from monitoring.options import MonitorOptions
 from monitoring.store import Store
@@ -37,21 +37,31 @@ def configured(options: IntegrationOptions) -> tuple[Tool, ...]:
 
 def make_label_studio(options: LabelStudioOptions, allowed_hosts: tuple[str, ...] = ()) -> LabelTool:
     """The adapter of the configured Label Studio."""
-    from monitoring.integrations.label_studio.client import LabelStudioClient, read_token
+    from monitoring.integrations.label_studio.client import LabelStudioClient
     from monitoring.integrations.label_studio.tool import LabelStudio
+    from monitoring.integrations.secrets import read_token
 
     egress = Egress.to(options.url, allowed_hosts, attempts=2, max_bytes=256 << 20)
     client = LabelStudioClient(base=options.url, token=lambda: read_token(options.token_file), egress=egress)
     return LabelStudio(client=client, options=options)
 
 
+def make_cvat(options: CvatOptions, allowed_hosts: tuple[str, ...] = ()) -> LabelTool:
+    """The adapter of the configured CVAT."""
+    from monitoring.integrations.cvat.client import CvatClient
+    from monitoring.integrations.cvat.tool import Cvat
+    from monitoring.integrations.secrets import read_token
+
+    egress = Egress.to(options.url, allowed_hosts, attempts=2, max_bytes=256 << 20)
+    return Cvat(client=CvatClient(base=options.url, token=lambda: read_token(options.token_file), egress=egress))
+
+
 def tool_duties(options: MonitorOptions) -> tuple[Duty[Any], ...]:
     """One duty a configured tool; it runs beside the loop, because tools take their time."""
-    makers: dict[Tool, Callable[[Keeper], ToolWorker]] = {Tool.LABEL_STUDIO: _label_studio}
+    makers: dict[Tool, Callable[[Keeper], ToolWorker]] = {Tool.LABEL_STUDIO: _label_studio, Tool.CVAT: _cvat}
     return tuple(
         Duty[Keeper](name=tool.value, interval_s=EVERY_S, run=_Once(makers[tool]), aside=True)
         for tool in configured(options.integrations)
-        if tool in makers
     )
 
 
@@ -81,4 +91,17 @@ def _label_studio(loop: Keeper) -> ToolWorker:
         poll_s=options.poll_s,
         annotators=options.annotators,
         link=lambda case: f"{options.callback_url.rstrip('/')}/cases/{case}" if options.callback_url else "",
+    )
+
+
+def _cvat(loop: Keeper) -> ToolWorker:
+    from monitoring.review.ledger import Ledger
+
+    every = loop.options.integrations
+    return ToolWorker(
+        tool=make_cvat(every.cvat, every.allowed_hosts),
+        store=loop.store,
+        baselines=loop.baselines,
+        ledger=Ledger(loop.store),
+        poll_s=every.cvat.poll_s,
     )

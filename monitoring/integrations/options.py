@@ -34,10 +34,12 @@ class CvatOptions:
     Attributes:
         url: Where it answers; empty: there is none.
         token_file: File that holds a personal access token.
+        poll_s: Time between two looks at what was completed.
     """
 
     url: str = ""
     token_file: str = ""
+    poll_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -171,6 +171,19 @@ def live_opinions(store: Store, case: str, prefix: str) -> dict[str, tuple[int, 
         return {row.actor: (row.act_id, row.verdict, row.label) for row in connection.execute(query)}
 
 
+def live_acts(store: Store, case: str, reviewer: str) -> list[int]:
+    """Acts by which a reviewer's words on a case were taken over and still hold, the newest first."""
+    d, a = t.decisions.c, t.acts.c
+    query = (
+        sa.select(d.act_id)
+        .join(t.acts, a.id == d.act_id)
+        .where(d.case_id == case, d.verdict.is_not(None), d.withdrawn.is_(False), a.actor == reviewer)
+        .order_by(d.id.desc())
+    )
+    with store.read() as connection:
+        return list(connection.scalars(query))
+
+
 def _tasks(store: Store, query: sa.Select[Any]) -> list[TaskRow]:
     with store.read() as connection:
         return [TaskRow(**row) for row in connection.execute(query).mappings()]

@@ -223,9 +223,12 @@ class ToolWorker:
             why = self._import(row, reviewer, given, f"{project.external_id}:{changed.task}:{given.stamp}", said)
             taken += not why
             problems += [f"{given.annotator}: {why}"] if why else []
-        for reviewer in sorted(set(before) - kept):  # the annotation was deleted
-            why = self._take_back(before[reviewer][0], f"{changed.task}:{digest[:16]}")
-            problems += [f"{reviewer.partition(':')[2]}: {why}"] if why else []
+        for reviewer in sorted(set(before) - kept):  # the annotation was deleted: with all that it ever said
+            for act in rows.live_acts(self.store, row.case_id, reviewer):
+                why = self._take_back(act, f"{changed.task}:{digest[:16]}")
+                if why:
+                    problems.append(f"{reviewer.partition(':')[2]}: {why}")
+                    break
         whole = any(not given.problem for given in changed.given)
         state = TaskState.LABELLED if whole else TaskState.PUSHED
         values = {"state": state.value, "digest": digest, "pulled_ns": self.clock(), "problem": "; ".join(problems)}

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from export.contracts.manifest import Manifest, TaskKind
-from export.contracts.task import BoxFormat, BoxRules, BoxUnits
+from export.contracts.task import BoxRules, BoxUnits
+from monitoring.integrations.boxes import in_rules
 from monitoring.integrations.contracts import Changed, Given
 from monitoring.integrations.label_studio.config import CONTROL, classes_of, fields_of, values_of
 from monitoring.integrations.pictures import picture_size
@@ -20,7 +21,6 @@ from monitoring.review.contracts import Verdict
 
 Json = Mapping[str, Any]
 _EMAIL = re.compile(r"(\S+@\S+),\s*\d+$")
-_DIGITS = 6
 
 
 class NoLabel(ValueError):
@@ -129,14 +129,8 @@ def _box(result: Json, manifest: Manifest, names: Sequence[str]) -> dict[str, An
         raise NoLabel("a box has no size")
     size: tuple[Any, Any] = (result.get("original_width"), result.get("original_height"))
     wide, high = _units(manifest, size)
-    left, top, w, h = x / 100 * wide, y / 100 * high, width / 100 * wide, height / 100 * high
-    rules = manifest.task.boxes or BoxRules()
-    numbers = {
-        BoxFormat.XYXY: (left, top, left + w, top + h),
-        BoxFormat.XYWH: (left, top, w, h),
-        BoxFormat.CXCYWH: (left + w / 2, top + h / 2, w, h),
-    }[rules.format]
-    return {"box": [round(n, _DIGITS) for n in numbers], "class": labels[0]}
+    corners = (x / 100 * wide, y / 100 * high, (x + width) / 100 * wide, (y + height) / 100 * high)
+    return {"box": in_rules(corners, manifest.task.boxes or BoxRules()), "class": labels[0]}
 
 
 def _rectangle(box: Json, manifest: Manifest, about: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,21 +15,6 @@ from monitoring.integrations.egress import Answer, Egress
 
 ACCESS_S = 240.0  # an access token is good for 300 s
 LONG_S = 120.0  # for an import
-
-
-def read_token(file: str) -> str:
-    """The token in a file.
-
-    Raises:
-        ToolError: it cannot be read, or is empty.
-    """
-    try:
-        token = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ToolError("the file with the access token cannot be read (token_file)") from None
-    if not token:
-        raise ToolError("the file with the access token is empty (token_file)")
-    return token
 
 
 @dataclass(kw_only=True)
