@@ -254,7 +254,7 @@ class MonitorOptions:
         sample_rows: Rows of watched input values kept per window, for reports.
         host: Where console and API listen.
         notify: Channels that are told what happened.
-        keys: Request parameters and tags that are business keys: feedback may name them instead of the record's id.
+        keys: Request parameters and tags by which feedback may name records.
         token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept.
         sign_in: When people have to say who they are.
         session_idle_s: An unused session ends after so long.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from monitoring import schema as t
 from monitoring.api import exchange_models as m
+from monitoring.api.batch_routes import CHANGE_PROBLEMS
 from monitoring.api.views import View
 from monitoring.api.who import Reviewer, Viewer
 from monitoring.exchange.contracts import Item
@@ -20,11 +19,10 @@ from monitoring.exchange.shared import compact
 from monitoring.exchange.source import CaseSource, Export
 from monitoring.exchange.take_in import ImportResult, take_in
 from monitoring.review.ledger import Ledger
-from monitoring.store_filters import CaseOrder, case_filter, place_of
 
 NDJSON = "application/x-ndjson"
 LINES_AT_ONCE = 200
-_BODY = {kind: {"schema": {"type": "string"}} for kind in (NDJSON, "text/csv")}
+_BODY = {kind: {"schema": {}} for kind in (NDJSON, "text/csv")}
 SHOWN_PROBLEMS = 1000
 
 
@@ -40,10 +38,14 @@ def exchange_router(view: View, ledger: Ledger) -> APIRouter:
     )
     def export_cases(who: Viewer, query: Annotated[m.ExportQuery, Query()]) -> Response:
         """Cases as JSON Lines: a line with model, task, classes and count, then one for each case."""
-        found = cases.choose(_ids(view, query))
+        found = cases.choose(cases.find(batch=query.batch, tag=query.tag, limit=query.limit, **_filter(query)))
         return StreamingResponse(_lines(cases, found, query.inputs), media_type=NDJSON)
 
-    @router.post("/api/review/import", openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+    @router.post(
+        "/api/review/import",
+        responses=CHANGE_PROBLEMS,
+        openapi_extra={"requestBody": {"required": True, "content": _BODY}},
+    )
     async def import_labels(request: Request, who: Reviewer, query: Annotated[m.ImportQuery, Query()]) -> m.Imported:
         """Labels of cases: all of them, or, when one has a problem, none."""
         body = await request.body()
@@ -56,28 +58,13 @@ def exchange_router(view: View, ledger: Ledger) -> APIRouter:
     return router
 
 
-def _ids(view: View, query: m.ExportQuery) -> list[str]:
-    c, b, g = t.cases.c, t.batch_cases.c, t.case_tags.c
-    where = case_filter(
-        model=query.model,
-        version=query.version,
-        reason=query.reason,
-        state=query.state,
-        correct=query.correct,
-        min_p_wrong=query.min_score,
-        from_ns=None if query.start is None else round(query.start.timestamp() * 1e9),
-        to_ns=None if query.end is None else round(query.end.timestamp() * 1e9),
-        grouped=query.grouped,
-    )
-    place = place_of(CaseOrder.QUEUE)
-    asked = sa.select(c.id).where(*where).order_by(place.desc(), c.id.desc())
-    if query.tag is not None:
-        asked = asked.where(c.id.in_(sa.select(g.case_id).where(g.tag == query.tag)))
-    if query.batch is not None:
-        asked = sa.select(c.id).join(t.batch_cases, b.case_id == c.id).where(*where, b.batch_id == query.batch)
-        asked = asked.order_by(b.position)
-    with view.store.read() as connection:
-        return list(connection.scalars(asked.limit(query.limit)))
+def _filter(query: m.ExportQuery) -> dict[str, Any]:
+    same = ("model", "version", "reason", "state", "correct", "grouped")
+    return {name: getattr(query, name) for name in same} | {
+        "min_p_wrong": query.min_score,
+        "from_ns": None if query.start is None else round(query.start.timestamp() * 1e9),
+        "to_ns": None if query.end is None else round(query.end.timestamp() * 1e9),
+    }
 
 
 def _lines(cases: CaseSource, found: Export, inputs: bool) -> Iterator[str]:

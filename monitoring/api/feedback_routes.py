@@ -10,12 +10,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
+from monitoring.api.batch_routes import CHANGE_PROBLEMS
 from monitoring.api.fields import Answer, Asked, Name
 from monitoring.api.views import View
 from monitoring.api.who import Reviewer
 from monitoring.feedback_in import FeedbackDesk, ItemState, read_lines
 
-_BODY = {kind: {"schema": {"type": "string"}} for kind in ("application/json", "application/x-ndjson")}
+_BODY = {kind: {"schema": {}} for kind in ("application/json", "application/x-ndjson")}
 
 
 class FeedbackQuery(Asked):
@@ -45,7 +46,11 @@ def feedback_router(view: View, keys: Sequence[str]) -> APIRouter:
     router = APIRouter(tags=["feedback"])
     desk = FeedbackDesk(view.store, keys, view.privacy, time.time_ns)
 
-    @router.post("/api/feedback", openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+    @router.post(
+        "/api/feedback",
+        responses=CHANGE_PROBLEMS,
+        openapi_extra={"requestBody": {"required": True, "content": _BODY}},
+    )
     async def take_feedback(request: Request, who: Reviewer, query: Annotated[FeedbackQuery, Query()]) -> FeedbackTaken:
         """Feedback by record id or by business key: an object, an array or JSON Lines, up to 10,000 items.
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from export.contracts.errors import NotFound
 from monitoring.api import fields
 from monitoring.api import notify_models as m
+from monitoring.api.batch_routes import CHANGE_PROBLEMS
 from monitoring.api.who import Operator
 from monitoring.notify import outbox
 from monitoring.notify.contracts import DeliveryState, Notice, NoticeKind, Severity
@@ -37,7 +38,7 @@ def notify_router(store: Store, channels: Sequence[ChannelOptions], clock: Calla
         """Channels of the settings, and the newest notices with their deliveries."""
         return notices_of(store, channels, query.limit)
 
-    @router.post("/api/notices/test", status_code=202)
+    @router.post("/api/notices/test", status_code=202, responses=CHANGE_PROBLEMS)
     def try_channel(who: Operator, asked: m.ChannelAsk) -> m.Tried:
         """Send a test notice to a channel, or to all."""
         names = named(asked.channel)
@@ -56,7 +57,7 @@ def notify_router(store: Store, channels: Sequence[ChannelOptions], clock: Calla
             outbox.announce(connection, notice)
         return m.Tried(event=event, channels=names)
 
-    @router.post("/api/notices/retry", status_code=202)
+    @router.post("/api/notices/retry", status_code=202, responses=CHANGE_PROBLEMS)
     def retry(who: Operator, asked: m.ChannelAsk) -> m.Retried:
         """Try deliveries again that were given up."""
         named(asked.channel)

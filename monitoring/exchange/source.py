@@ -23,6 +23,7 @@ from monitoring.exchange.contracts import Header, Item, Truth
 from monitoring.exchange.fit import answered, named, truth_from
 from monitoring.images import is_picture, tensor_png, to_array
 from monitoring.store import Store
+from monitoring.store_filters import CaseOrder, case_filter, place_of
 
 LIMIT = 50_000
 CHUNK = 500
@@ -54,6 +55,20 @@ class CaseSource:
     store: Store
     catalogue: Catalogue
     _manifests: dict[tuple[str, str], Manifest | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def find(self, *, batch: str | None, tag: str | None, limit: int, **filters: Any) -> list[str]:
+        """Ids of cases in the order of the queue, or of a batch; `filters` are those of `case_filter`."""
+        c, b, g = t.cases.c, t.batch_cases.c, t.case_tags.c
+        where = case_filter(**filters)
+        if tag is not None:
+            where.append(c.id.in_(sa.select(g.case_id).where(g.tag == tag)))
+        asked = sa.select(c.id).where(*where)
+        if batch is None:
+            asked = asked.order_by(place_of(CaseOrder.QUEUE).desc(), c.id.desc())
+        else:
+            asked = asked.join(t.batch_cases, b.case_id == c.id).where(b.batch_id == batch).order_by(b.position)
+        with self.store.read() as connection:
+            return list(connection.scalars(asked.limit(limit)))
 
     def choose(self, ids: Sequence[str]) -> Export:
         """An export of these cases.
