@@ -19,9 +19,10 @@ from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
+from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.notify.options import ChannelOptions
-from monitoring.options import InferenceOptions, MonitorOptions
+from monitoring.options import MonitorOptions
 from monitoring.records.record import CaptureOptions
 from serving.autoscaling import Autoscaling
 from serving.options import AccessLogOptions, ServingOptions

@@ -52,10 +52,11 @@ from monitoring.console.pages_static import static_router
 from monitoring.console.parts import Fact
 from monitoring.explore.replays import ReplayService
 from monitoring.explore.serving_client import ServingClient
+from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.neighbours import Neighbours
 from monitoring.notify.options import ChannelOptions
-from monitoring.options import AlarmOptions, DriftOptions, InferenceOptions, MonitorOptions
+from monitoring.options import AlarmOptions, DriftOptions, MonitorOptions
 from monitoring.people.office import Office
 from monitoring.people.roster import Roster
 from monitoring.refetch import Refetch

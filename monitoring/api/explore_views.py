@@ -27,7 +27,8 @@ from monitoring.explore.opinion import Opinion, opinions
 from monitoring.explore.points import map_points, projection_of
 from monitoring.explore.serving_client import Reply, ServingClient, Tensor
 from monitoring.images import is_picture
-from monitoring.options import CaseOptions, InferenceOptions
+from monitoring.inference_options import InferenceOptions
+from monitoring.options import CaseOptions
 from monitoring.rows import TensorRow
 from monitoring.store import CaseOrder
 from monitoring.tasks.tensors import number

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from export.contracts.arrays import decode_bytes, encode_bytes
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed, NotFound, Unavailable
-from monitoring.options import InferenceOptions
+from monitoring.inference_options import InferenceOptions
 
 Array: TypeAlias = npt.NDArray[Any]
 HEADER = "Inference-Header-Content-Length"

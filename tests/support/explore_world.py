@@ -16,7 +16,8 @@ from export.registry import Registry
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions
 from monitoring.cycle import Loop, make_loop, run_cycle
-from monitoring.options import InferenceOptions, MonitorOptions
+from monitoring.inference_options import InferenceOptions
+from monitoring.options import MonitorOptions
 from monitoring.refetch import Refetch
 from monitoring.server import report_service
 from monitoring.store import Store

@@ -155,7 +155,7 @@ def test_examples_can_be_sent_as_they_come(client: httpx.Client) -> None:
 
 def test_a_service_that_is_gone_is_said_in_words(world: World, client: httpx.Client) -> None:
     from monitoring.explore.serving_client import DOWN, ServingClient
-    from monitoring.options import InferenceOptions
+    from monitoring.inference_options import InferenceOptions
 
     gone = ServingClient(replace(InferenceOptions(), url="http://127.0.0.1:9"))
     with pytest.raises(Exception, match=r"does not answer just now") as raised:
