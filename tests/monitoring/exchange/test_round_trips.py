@@ -231,3 +231,21 @@ def test_an_empty_annotation_of_another_tool_is_no_label(tmp_path: Path) -> None
     image = {"id": 1, "file_name": "0123456789abcdef.png", "width": 5, "height": 5}
     (tmp_path / "a.json").write_text(json.dumps({"images": [image], "annotations": [], "categories": []}))
     assert list(FORMATS["coco"].read(tmp_path)) == []
+
+
+def test_cocos_own_library_reads_what_we_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pycocotools.coco import COCO
+
+    truth = Truth(boxes=(Box(x0=1.5, y0=2, x1=4, y1=6.25, label="bee"), Box(x0=0, y0=0, x1=8, y1=8, label="ant")))
+    guess = Truth(boxes=(Box(x0=1, y0=2, x1=4, y1=6, label="bee", score=0.75),))
+    one = {"model": "m", "version": "1", "time": "2026-11-21T12:00:00Z", "width": 8, "height": 8}
+    items = [Item(case="0123456789abcdef", truth=truth, predicted=guess, **one), Item(case="f" * 16, **one)]
+    FORMATS["coco"].write(header(TaskKind.DETECTION, ["ant", "bee"]), items, tmp_path, lambda n: None)
+    known = COCO(str(tmp_path / "annotations" / "instances.json"))
+    assert [image["file_name"] for image in known.loadImgs(known.getImgIds())] == [item.file for item in items]
+    assert {c["id"]: c["name"] for c in known.loadCats(known.getCatIds())} == {1: "ant", 2: "bee"}
+    found = known.loadAnns(known.getAnnIds(imgIds=[1], catIds=[2]))
+    assert [(a["bbox"], a["area"]) for a in found] == [([1.5, 2.0, 2.5, 4.25], 10.625)]
+    predicted = known.loadRes(str(tmp_path / "predictions.json"))
+    assert [a["score"] for a in predicted.loadAnns(predicted.getAnnIds())] == [0.75]
+    capsys.readouterr()  # it prints
