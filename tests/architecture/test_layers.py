@@ -47,7 +47,7 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "monitoring/slice_queries.py", "monitoring/explore/", "monitoring/review/", "monitoring/notify/",
                    "monitoring/listing/", "monitoring/integrations/rows.py", "monitoring/integrations/tool_rows.py",
                    "monitoring/facts.py", "monitoring/retention", "monitoring/shelf.py", "monitoring/score_fits/",
-                   "monitoring/truth.py", "monitoring/people/", "monitoring/exchange/source.py",
+                   "monitoring/truth.py", "monitoring/people/", "monitoring/api/limits.py", "monitoring/exchange/source.py",
                    "monitoring/business_keys.py", "monitoring/feedback_in.py"),
     "httpcore": ("monitoring/integrations/egress.py", "monitoring/integrations/network.py"),
     "argon2": ("monitoring/people/passwords.py",),
