@@ -22,7 +22,7 @@ from monitoring.review.ledger import Ledger
 
 NDJSON = "application/x-ndjson"
 LINES_AT_ONCE = 200
-_BODY = {kind: {"schema": {}} for kind in (NDJSON, "text/csv")}
+_BODY: dict[str, Any] = {kind: {"schema": {}} for kind in (NDJSON, "text/csv")}
 SHOWN_PROBLEMS = 1000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -16,7 +16,7 @@ from monitoring.api.views import View
 from monitoring.api.who import Reviewer
 from monitoring.feedback_in import FeedbackDesk, ItemState, read_lines
 
-_BODY = {kind: {"schema": {}} for kind in ("application/json", "application/x-ndjson")}
+_BODY: dict[str, Any] = {kind: {"schema": {}} for kind in ("application/json", "application/x-ndjson")}
 
 
 class FeedbackQuery(Asked):
