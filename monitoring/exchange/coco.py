@@ -1,4 +1,4 @@
-"""COCO object detection (`annotations/instances.json`, `images/`); classes as categories of whole pictures.
+"""COCO (`annotations/instances_default.json`, `images/default/`): boxes; classes as categories of whole pictures.
 
 A classification's label is an annotation of its category with a box of the whole picture: that is how tools which know
 only COCO carry it. Predictions go into a file of their own in COCO's results format: nobody shall take them for truth.
@@ -40,13 +40,13 @@ class Coco:
 
     def write(self, header: Header, items: Iterable[Item], folder: Path, progress: Progress) -> int:
         """Images as they come; annotations and predictions at the end, because JSON wants them in one piece."""
-        images = folder / "images"
+        images = folder / "images" / "default"
         images.mkdir(parents=True, exist_ok=True)
         ids = {name: i for i, name in enumerate(header.classes, 1)}
         annotations: list[str] = []
         results: list[str] = []
         count = 0
-        with new_text(folder / "annotations" / "instances.json") as file:
+        with new_text(folder / "annotations" / "instances_default.json") as file:
             file.write(
                 f'{{"info":{compact({"description": header.title, "version": "1.0"})},"licenses":[],"images":[\n'
             )

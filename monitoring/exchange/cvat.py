@@ -50,9 +50,9 @@ class Cvat:
         count = 0
         with new_text(folder / "annotations.xml") as file:
             file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n')
-            file.write(
-                f"    <job><labels>{''.join(_kind(name) for name in header.classes)}</labels></job>\n  </meta>\n"
-            )
+            kinds = "".join(_kind(name) for name in header.classes)
+            task = "<id>0</id><name>hardcase</name><mode>annotation</mode>"  # some readers look for a task
+            file.write(f"    <task>{task}<labels>{kinds}</labels></task>\n  </meta>\n")
             for count, item in enumerate(items, 1):
                 write_picture(item, images)
                 file.write(_image(count - 1, item))
@@ -88,7 +88,7 @@ def _attribute(text: str) -> str:
 
 def _kind(name: str) -> str:
     text = _attribute(name)[1:-1].replace("&quot;", '"')
-    return f"<label><name>{text}</name></label>"
+    return f"<label><name>{text}</name><attributes></attributes></label>"
 
 
 def _image(number: int, item: Item) -> str:

@@ -241,7 +241,7 @@ def test_cocos_own_library_reads_what_we_write(tmp_path: Path, capsys: pytest.Ca
     one = {"model": "m", "version": "1", "time": "2026-11-21T12:00:00Z", "width": 8, "height": 8}
     items = [Item(case="0123456789abcdef", truth=truth, predicted=guess, **one), Item(case="f" * 16, **one)]
     FORMATS["coco"].write(header(TaskKind.DETECTION, ["ant", "bee"]), items, tmp_path, lambda n: None)
-    known = COCO(str(tmp_path / "annotations" / "instances.json"))
+    known = COCO(str(tmp_path / "annotations" / "instances_default.json"))
     assert [image["file_name"] for image in known.loadImgs(known.getImgIds())] == [item.file for item in items]
     assert {c["id"]: c["name"] for c in known.loadCats(known.getCatIds())} == {1: "ant", 2: "bee"}
     found = known.loadAnns(known.getAnnIds(imgIds=[1], catIds=[2]))
