@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts.reference import ReferenceProfile
-from monitoring.report_frames import Column, Frame, finite_frame
-from monitoring.report_shelf import ColumnResult
+from monitoring.report_frames import MIN_ROWS, Column, Frame, finite_frame
+from monitoring.report_shelf import ColumnResult, ReportKind
 
 TARGET, PREDICTION = "target", "prediction"
 CHANCE = 3.29  # standard errors: exceeded by chance in 0.1 % of healthy windows, two-sided
@@ -66,3 +66,13 @@ def _accuracy(frame: Frame) -> float:
 
 def _table(pairs: Pairs) -> npt.NDArray[np.float64]:
     return np.asarray(pairs, dtype=np.float64).reshape(len(pairs), 2)
+
+
+def too_little(kind: ReportKind, reference: Frame, current: Frame) -> str:
+    """Why there can be no report, or ""."""
+    what = "labelled rows" if kind is ReportKind.QUALITY else "rows"
+    if current.rows < MIN_ROWS:
+        return f"not enough data: {current.rows} {what} in the window, {MIN_ROWS} are needed"
+    if reference.rows < MIN_ROWS and kind is not ReportKind.QUALITY:
+        return f"not enough data: {reference.rows} rows in the reference, {MIN_ROWS} are needed"
+    return ""

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from export.contracts.errors import HardcaseError, NotFound, Overloaded
-from monitoring.report_frames import MIN_ROWS, ColumnTest, Frame, column_tests
-from monitoring.report_quality import figure
+from monitoring.report_frames import ColumnTest, Frame, column_tests
+from monitoring.report_quality import figure, too_little
 from monitoring.report_shelf import (
     ColumnResult,
     Report,
@@ -219,7 +219,7 @@ class ReportService:
             total_rows=current.total_rows,
             dropped_rows=current.dropped_rows,
         )
-        problem = _too_little(request.kind, reference, current)
+        problem = too_little(request.kind, reference, current)
         if problem:
             return replace(facts, state=ReportState.NOT_ENOUGH_DATA, error=problem)
         facts = replace(facts, sampling=_sampling(request.kind, facts))
@@ -273,16 +273,6 @@ def _sampling(kind: ReportKind, report: Report) -> str:
         return f"{report.current_rows} of {report.total_rows} answers with a label; labels may be a biased sample"
     sampled = report.current_rows + report.dropped_rows < report.total_rows
     return f"{report.current_rows} of {report.total_rows} records" if sampled else "every record"
-
-
-def _too_little(kind: ReportKind, reference: Frame, current: Frame) -> str:
-    """Why there can be no report, or ""."""
-    what = "labelled rows" if kind is ReportKind.QUALITY else "rows"
-    if current.rows < MIN_ROWS:
-        return f"not enough data: {current.rows} {what} in the window, {MIN_ROWS} are needed"
-    if reference.rows < MIN_ROWS and kind is not ReportKind.QUALITY:
-        return f"not enough data: {reference.rows} rows in the reference, {MIN_ROWS} are needed"
-    return ""
 
 
 def _bare(current: Frame) -> tuple[ColumnTest, ...]:

@@ -51,7 +51,7 @@ def review_next(
     if as_json:
         print_json(client.post("/api/review/lease", which | {"count": count}))
         return
-    from deploy.review_session import ReviewSession
+    from deploy.cli.review_session import ReviewSession
 
     ReviewSession(client, which, console()).run()
 

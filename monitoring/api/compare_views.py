@@ -11,8 +11,9 @@ from export.contracts.errors import InvalidRequest
 from monitoring.api import compare_models as m
 from monitoring.api import fields
 from monitoring.api.explore_views import Explorer
+from monitoring.explore.pair import Pair, Source
 from monitoring.explore.paired import Paired, holm, mean_difference, paired
-from monitoring.explore.pairs import Found, Pair, Source, find_pairs
+from monitoring.explore.pairs import Found, find_pairs
 from monitoring.explore.points import slice_places
 from monitoring.explore.replays import Replay, ReplayService
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from monitoring.api import fields
 from monitoring.api import review_models as m
-from monitoring.api.views import View, standing_answer
+from monitoring.api.answers import standing_answer
+from monitoring.api.views import View
 from monitoring.people.contracts import Principal, Role
 from monitoring.review import asked, trail
 from monitoring.review.contracts import ActKind, Verdict

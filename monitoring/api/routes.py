@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring.accuracy.queries import labelled_history
-from monitoring.api import accuracy_models, asks, fields, fit_models, report_models, views
+from monitoring.api import accuracy_models, answers, asks, fields, fit_models, report_models
 from monitoring.api import models as m
 from monitoring.api.options import ConsoleOptions, IngestHealth, MonitorView, Targets
 from monitoring.api.views import View
@@ -178,17 +178,17 @@ def report_router(view: View, reports: ReportService) -> APIRouter:
     def listed(query: Annotated[asks.ReportQuery, Query()]) -> report_models.Reports:
         """Reports, newest first."""
         return report_models.Reports(
-            reports=[views.report(r) for r in reports.newest(query.model, query.limit, query.alarm)]
+            reports=[answers.report(r) for r in reports.newest(query.model, query.limit, query.alarm)]
         )
 
     @router.post("/api/reports", status_code=202, responses=START_PROBLEMS)
     def start(asked: asks.ReportStart, who: Operator) -> report_models.Report:
         """Compare a span with the version's reference. The same span and kind twice is the same report."""
-        return views.report(reports.start(view.report_request(asked)))
+        return answers.report(reports.start(view.report_request(asked)))
 
     @router.get("/api/reports/{report}")
     def one(report: ReportId) -> report_models.Report:
         """What became of a report, with the result of every column."""
-        return views.report(reports.get(report))
+        return answers.report(reports.get(report))
 
     return router

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from export.contracts.cases import CaseState
 from export.contracts.errors import InvalidRequest, NotFound
 from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy
 from export.contracts.signature import InputSpec
-from monitoring.api import asks, fields, report_models
+from monitoring.api import answers, asks, fields
 from monitoring.api import models as m
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
@@ -22,10 +19,8 @@ from monitoring.images import is_picture
 from monitoring.options import DriftOptions
 from monitoring.people.contracts import ASKING
 from monitoring.queries import Totals, models_seen, totals, window_lines
-from monitoring.report_shelf import Report, ReportRequest, ReportState
-from monitoring.review.contracts import Standing, Verdict
-from monitoring.review.machine import leased, shown_state
-from monitoring.rows import CaseRow, FeedbackRow, RecordRow, SignalRow, VersionRow
+from monitoring.report_shelf import ReportRequest
+from monitoring.rows import CaseRow, RecordRow, SignalRow, VersionRow
 from monitoring.store import Store
 
 MAX_MANIFESTS = 256  # remembered, so that a page of cases reads each package once
@@ -176,7 +171,7 @@ class View:
                 exceeded=query.exceeded,
                 limit=query.limit,
             )
-        return [signal(row) for row in rows]
+        return [answers.signal(row) for row in rows]
 
     def picture_of(self, model: str, version: str, name: str | None = None) -> InputSpec | None:
         """The first input that can be drawn, or the one called `name` if it can be drawn."""
@@ -210,10 +205,10 @@ class View:
         ]
         extra = {
             "task": None if manifest is None else manifest.task.kind.value,
-            "truth": row_truth(row.label, row.row),
+            "truth": answers.row_truth(row.label, row.row),
             "class_names": list(manifest.task.class_names) if manifest is not None else [],
             "tensors": tensors,
-            "feedback": [feedback(f) for f in self.store.feedback(row.model, row.record_id)],
+            "feedback": [answers.feedback(f) for f in self.store.feedback(row.model, row.record_id)],
         }
         fields = (
             "answer",
@@ -245,7 +240,7 @@ class View:
         drawable = shown and self.picture_of(row.model, row.version) is not None
         same = (n for n in m.Case.model_fields if n not in ("time", "input", "picture", "standing"))
         return {n: getattr(row, n) for n in same} | {
-            "standing": standing_answer(row.standing),
+            "standing": answers.standing_answer(row.standing),
             "time": fields.from_ns(row.time_ns),
             "input": f"/api/cases/{row.id}/input" if kept else None,
             "picture": f"/api/cases/{row.id}/input.png" if drawable else None,
@@ -259,7 +254,7 @@ class View:
             | {
                 "time": fields.from_ns(row.time_ns),
                 "case": row.case_id if row.has_case else None,
-                "feedback": [feedback(f) for f in self.store.feedback(row.model, row.record_id)],
+                "feedback": [answers.feedback(f) for f in self.store.feedback(row.model, row.record_id)],
             }
         )
 
@@ -274,50 +269,3 @@ class View:
             balanced=all(a.unexplained == 0 for a in lines),
             dead_letters=self.store.dead_letter_counts(),
         )
-
-
-def standing_answer(standing: Standing, now_ns: int | None = None) -> m.Standing:
-    """A standing as an answer; a lease that is past is left out."""
-    now = time.time_ns() if now_ns is None else now_ns
-    held = leased(standing, now)
-    return m.Standing(
-        state=shown_state(standing, now),
-        edition=standing.edition,
-        lease_by=standing.lease_by if held else None,
-        lease_until=fields.from_ns(standing.lease_until_ns) if held else None,
-        assignee=standing.assignee or None,
-        priority=standing.priority,
-        opinions=standing.opinions,
-        verdict=Verdict(standing.verdict) if standing.verdict else None,
-        label=json.loads(standing.label) if standing.label else None,
-        decided_by=standing.decided_by or None,
-        decided_at=fields.from_ns(standing.decided_ns) if standing.decided_ns else None,
-    )
-
-
-def row_truth(label: Any, row: int) -> Any:
-    """What an effective label says of one row of its record; None where there is none."""
-    if isinstance(label, dict):
-        rows = label.get("rows") or []
-        return rows[row] if row < len(rows) else None
-    return label
-
-
-def signal(row: SignalRow) -> m.Signal:
-    """A signal's row as an answer."""
-    same = {n: getattr(row, n) for n in m.Signal.model_fields if n != "start"}
-    return m.Signal.model_validate(same | {"start": fields.from_ns(row.start_s * 1_000_000_000)})
-
-
-def feedback(row: FeedbackRow) -> m.Feedback:
-    """A feedback row as an answer."""
-    same = {n: getattr(row, n) for n in m.Feedback.model_fields if n != "time"}
-    return m.Feedback.model_validate(same | {"time": fields.from_ns(row.time_ns)})
-
-
-def report(row: Report) -> report_models.Report:
-    """A report as an answer."""
-    done = row.state is ReportState.DONE
-    same = {n: getattr(row, n) for n in report_models.Report.model_fields if n not in ("html", "json_")}
-    links = {kind: f"/api/reports/{row.id}.{kind}" if done else None for kind in ("html", "json")}
-    return report_models.Report.model_validate(same | links)

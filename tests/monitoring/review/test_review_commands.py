@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from deploy.cli.main import main
+from deploy.cli.review_session import ReviewSession
 from deploy.monitor_client import MonitorClient
-from deploy.review_session import ReviewSession
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions
 from monitoring.reports import ReportOptions, ReportService
