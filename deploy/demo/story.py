@@ -28,6 +28,11 @@ MIN_HEALTHY_S = 5.0
 INGEST_TIMEOUT_S = 60.0
 
 
+WAITING = Phase(
+    key="waiting", title="turned digits, not labelled", shift=Shift.ROTATION, count=60, seconds=1.0, harmful=True
+)
+
+
 def phases(*, quick: bool, healthy_s: float) -> list[Phase]:
     """The parts of the day; `healthy_s` is the time until the next window of the monitor begins."""
     many, pace_s = 300, 1.0 if quick else 2.0
@@ -93,6 +98,8 @@ async def _tell(serving: str, client: MonitorClient, window_s: int, out: Console
             _wait(out, "the monitor joins labels and answers", lambda: f.is_ingested(client, sent, labelled=True))
             step = bar("accuracy, record by record", count)
             results = await f.phase_results(client.base, os.environ.get(MONITOR_TOKEN), sent, step)
+            step = bar("and some that nobody has labelled yet: they wait for a reviewer", WAITING.count)
+            await traffic.send(WAITING, digits.live, seed=200, advance=step)
     finally:
         await traffic.close()
     _wait(out, "drift signals of the last window", lambda: bool(f.signal_results(client, sent, window_s)))

@@ -20,6 +20,8 @@ from monitoring.slices.issues import OPEN
 MOST_NEEDS = 7
 MOST_OF_A_KIND = 3
 MINUTES_A_DAY = 1440
+LABELS = 50  # without so many their share says little
+WRONG_BELOW = 0.8  # of labelled answers right: below it somebody should look, whatever the promise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,7 @@ def _needs(builder: Builder, facts: _Facts, cards: tuple[parts.ModelCard, ...]) 
     if len(new) > 1:
         text = f"{len(new) - 1:,} more new {'slices' if len(new) > 2 else 'slice'}"  # plural
         made.append(parts.Need(tone="warn", text=text, detail=new[1].words, href="/slices", action="See them"))
+    made += [need for card in cards for need in _worse(card)]
     return (*made, *_waiting(facts, cards))
 
 
@@ -107,6 +110,23 @@ def _slice(row: SliceRow, tone: str, what: str, action: str) -> parts.Need:
     detail = f"{words.percent(row.failure_rate, 0)} of {row.rows:,} requests fail, "
     detail += f"{words.percent(row.overall_rate)} overall · {row.model}"
     return parts.Need(tone=tone, text=f"{what}: {row.words}", detail=detail, href=f"/slices/{row.id}", action=action)
+
+
+def _worse(card: parts.ModelCard) -> list[parts.Need]:
+    """What is no alarm, and yet looks wrong: labels that say so, signals that moved."""
+    made = []
+    for line in card.versions:
+        where = f"/models/{card.name}?version={line.version}"
+        if line.accuracy is not None and line.labelled >= LABELS and line.accuracy < WRONG_BELOW:
+            text = f"{card.name} {line.version} was right in {words.percent(line.accuracy)} of {line.labelled:,} labels"
+            detail = "labels that applications and people sent; they may be about the worse requests"
+            made.append(parts.Need(tone="warn", text=text, detail=detail, href=where, action="Accuracy"))
+        if line.signals_exceeded:
+            text = f"{line.signals_exceeded:,} of {line.signals:,} drift signals of {card.name} {line.version} moved"
+            detail = "the traffic is unlike the data that the version was compiled with; that alone costs nothing"
+            place = f"/models/{card.name}/drift?version={line.version}"
+            made.append(parts.Need(tone="", text=text, detail=detail, href=place, action="What moved"))
+    return made
 
 
 def _waiting(facts: _Facts, cards: tuple[parts.ModelCard, ...]) -> list[parts.Need]:

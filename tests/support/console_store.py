@@ -6,6 +6,7 @@ was put in, so that a test can ask for it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +32,16 @@ from monitoring import schema as t
 from monitoring.api.options import IngestHealth
 from monitoring.keys import case_id, record_hash
 from monitoring.store import FIXED_POINT, Store
+from monitoring.windows import WindowStats
 
 START_S = 1_772_000_040  # 2026-02-25T06:14:00Z
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+# Statistics that another layout counted: the pages say that there is nothing to compare.
+NO_STATS = WindowStats(
+    layout="made up", **{f.name: np.zeros(0, np.int64) for f in dataclasses.fields(WindowStats) if f.name != "layout"}
+).encode()
 
 
 def manifest(name: str = "digits", version: str = "2", classes: tuple[str, ...] = CLASSES) -> Manifest:
@@ -210,7 +218,7 @@ def _window(rng: np.random.Generator, version_id: int, i: int, windows: int, sha
         "audit_labelled": audits,
         "audit_correct": int(rng.binomial(audits, 1 - wrong)),
         "p_wrong_sum": int(requests * FIXED_POINT * (wrong * 0.8 + 0.01 * rng.random())),
-        "stats": b"",
+        "stats": NO_STATS,
     }
     return complete(t.windows, values)
 
