@@ -306,7 +306,9 @@ async function begin() {
   for (let i = 0; i < map.count; i++) view.size[i] = map.columns.kind[i] === 1 ? 3 : map.columns.kind[i] === 0 ? 2 : 1;
   const explained = map.header.projection.explained.reduce((a, b) => a + b, 0);
   const fitted = map.header.projection.fitted_on === "reference" ? "the reference" : "the first records: there is no reference";
-  at("about").textContent = `First two principal components of ${fitted}; they hold ${Math.round(explained * 100)} % of its variance. ${many(map.header.totals.records, "request")}, ${many(map.header.totals.cases, "case")}; every point that is not drawn is left out evenly.`;
+  const drawn = map.columns.kind.filter((kind) => kind < 2).length;
+  const left = drawn < map.header.totals.records ? `; a uniform sample of ${drawn.toLocaleString("en")} is drawn` : "";
+  at("about").textContent = `First two principal components of ${fitted}; they hold ${Math.round(explained * 100)} % of its variance. ${many(map.header.totals.records, "request")}, ${many(map.header.totals.cases, "case")}${left}.`;
   if (!map.header.slices.length) at("colour").querySelector("[value=slice]").disabled = true;
   const focus = root.dataset.focus.split(",").map(Number);
   if (focus.length === 2 && focus.every(Number.isFinite)) view.marks = [{ x: focus[0], y: focus[1], text: "tried" }];
