@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from export.contracts.errors import Forbidden, InvalidRequest, NotFound, NotSupported
+from export.contracts.errors import Forbidden, InvalidRequest, NotFound
 from monitoring.api import fields
 from monitoring.api import slice_models as m
 from monitoring.api.finding_views import Findings
@@ -84,8 +84,12 @@ class SliceDesk:
 
     def choices(self, identity: str) -> m.SplitChoices:
         """By what it can be split."""
-        store, options = self.findings.view.store, self._searching()
-        found, _ = choices(store, self.findings.baselines, options, identity)
+        store = self.findings.view.store
+        with store.read() as connection:
+            row_of(connection, identity)
+        if self.searching is None:
+            return m.SplitChoices(choices=[])
+        found, _ = choices(store, self.findings.baselines, self.searching, identity)
         return m.SplitChoices(choices=[m.SplitChoice.model_validate(one) for one in found])
 
     def batch(self, identity: str, asked: m.SliceBatchAsked, who: Principal) -> BatchRow:
@@ -158,7 +162,7 @@ class SliceDesk:
 
     def _searching(self) -> MonitorOptions:
         if self.searching is None:
-            raise NotSupported("this console does not search for slices, so it cannot split them")
+            raise InvalidRequest("this console does not search for slices, so it cannot split them")
         return self.searching
 
 

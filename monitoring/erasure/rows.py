@@ -45,10 +45,14 @@ SCRUBBED = (
     "audit_labels",  # evidence that was given stays given: without the id
     "audit_windows",
     "batches",
+    "case_changes",  # which cases changed, by their ids: what follows lists, and ends with the day
     "case_windows_due",
     "dead_letters",
     "deliveries",
     "events",
+    "external_projects",
+    "external_tasks",  # the task itself is taken out of the tool: monitoring.integrations.worker
+    "external_tools",
     "facts",
     "leases",
     "notices",
@@ -56,6 +60,7 @@ SCRUBBED = (
     "purges",
     "replays",
     "report_columns",
+    "saved_views",
     "score_fits",
     "selections",
     "signals",

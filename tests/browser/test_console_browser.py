@@ -183,7 +183,7 @@ def test_the_keyboard_reaches_everything(browser: Browser, plain: Console) -> No
 def test_a_filter_applies_at_once_and_a_card_leads_to_its_case(browser: Browser, plain: Console) -> None:
     page = browser.new_page()
     page.goto(plain.address + "/cases")
-    page.get_by_label("Reason").select_option("audit")
+    page.get_by_role("combobox", name="Reason").select_option("audit")
     page.wait_for_url("**reason=audit**")
     chips = page.locator(".card .chips").all_inner_texts()
     assert chips
@@ -201,7 +201,7 @@ def test_pages_work_without_javascript(browser: Browser, plain: Console) -> None
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(plain.address + "/cases")
-    page.get_by_label("State").select_option("dismissed")
+    page.get_by_role("combobox", name="State").select_option("dismissed")
     page.get_by_role("button", name="Show").click()
     assert "state=dismissed" in page.url
     page.get_by_role("link", name="Clear").click()

@@ -59,7 +59,8 @@ def test_every_public_error_status_is_described() -> None:
     described = {status for item in contract()["paths"].values() for o in item.values() for status in o["responses"]}
 
     def statuses(kind: type[HardcaseError]) -> set[str]:
-        return {str(kind.http_status)}.union(*(statuses(k) for k in kind.__subclasses__()))
+        ours = [k for k in kind.__subclasses__() if not k.__module__.startswith("monitoring")]
+        return {str(kind.http_status)}.union(*map(statuses, ours))
 
     assert statuses(HardcaseError) <= described | {"405"}
 

@@ -20,6 +20,7 @@ from deploy.settings_base import parse_size
 from deploy.settings_docs import SCHEMA_FILE, json_schema
 from deploy.settings_file import all_keys, dotted, load_settings, parse_settings, section_of
 from deploy.wiring import monitor_options, serving_options
+from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.options import MonitorOptions
 from serving.options import ServingOptions
@@ -43,14 +44,19 @@ def test_the_defaults_are_the_options_own_defaults():
     assert serving == ServingOptions(registry=str(PATHS.registry), records=str(PATHS.records))
     monitor = monitor_options(Settings(), PATHS)
     url = f"sqlite:///{PATHS.monitor / 'monitor.db'}"
-    assert monitor == MonitorOptions(records_root=PATHS.records, state_dir=PATHS.monitor, database_url=url)
+    assert monitor == MonitorOptions(
+        records_root=PATHS.records,
+        state_dir=PATHS.monitor,
+        database_url=url,
+        inference=InferenceOptions(url="http://127.0.0.1:8000"),  # this installation's own service
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "section", "elsewhere"),
     [
         (ServingOptions, "serving", {"registry", "records", "capture", "privacy", "elsewhere"}),
-        (MonitorOptions, "monitor", {"records_root", "state_dir", "privacy", "integrations"}),
+        (MonitorOptions, "monitor", {"records_root", "state_dir", "privacy", "integrations", "notify"}),
         (IntegrationOptions, "integrations", set()),
     ],
 )

@@ -18,6 +18,7 @@ from monitoring.metrics import FAMILIES, MonitorCollector
 from monitoring.metrics_reports import REPORT_FAMILIES
 from monitoring.metrics_slices import RATE, SIZE
 from monitoring.metrics_tasks import TASK_FAMILIES
+from monitoring.metrics_tools import TOOL_FAMILIES
 from monitoring.monitor import Monitor
 from monitoring.review.counts import Counts
 from monitoring.store import Store
@@ -52,7 +53,8 @@ def test_every_family_is_served_and_ten_thousand_ids_add_no_series(tmp_path: Pat
     unlabelled = {"hardcase_monitor_dead_letters", "hardcase_accuracy_labelled", "hardcase_alarm_evidence"}
     reviewed = ("decisions", "agreement_ratio", "agreement_kappa")
     unlabelled |= {f"hardcase_review_{name}" for name in reviewed}
-    assert empty == unlabelled | {family.name for family in (*TASK_FAMILIES, *REPORT_FAMILIES, RATE, SIZE)}
+    others = (*TASK_FAMILIES, *REPORT_FAMILIES, *TOOL_FAMILIES, RATE, SIZE)
+    assert empty == unlabelled | {family.name for family in others}
     assert all(family.text.endswith(".") for family in FAMILIES)
     replica.close()
     loop.store.close()

@@ -260,6 +260,10 @@ def day(
     return right
 
 
+# Where the monitor stands and what it did lately, not what it knows.
+NOT_DERIVED = ("offsets", "facts", "alembic_version", "leases", "purges", "archive_files", "case_changes")
+
+
 def snapshot(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """Everything derived, without the numbers that only say in which order rows were made."""
     out: dict[str, list[tuple[Any, ...]]] = {}
@@ -268,7 +272,7 @@ def snapshot(store: Store) -> dict[str, list[tuple[Any, ...]]]:
         for table, key in ((t.versions, ("model", "version")), (t.windows, ("version_id", "variant", "start_s"))):
             ids[table.name] = {r["id"]: tuple(r[k] for k in key) for r in c.execute(sa.select(table)).mappings()}
         for table in t.metadata.sorted_tables:
-            if table.name in {"offsets", "facts", "alembic_version", "leases", "purges", "archive_files"}:
+            if table.name in NOT_DERIVED:
                 continue
             skip = {"id", "seq"} if table.name != "cases" else set()
             rows = []

@@ -61,7 +61,7 @@ def test_an_open_alarm_leads_to_its_failing_inputs(console: tuple[httpx.Client, 
         assert all(card["correct"] is False for card in detail["failing"])
         cases = http.get(alarm["failing_inputs"] + "&format=json").json()["cases"]
         assert cases
-        assert all(card["correct"] is False for card in cases)
+        assert all(line["card"]["correct"] is False for line in cases)
     events = http.get("/api/alarm-events").json()["events"]
     assert http.get("/api/alarm-events", params={"after": events[0]["id"]}).json()["events"] == events[1:]
 
