@@ -26,7 +26,8 @@ def segment_frames(root: Path, source: str, number: int) -> Iterator[Frame]:
     try:
         while (found := cursor.advance(state)) is not None and cursor.position_now.segment == number:
             raw, schema = found
-            yield Frame(source, cursor.position_now, _KIND_NAMES[raw.kind], raw.count, raw.payload, schema, raw.flags)
+            kind, size = _KIND_NAMES[raw.kind], raw.end - raw.offset
+            yield Frame(source, cursor.position_now, kind, raw.count, raw.payload, size, schema, raw.flags)
         wrong = [d for d in cursor.take_damages() if d.segment == number and d.kind is not DamageKind.TORN]
         if wrong:
             raise ValueError(f"segment {number} of {source} is damaged: {wrong[0].reason}")

@@ -44,6 +44,7 @@ class Frame:
         position: The place behind it; hand it to `read` to go on from there.
         kind: "records", "feedback" or "event"; call the method of that name.
         count: Records, or feedback items, in it.
+        nbytes: What it takes in the log, head and padding included; what `read` counts.
     """
 
     source: str
@@ -51,13 +52,9 @@ class Frame:
     kind: str
     count: int
     payload: memoryview
+    nbytes: int
     schema_message: bytes = b""
     flags: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the payload."""
-        return len(self.payload)
 
     def records(self) -> DecodedRecords:
         """The records of a frame of kind "records"."""
@@ -125,10 +122,10 @@ class RecordLogReader:
             if found is None:
                 return
             raw, schema_message = found
-            left -= raw.end - raw.offset
-            yield Frame(
-                source, cursor.position_now, _KIND_NAMES[raw.kind], raw.count, raw.payload, schema_message, raw.flags
-            )
+            size = raw.end - raw.offset
+            left -= size
+            kind = _KIND_NAMES[raw.kind]
+            yield Frame(source, cursor.position_now, kind, raw.count, raw.payload, size, schema_message, raw.flags)
 
     def lag_bytes(self, source: str, after: Position | None) -> int:
         """Bytes of the log behind a position."""
