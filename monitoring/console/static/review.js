@@ -348,6 +348,7 @@ feed.holding = () => (current ? [current.id] : []);
 async function begin() {
   drawOutbox();
   for (const entry of outbox.conflicts) conflict(entry);
+  for (const id of outbox.cases()) feed.finished(id); // decided before this page was opened, and perhaps sent while it asks for cases
   outbox.pump();
   const first = root.dataset.first;
   if (first && !outbox.cases().has(first)) {

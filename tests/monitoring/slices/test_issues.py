@@ -195,7 +195,7 @@ def test_two_people_at_one_slice_see_each_other(world: SliceWorld) -> None:
     assert [e["kind"] for e in events] == ["comment", "own", "acknowledge"]
     assert world.post(f"/api/slices/{EIGHTS}/acts", {"act": "comment", "text": " "}, 400)
     assert "version" in world.post(f"/api/slices/{EIGHTS}/acts", {"act": "fix"}, 400)["error"]
-    assert world.post(f"/api/slices/{EIGHTS}/acts", {"act": "split", "by": "x"}, 501)["error"]
+    assert world.post(f"/api/slices/{EIGHTS}/acts", {"act": "split", "by": "x"}, 400)["error"]
 
 
 def test_a_merged_slice_leaves_the_list_and_brings_its_cases_along(world: SliceWorld) -> None:
