@@ -52,10 +52,10 @@ demo: $(STAMP) ## a day in the life: traffic, shift, feedback, what was found (s
 # times processes, has the machine to itself afterwards. No test of a half chosen by ARGS is no failure.
 test: $(STAMP) ## all tests but the slow ones
 	@status=0
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not ray and not fault" $(ARGS) || status=$$?
+	$(BIN)/pytest -q --durations=30 --durations-min=6 -n $(WORKERS) --dist loadfile -m "not slow and not ray and not fault" $(ARGS) || status=$$?
 	[ $$status -eq 0 ] || [ $$status -eq 5 ] || failed=1
 	status=0
-	$(BIN)/pytest -q -m "not slow and (ray or fault)" $(ARGS) || status=$$?
+	$(BIN)/pytest -q --durations=30 --durations-min=6 -m "not slow and (ray or fault)" $(ARGS) || status=$$?
 	[ $$status -eq 0 ] || [ $$status -eq 5 ] || failed=1
 	exit $${failed:-0}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store
 from tests.support.console_server import listening
 from tests.support.console_store import MemoryCatalogue, StillMonitor, fill, manifest
+
+EXAMPLES = int(os.environ.get("HARDCASE_FUZZ_EXAMPLES", "12"))  # an operation and mode; 200 finds what 12 do not
 
 CHECKS = [
     not_a_server_error,
@@ -73,7 +76,11 @@ def test_every_operation_keeps_its_document(
 
         @given(case=operation.as_strategy(generation_mode=mode))
         @settings(
-            max_examples=30, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
         )
         def keeps(case: schemathesis.Case) -> None:
             case.call_and_validate(checks=CHECKS, headers={"accept": "application/json"})
