@@ -30,6 +30,7 @@ from monitoring.schema_alarms import alarm_events, alarm_watches, alarms, audit_
 from monitoring.schema_base import RowId, metadata
 from monitoring.schema_cases import case_tensors, cases, feedback
 from monitoring.schema_drift import signals
+from monitoring.schema_experiments import experiment_imports, experiment_runs, experiment_versions
 from monitoring.schema_explore import case_answers, replays, selection_cases, selections
 from monitoring.schema_findings import (
     accuracy_estimates,
@@ -74,6 +75,9 @@ __all__ = [
     "erasure_items",
     "erasures",
     "events",
+    "experiment_imports",
+    "experiment_runs",
+    "experiment_versions",
     "external_projects",
     "external_tasks",
     "external_tools",

@@ -50,6 +50,9 @@ SCRUBBED = (
     "dead_letters",
     "deliveries",
     "events",
+    "experiment_imports",
+    "experiment_runs",
+    "experiment_versions",
     "external_projects",
     "external_tasks",  # the task itself is taken out of the tool: monitoring.integrations.worker
     "external_tools",
