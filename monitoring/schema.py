@@ -42,6 +42,7 @@ from monitoring.schema_findings import (
     slices,
 )
 from monitoring.schema_listing import case_changes, saved_views
+from monitoring.schema_loop import training_events, trainings, trigger_decisions
 from monitoring.schema_notify import deliveries, keyed_feedback, notices, record_keys
 from monitoring.schema_people import api_keys, audit_events, sessions, sign_in_tries, users
 from monitoring.schema_review import acts, case_tags, decisions, settle_due
@@ -107,6 +108,9 @@ __all__ = [
     "slices",
     "test_set_items",
     "test_sets",
+    "training_events",
+    "trainings",
+    "trigger_decisions",
     "users",
 ]
 
