@@ -7,8 +7,8 @@ from alembic import op
 
 from monitoring.schema_base import RowId
 
-revision = "0017"
-down_revision: str | None = "0016"
+revision = "0018"
+down_revision: str | None = "0017"
 branch_labels = None
 depends_on = None
 
