@@ -41,6 +41,7 @@ from monitoring.schema_findings import (
     slice_windows,
     slices,
 )
+from monitoring.schema_gate import gate_sets, gates
 from monitoring.schema_listing import case_changes, saved_views
 from monitoring.schema_loop import training_events, trainings, trigger_decisions
 from monitoring.schema_notify import deliveries, keyed_feedback, notices, record_keys
@@ -84,6 +85,8 @@ __all__ = [
     "external_tools",
     "facts",
     "feedback",
+    "gate_sets",
+    "gates",
     "keyed_feedback",
     "leases",
     "metadata",

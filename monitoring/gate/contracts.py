@@ -33,6 +33,7 @@ class Outcome(StrEnum):
 class CheckKind(StrEnum):
     """What a check asks."""
 
+    CONTRACT = "contract"  # can it take the champion's place at all: it loads, takes and gives the same, is finite
     BETTER = "better"
     NOT_WORSE = "not_worse"
     SLICE = "slice"
@@ -88,12 +89,14 @@ class Measured:
     Attributes:
         name: "latency_p95_ms", "memory_mib", "size_mib" …
         limit: Largest allowed ratio candidate / champion.
+        allowance: A difference of so much is never too much, in the cost's unit.
     """
 
     name: str
     champion: float
     candidate: float
     limit: float
+    allowance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +112,8 @@ class GatePolicy:
         slice_alpha: Chance that a candidate which is worse on no slice is stopped by any of them.
         smallest_slice: Slices with fewer inputs are shown and not tested.
         uses: How often a fixed set may be looked at; `alpha` of it is shared out among the uses.
+        ask_better: Whether audited sets are asked "better". Without it they are asked "not worse" like all others:
+            for changes that shall not lose anything, such as a new export of the same weights.
     """
 
     alpha: float = 0.01
@@ -119,6 +124,7 @@ class GatePolicy:
     slice_alpha: float = 0.01
     smallest_slice: int = 20
     uses: int = 20
+    ask_better: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that promise nothing.
@@ -186,7 +192,7 @@ class GateVerdict:
     """What the gate says of a candidate.
 
     Attributes:
-        checks: In the order in which they are read: better, not worse, slices, budgets.
+        checks: In the order in which they are read: contract, better, not worse, slices, budgets.
         negative_flips: Every input on which the candidate is worse, the worst first.
         words: One sentence for people.
     """

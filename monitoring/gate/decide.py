@@ -30,27 +30,37 @@ LEVEL = 0.95
 USUAL_CHANGE = 0.05  # assumed share of changed answers where no input tells
 
 
-def decide(sets: Sequence[EvaluatedSet], measured: Sequence[Measured], policy: GatePolicy) -> GateVerdict:
+def decide(
+    sets: Sequence[EvaluatedSet],
+    measured: Sequence[Measured],
+    policy: GatePolicy,
+    contract: Sequence[Check] = (),
+) -> GateVerdict:
     """Judge a candidate.
 
     Args:
-        sets: At least one of kind AUDITED, or nothing can pass.
+        sets: At least one of kind AUDITED, or nothing can pass; one of any kind where the policy asks no "better".
         measured: Costs that have a budget.
         policy: What is promised.
+        contract: What was found of the candidate besides its answers' goodness; a failed one stops it.
     """
-    audited = [x for x in sets if x.kind is SetKind.AUDITED]
-    checks = [_better(x, policy) for x in audited]
-    checks += [_not_worse(x, policy) for x in sets if x.kind is not SetKind.AUDITED]
+    audited = [x for x in sets if x.kind is SetKind.AUDITED and policy.ask_better]
+    others = [x for x in sets if x.kind is not SetKind.AUDITED or not policy.ask_better]
+    checks = [*contract, *(_better(x, policy) for x in audited)]
+    checks += [_not_worse(x, policy) for x in others]
     checks += _slices(sets, policy)
     checks += [_budget(x) for x in measured]
-    outcome = _together(checks) if audited else Outcome.UNDECIDED
+    asked = bool(audited) if policy.ask_better else bool(others)
+    outcome = _together(checks)
+    if outcome is Outcome.PASSED and not asked:
+        outcome = Outcome.UNDECIDED
     return GateVerdict(
         outcome=outcome,
         checks=tuple(checks),
         negative_flips=_flips(sets, -1),
         positive_flips=_flips(sets, 1),
         policy=policy,
-        words=_summary(outcome, checks, asked=bool(audited)),
+        words=_summary(outcome, checks, asked=asked),
     )
 
 
@@ -155,7 +165,7 @@ def _slices(sets: Sequence[EvaluatedSet], policy: GatePolicy) -> list[Check]:
 
 def _budget(x: Measured) -> Check:
     ratio = x.candidate / x.champion if x.champion > 0 else (1.0 if x.candidate <= 0 else float("inf"))
-    within = ratio <= x.limit
+    within = ratio <= x.limit or x.candidate - x.champion <= x.allowance
     return Check(
         kind=CheckKind.BUDGET,
         subject=x.name,
@@ -163,7 +173,8 @@ def _budget(x: Measured) -> Check:
         n=0,
         champion=x.champion,
         candidate=x.candidate,
-        words=f"{x.candidate:.4g} against {x.champion:.4g}: {ratio:.2f} times, {x.limit:g} are allowed",
+        words=f"{x.candidate:.4g} against {x.champion:.4g}: {ratio:.2f} times, {x.limit:g} are allowed"
+        + (f", or {x.allowance:g} more" if x.allowance else ""),
     )
 
 
@@ -261,9 +272,10 @@ def _together(checks: Sequence[Check]) -> Outcome:
 
 
 def _summary(outcome: Outcome, checks: Sequence[Check], *, asked: bool) -> str:
-    if not asked:
+    if not asked and outcome is Outcome.UNDECIDED:
         return "undecided: there is no audited set, and on the others a candidate can only lose"
     stopping = [f"{c.subject}: {c.words}" for c in checks if c.outcome is outcome]
     if outcome is Outcome.PASSED:
-        return "passed: " + next(c.words for c in checks if c.kind is CheckKind.BETTER)
+        asked_first = (CheckKind.BETTER, CheckKind.NOT_WORSE)
+        return "passed: " + next(c.words for kind in asked_first for c in checks if c.kind is kind)
     return f"{outcome}: " + "; ".join(stopping[:3]) + ("" if len(stopping) <= 3 else f"; and {len(stopping) - 3} more")
