@@ -57,6 +57,8 @@ SCRUBBED = (
     "external_tasks",  # the task itself is taken out of the tool: monitoring.integrations.worker
     "external_tools",
     "facts",
+    "gate_sets",
+    "gates",
     "leases",
     "notices",
     "offsets",
