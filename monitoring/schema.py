@@ -29,6 +29,7 @@ from sqlalchemy import (
 from monitoring.schema_alarms import alarm_events, alarm_watches, alarms, audit_labels, audit_windows, silences
 from monitoring.schema_base import RowId, metadata
 from monitoring.schema_cases import case_tensors, cases, feedback
+from monitoring.schema_datasets import snapshot_items, snapshots
 from monitoring.schema_drift import signals
 from monitoring.schema_experiments import experiment_imports, experiment_runs, experiment_versions
 from monitoring.schema_explore import case_answers, replays, selection_cases, selections
@@ -109,6 +110,8 @@ __all__ = [
     "slice_watches",
     "slice_windows",
     "slices",
+    "snapshot_items",
+    "snapshots",
     "test_set_items",
     "test_sets",
     "training_events",

@@ -71,8 +71,11 @@ def _read(kind: Any, value: Any, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        (inner,) = [a for a in args if a is not type(None)]
-        return _read(inner, value, path)
+        inner = [a for a in args if a is not type(None)]
+        if len(inner) == 1:
+            return _read(inner[0], value, path)
+        _expect(type(value) in inner, path, " or ".join(a.__name__ for a in inner), value)
+        return value
     if origin is tuple:
         return _read_tuple(args, value, path)
     if origin is dict:

@@ -24,7 +24,7 @@ ERASED = "erased:"
 # Every table, and what an erasure does to it. A test holds this against the schema: whoever adds a table says here
 # what becomes of a record in it.
 # Rows are about one record.
-DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "batch_cases", "keyed_feedback",
+DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "snapshot_items", "batch_cases", "keyed_feedback",
            "settle_due")  # fmt: skip
 # Go with their case, or with their record.
 CASCADES = ("case_tensors", "case_tags", "case_answers", "selection_cases", "record_keys")
@@ -75,6 +75,7 @@ SCRUBBED = (
     "slice_watches",
     "slice_windows",  # sums and histograms
     "slices",
+    "snapshots",
     "test_sets",
     "versions",
     "windows",  # sums and histograms
@@ -107,7 +108,7 @@ def erase_rows(connection: sa.Connection, ids: Sequence[str], model: str | None)
         counts["batch_cases"] += _take_from_batches(connection, hashes, chunk)
         counts["keyed_feedback"] += _forget_keys(connection, hashes, chunk)
         counts["decisions"] += erase_words(connection, hashes, chunk)
-        for table in (t.slice_members, t.test_set_items, t.settle_due, t.records, t.cases, t.feedback):
+        for table in (t.slice_members, t.test_set_items, t.snapshot_items, t.settle_due, t.records, t.cases, t.feedback):
             c = table.c
             where = [c.id_hash.in_(part) for part in _parts(hashes)]
             named = [c.record_id.in_(chunk)] if "record_id" in c else []
