@@ -108,7 +108,15 @@ def erase_rows(connection: sa.Connection, ids: Sequence[str], model: str | None)
         counts["batch_cases"] += _take_from_batches(connection, hashes, chunk)
         counts["keyed_feedback"] += _forget_keys(connection, hashes, chunk)
         counts["decisions"] += erase_words(connection, hashes, chunk)
-        for table in (t.slice_members, t.test_set_items, t.snapshot_items, t.settle_due, t.records, t.cases, t.feedback):
+        for table in (
+            t.slice_members,
+            t.test_set_items,
+            t.snapshot_items,
+            t.settle_due,
+            t.records,
+            t.cases,
+            t.feedback,
+        ):
             c = table.c
             where = [c.id_hash.in_(part) for part in _parts(hashes)]
             named = [c.record_id.in_(chunk)] if "record_id" in c else []
