@@ -43,6 +43,7 @@ _COLUMNS = (
     "tags",
     "scores",
     "fit",
+    "total_us",
 )
 _LATER = {"seq", "label", "correct_rows"}
 assert set(_COLUMNS) | _LATER == set(t.records.c.keys())
@@ -105,6 +106,7 @@ def insert_records(
         noted.tags,
         pack(scored.answered.scores, worst) if worst is not None else [None] * n,
         _optional(scored.fit, np.isfinite(scored.p_wrong[worst])) if worst is not None else [None] * n,
+        batch.total_us.tolist(),
         strict=True,
     )
     connection.exec_driver_sql(_statement(connection.dialect), list(rows))

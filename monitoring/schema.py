@@ -48,6 +48,7 @@ from monitoring.schema_loop import training_events, trainings, trigger_decisions
 from monitoring.schema_notify import deliveries, keyed_feedback, notices, record_keys
 from monitoring.schema_people import api_keys, audit_events, sessions, sign_in_tries, users
 from monitoring.schema_review import acts, case_tags, decisions, settle_due
+from monitoring.schema_rollouts import rollout_events, rollouts
 from monitoring.schema_slices import batch_cases, batches, slice_events, slice_watches, test_set_items, test_sets
 from monitoring.schema_tools import external_projects, external_tasks, external_tools
 from monitoring.schema_upkeep import archive_files, dead_letters, erasure_items, erasures, events, facts, leases, purges
@@ -96,6 +97,8 @@ __all__ = [
     "record_keys",
     "replays",
     "report_columns",
+    "rollout_events",
+    "rollouts",
     "saved_views",
     "selection_cases",
     "selections",
@@ -191,6 +194,7 @@ records = Table(
     Column("vector", LargeBinary),  # int8, the worst row's embedding: monitoring.vectors
     Column("bins", LargeBinary),  # uint8, the worst row's watched inputs as levels: monitoring.slices.columns
     Column("tags", Text),  # JSON: tags and parameters with a single value
+    Column("total_us", BigInteger),  # from received to answered
     # Not unique: clients use ids again, even within one batch. What was read already is told by its sequence number.
     Index("ix_records_id_hash", "id_hash"),
     Index(
