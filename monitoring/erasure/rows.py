@@ -65,6 +65,8 @@ SCRUBBED = (
     "purges",
     "replays",
     "report_columns",
+    "rollout_events",
+    "rollouts",  # counts
     "saved_views",
     "score_fits",
     "selections",
