@@ -23,11 +23,15 @@ def run_monitor(invocation: Invocation, *, supervised: bool) -> None:
     settings, paths = invocation.settings, invocation.paths.make()
     check_port(PortNeed(host=settings.monitor.host, port=settings.monitor.port, setting="monitor.port"))
 
+    from deploy.workshop import make_workshop
     from monitoring.server import serve_monitor
 
     try:
         serve_monitor(
-            monitor_options(settings, paths), RegistryCatalogue(invocation.registry), lambda: read_targets(paths)
+            monitor_options(settings, paths),
+            RegistryCatalogue(invocation.registry),
+            lambda: read_targets(paths),
+            workshop=make_workshop(settings, paths, invocation.registry),
         )
     except ValueError as error:
         raise CommandError(str(error)) from None

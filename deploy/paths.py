@@ -48,6 +48,21 @@ class StatePaths:
         return self.root / "demo"
 
     @property
+    def loop(self) -> Path:
+        """What the loop made: requests, outputs of trainings and gates, reports."""
+        return self.root / "loop"
+
+    @property
+    def jobs(self) -> Path:
+        """One folder a job: what it is, what it said, how it ended."""
+        return self.root / "loop" / "jobs"
+
+    @property
+    def datasets(self) -> Path:
+        """Data set snapshots."""
+        return self.root / "datasets"
+
+    @property
     def lock(self) -> Path:
         """Held by a running `up`."""
         return self.run / "up.lock"
@@ -75,6 +90,7 @@ class StatePaths:
     def make(self) -> StatePaths:
         """Make the folders, readable by their owner only: records hold what clients sent."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.registry, self.records, self.monitor, self.run, self.logs, self.demo):
+        mine = (self.registry, self.records, self.monitor, self.run, self.logs, self.demo)
+        for folder in (*mine, self.datasets, self.loop, self.jobs):
             folder.mkdir(mode=0o700, exist_ok=True)
         return self

@@ -19,6 +19,7 @@ from deploy.settings_observability import ObservabilitySettings
 from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
 from deploy.settings_records import CaptureSettings, PrivacySettings
+from deploy.settings_retrain import RetrainSettings
 
 
 class LimitSettings(Section):
@@ -241,6 +242,7 @@ class Settings(Section):
     integrations: IntegrationSettings = IntegrationSettings()
     notify: tuple[ChannelSettings, ...] = ()
     """Who is told what happened. Nobody, where nothing is said."""
+    retrain: RetrainSettings = RetrainSettings()
     ray: RaySettings = RaySettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     log: LogSettings = LogSettings()

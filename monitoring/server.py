@@ -16,6 +16,7 @@ from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions, Targets
 from monitoring.catalogue import Catalogue
 from monitoring.console.build_people import effective_settings
+from monitoring.loop.contracts import Workshop
 from monitoring.metrics import MonitorCollector
 from monitoring.monitor import Monitor
 from monitoring.options import MonitorOptions
@@ -39,6 +40,7 @@ def serve_monitor(
     catalogue: Catalogue,
     targets: Targets,
     *,
+    workshop: Workshop | None = None,
     console: ConsoleOptions | None = None,
     on_ready: Callable[[int], None] | None = None,
 ) -> None:
@@ -48,6 +50,7 @@ def serve_monitor(
         options: Of the monitor.
         catalogue: Packages and plans.
         targets: Addresses `host:port` of the serving replicas; the monitor adds its own.
+        workshop: What the loop acts through; None: it only looks and advises.
         console: Other settings of the console than `options` has.
         on_ready: Called with the port once the first request would be answered.
 

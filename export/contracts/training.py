@@ -32,6 +32,7 @@ class TrainingRequest:
         budget_s: The program is ended after so many seconds.
         parameters: The trainer's own; hyper-parameters for one.
         reason: Why, in one sentence.
+        asked_at: When, RFC 3339. The package's `created_at`: so a repetition makes the same bytes.
     """
 
     id: str
@@ -46,6 +47,7 @@ class TrainingRequest:
     parent_version: str | None = None
     parameters: dict[str, str | int | float | bool] = field(default_factory=dict)
     reason: str = ""
+    asked_at: str = ""
     schema_version: int = REQUEST_SCHEMA_VERSION
 
 

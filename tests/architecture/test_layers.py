@@ -23,7 +23,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 # Heavy or particular libraries -> the files that are about them. A trailing `/` allows a folder; `!` takes some of what
 # is allowed back.
 FENCES: dict[str, tuple[str, ...]] = {
-    "torch": ("export/from_torch.py", "export/torch_", "export/dataset/for_torch.py",
+    "torch": ("export/from_torch.py", "export/torch_", "export/dataset/for_torch.py", "export/training/",
               "serving/runtime/torch.py", "deploy/demo/network.py"),
     "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx"),
     "onnx": ("export/admission_", "export/from_onnx.py", "export/torch_write.py",
