@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from export.contracts.signature import Signature
 from export.contracts.task import Task
@@ -42,11 +43,13 @@ class SnapshotManifest:
 
     Columns of the data file: `row_id` (string, unique), `split`, `source`, `group` (rows of one group are all in one
     split), `weight` (float), `label` (JSON text, as `export.contracts.answers` reads it), `author`, `time_ns`,
-    `case_id`, `record_id`, `version` (that answered), `predicted` (NULL for base rows), `slices` (list of ids), and for
-    every input of the signature `input:<name>`, the tensor's bytes without the batch dimension, with `shape:<name>`.
+    `case_id`, `record_id`, `version` (that answered), `predicted` (JSON text as the label; NULL for base rows),
+    `content` (hash of the inputs, 16 hex digits), `slices` (list of ids), and for every input of the signature
+    `input:<name>`, the tensor's bytes without the batch dimension, with `shape:<name>`.
 
     Attributes:
         recipe: The recipe as plain JSON, complete with its defaults.
+        created_at: Time of the newest row: of the data, not of the clock, so that the digest does not depend on it.
         splits: {split: rows}.
         sources: {source: rows}.
         classes: {label as text: rows}; empty where labels are no classes.
@@ -64,7 +67,7 @@ class SnapshotManifest:
     sources: dict[str, int]
     data_sha256: str
     created_at: str
-    recipe: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     base: str | None = None
     notes: tuple[str, ...] = ()

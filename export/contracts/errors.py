@@ -18,7 +18,8 @@ HardcaseError
 └── PackageError               -    -                    a package was not accepted (never reaches inference clients)
     ├── AdmissionRefused                                 digests, operators, sizes: the package is not safe to load
     ├── ParityFailed                                     the exported files do not compute what the module computes
-    └── RegistryError                                    unknown version, taken name, lost race
+    ├── RegistryError                                    unknown version, taken name, lost race
+    └── SnapshotError                                    a data set snapshot is damaged, or does not fit
 """
 
 from __future__ import annotations
@@ -181,3 +182,9 @@ class RegistryError(PackageError):
     """The registry refused: unknown name or version, a version that exists, an alias that moved."""
 
     code = "registry_error"
+
+
+class SnapshotError(PackageError):
+    """A data set snapshot is damaged, or its rows do not fit what it says of itself; the message names file or row."""
+
+    code = "snapshot_refused"

@@ -24,8 +24,8 @@ ERASED = "erased:"
 # Every table, and what an erasure does to it. A test holds this against the schema: whoever adds a table says here
 # what becomes of a record in it.
 # Rows are about one record.
-DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "snapshot_items", "batch_cases", "keyed_feedback",
-           "settle_due")  # fmt: skip
+DELETED = ("records", "cases", "feedback", "slice_members", "test_set_items", "snapshot_items", "batch_cases",
+           "keyed_feedback", "settle_due")  # fmt: skip
 # Go with their case, or with their record.
 CASCADES = ("case_tensors", "case_tags", "case_answers", "selection_cases", "record_keys")
 SAMPLES = ("window_samples",)  # rows of many records: the erased ones are taken out

@@ -1,0 +1,1 @@
+"""Data set snapshots of what was reviewed: recipe, building, differences, lineage."""
