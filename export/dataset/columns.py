@@ -99,7 +99,7 @@ def to_rows(table: pa.Table, signature: Signature) -> list[DatasetRow]:
     ]
 
 
-def tensors_of(table: pa.Table, name: str, datatype: Datatype) -> Sequence[Array]:
+def tensors_of(table: pa.Table, name: str, datatype: Datatype) -> Array | list[Array]:
     """One input of all rows: an array (rows, ...) where all have one shape, else a list of arrays."""
     shapes = table[SHAPE + name].combine_chunks()
     if not len(table):

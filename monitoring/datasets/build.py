@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from export.contracts.dataset import Source
 from export.contracts.errors import InvalidRequest, NotFound, SnapshotError
 from export.contracts.manifest import Manifest
-from export.contracts.privacy import PrivacyPolicy
+from export.contracts.privacy import PrivacyPolicy, policy_of
 from export.dataset import DatasetRow, ManifestParts, Snapshot, write_snapshot
 from export.dataset.labels import class_of
 from monitoring.catalogue import Catalogue
@@ -22,7 +22,6 @@ from monitoring.datasets.quotas import choose, weigh
 from monitoring.datasets.recipes import NONE, PARENT, Recipe
 from monitoring.datasets.rows import SnapshotRow, SnapshotState, add_snapshot, adopt, latest_of, look
 from monitoring.datasets.splits import Candidate, components, with_splits
-from monitoring.privacy import policy_of
 from monitoring.store import Store
 
 

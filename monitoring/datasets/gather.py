@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from export.contracts.cases import CaseState
 from export.contracts.dataset import Source
 from export.contracts.manifest import Manifest
 from export.contracts.task import TaskKind
@@ -106,7 +107,12 @@ class Gatherer:
                  "probabilities", "vector")  # fmt: skip
         since, until = self._recipe.span_ns
         query = sa.select(*(c[name] for name in names)).where(
-            c.model == self._model, c.label.is_not(None), c.time_ns >= since, c.time_ns < until, c.variant != ASIDE
+            c.model == self._model,
+            c.label.is_not(None),
+            c.time_ns >= since,
+            c.time_ns < until,
+            c.variant != ASIDE,
+            c.state != CaseState.DISMISSED.value,
         )
         rows = [dict(row) for row in self._connection.execute(query.order_by(c.id)).mappings()]
         agreed = self._agreed([row["id"] for row in rows])

@@ -121,7 +121,7 @@ class Recipe:
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON, complete with its defaults."""
-        plain: dict[str, Any] = codec.to_plain(self)
+        plain: dict[str, Any] = codec.to_plain(Recipe.from_plain(codec.to_plain(self)))  # 0 and 0.0 are spelled alike
         return plain
 
     @classmethod

@@ -225,5 +225,5 @@ def _holds_records(snapshot: Snapshot) -> bool:
     return any(source != Source.BASE.value for source in snapshot.manifest.sources)
 
 
-def _row(row: Mapping[str, Any], root: Path) -> SnapshotRow:
+def _row(row: Any, root: Path) -> SnapshotRow:
     return SnapshotRow(**{**row, "state": SnapshotState(row["state"]), "folder": root / row["id"]})
