@@ -27,6 +27,14 @@ class NoticeKind(StrEnum):
     ROLLOUT_STARTED = "rollout.started"  # a version takes traffic
     ROLLOUT_FINISHED = "rollout.finished"  # ... all of it
     ROLLOUT_ROLLED_BACK = "rollout.rolled_back"  # ... none any more
+    TRAINING_SUGGESTED = "training.suggested"  # the policy would train, and there is no trainer
+    TRAINING_ASKED = "training.asked"  # ... and a person must approve
+    TRAINING_STARTED = "training.started"
+    TRAINING_FAILED = "training.failed"  # no package, or one that was refused
+    TRAINING_CANCELLED = "training.cancelled"  # by a person, or because nobody approved
+    GATE_REJECTED = "gate.rejected"  # the candidate is not surely better
+    LOOP_PROMOTED = "loop.promoted"  # a turn of the loop ended with a new champion
+    LOOP_ROLLED_BACK = "loop.rolled_back"  # ... with a roll-out that was undone
     DIGEST = "digest"  # the day in a message
     TEST = "test"  # `hardcase notify test`
 
