@@ -27,6 +27,8 @@ from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.integrations.duty import tool_duties
 from monitoring.log_frames import read_frames
+from monitoring.loop.contracts import Workshop
+from monitoring.loop.duty import duties_of_loop
 from monitoring.notify.duty import notify_duty
 from monitoring.options import MonitorOptions
 from monitoring.progress import Progress
@@ -93,9 +95,10 @@ class Loop:
         return min([*seen, self.read_ns if alive else FOREVER_NS])
 
 
-def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Loop:
-    """Put a loop together."""
+def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue, workshop: Workshop | None = None) -> Loop:
+    """Put a loop together. Without a workshop nothing is trained again."""
     baselines, book = Baselines(catalogue), FitBook()
+    retraining = () if workshop is None else duties_of_loop(options, store, catalogue, workshop)
     return Loop(
         options=options,
         store=store,
@@ -103,7 +106,7 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue) -> Lo
         baselines=baselines,
         ingest=Ingest(baselines, options, Refetch(options, store), book),
         retention_clock=RetentionClock(),
-        roster=Roster(duties(options)),
+        roster=Roster((*duties(options), *retraining)),
         watcher=Watcher(options.alarms),
         fit_clock=start_clock(store, options, book),
         fit_book=book,

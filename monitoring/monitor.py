@@ -12,6 +12,7 @@ from monitoring.api.options import IngestHealth
 from monitoring.catalogue import Catalogue
 from monitoring.cycle import make_loop, run_cycle
 from monitoring.leases import GuardedStore, Lease
+from monitoring.loop.contracts import Workshop
 from monitoring.options import MonitorOptions
 from monitoring.store import Store
 
@@ -26,6 +27,7 @@ class Monitor:
 
     Args:
         on_cycle: Called after every cycle of the one that works, in the loop's thread.
+        workshop: What models are trained again with; None: nothing is.
     """
 
     def __init__(
@@ -34,10 +36,11 @@ class Monitor:
         store: Store,
         catalogue: Catalogue,
         on_cycle: Callable[[], None] | None = None,
+        workshop: Workshop | None = None,
     ) -> None:
         self._lease = None if options.database_url.startswith("sqlite") else Lease(store)
         own = store if self._lease is None else GuardedStore(store, self._lease)
-        self._fresh = functools.partial(make_loop, options, own, catalogue)
+        self._fresh = functools.partial(make_loop, options, own, catalogue, workshop)
         self.loop = self._fresh()
         self._on_cycle = on_cycle
         self._stop = threading.Event()

@@ -8,6 +8,7 @@ from pathlib import Path
 from export.contracts.privacy import PrivacyPolicy
 from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
+from monitoring.loop.options import LoopOptions
 from monitoring.notify.options import ChannelOptions
 from monitoring.people.contracts import SignIn
 
@@ -234,6 +235,7 @@ class MonitorOptions:
         lateness_s: How far behind the newest record a record may be before it counts as late. It is counted either way.
         sample_rows: Rows of watched input values kept per window, for reports.
         host: Where console and API listen.
+        loop: When and how models are trained again.
         notify: Channels that are told what happened.
         keys: Request parameters and tags by which feedback may name records.
         token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept.
@@ -274,6 +276,7 @@ class MonitorOptions:
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     integrations: IntegrationOptions = field(default_factory=IntegrationOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
     privacy: tuple[PrivacyPolicy, ...] = ()
     keys: tuple[str, ...] = ()
     notify: tuple[ChannelOptions, ...] = ()

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from monitoring.catalogue import Catalogue
 from monitoring.duties import Duty
+from monitoring.loop.contracts import Workshop
 from monitoring.loop.driver import Driver
+from monitoring.loop.rooms import Rooms
 from monitoring.loop.trigger import Trigger
+from monitoring.store import Store
 
 if TYPE_CHECKING:
     from monitoring.cycle import Loop
+    from monitoring.options import MonitorOptions
+
+
+def duties_of_loop(
+    options: MonitorOptions, store: Store, catalogue: Catalogue, workshop: Workshop
+) -> tuple[Duty[Loop], ...]:
+    """The duties of a monitor."""
+    rooms = Rooms(store=store, catalogue=catalogue, workshop=workshop, options=options.loop)
+    return loop_duties(
+        trigger_of(options, store, catalogue, workshop),
+        Driver(store=store, workshop=workshop, stations=rooms, options=options.loop),
+    )
+
+
+def trigger_of(options: MonitorOptions, store: Store, catalogue: Catalogue, workshop: Workshop | None) -> Trigger:
+    """Looks at a monitor's models."""
+    return Trigger(
+        store=store,
+        catalogue=catalogue,
+        options=options.loop,
+        trainers={} if workshop is None else workshop.trainers,
+    )
 
 
 def loop_duties(trigger: Trigger, driver: Driver) -> tuple[Duty[Loop], ...]:

@@ -94,12 +94,12 @@ def _snapshot_ns(connection: sa.Connection, made: rows.TurnRow) -> int | None:
 
 
 def _alarms(connection: sa.Connection, model: str, champion: str) -> tuple[str, ...]:
-    a, l = t.alarms.c, t.audit_labels.c
+    a, x = t.alarms.c, t.audit_labels.c
     query = sa.select(a.id, a.version).where(a.model == model, a.state.in_(_OPEN_ALARMS)).order_by(a.fired_ns, a.id)
     found = connection.execute(query).all()
     if not found:
         return ()
-    settled = sa.select(sa.func.count()).where(l.model == model, l.version == champion, l.use == Use.COUNTED.value)
+    settled = sa.select(sa.func.count()).where(x.model == model, x.version == champion, x.use == Use.COUNTED.value)
     every = all(row.version == champion for row in found) or (connection.scalar(settled) or 0) >= SETTLED
     return tuple(row.id for row in found if every or row.version == champion)
 
@@ -156,12 +156,12 @@ def _present(connection: sa.Connection, model: str, changed_ns: int, known: Know
 
 
 def _regret(connection: sa.Connection, model: str, champion: str) -> Regret | None:
-    l, v, w = t.audit_labels.c, t.versions.c, t.windows.c
-    mine = (l.model == model, l.version == champion, l.use == Use.COUNTED.value)
-    first = connection.scalar(sa.select(sa.func.min(l.time_ns)).where(*mine))
+    x, v, w = t.audit_labels.c, t.versions.c, t.windows.c
+    mine = (x.model == model, x.version == champion, x.use == Use.COUNTED.value)
+    first = connection.scalar(sa.select(sa.func.min(x.time_ns)).where(*mine))
     if first is None:
         return None
-    query = sa.select(l.wrong, l.inclusion_probability).where(*mine).order_by(l.position)
+    query = sa.select(x.wrong, x.inclusion_probability).where(*mine).order_by(x.position)
     found = connection.execute(query.limit(AUDITED)).all()
     version = sa.select(v.id).where(v.model == model, v.version == champion)
     answered = connection.scalar(
@@ -177,12 +177,12 @@ def _regret(connection: sa.Connection, model: str, champion: str) -> Regret | No
 
 def _best(connection: sa.Connection, model: str, champion: str) -> float | None:
     """The lowest error that an earlier champion began with."""
-    l = t.audit_labels.c
-    versions = sa.select(l.version).where(l.model == model, l.version != champion, l.use == Use.COUNTED.value)
+    x = t.audit_labels.c
+    versions = sa.select(x.version).where(x.model == model, x.version != champion, x.use == Use.COUNTED.value)
     best: float | None = None
-    for version in connection.scalars(versions.distinct().order_by(l.version).limit(20)).all():
-        first = sa.select(l.wrong).where(l.model == model, l.version == version, l.use == Use.COUNTED.value)
-        wrong = list(connection.scalars(first.order_by(l.position).limit(FRESH)))
+    for version in connection.scalars(versions.distinct().order_by(x.version).limit(20)).all():
+        first = sa.select(x.wrong).where(x.model == model, x.version == version, x.use == Use.COUNTED.value)
+        wrong = list(connection.scalars(first.order_by(x.position).limit(FRESH)))
         if len(wrong) == FRESH:
             rate = float(np.mean(wrong))
             best = rate if best is None else min(best, rate)

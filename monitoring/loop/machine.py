@@ -1,8 +1,8 @@
 """What a turn of the loop does next: a pure function of its stage and of what is seen outside.
 
-The driver (`monitoring.loop.driver`) looks, asks `step`, does the act, and writes the new stage in one transaction. An act
-that was done and not written, because the process died between the two, is done again: each is idempotent by the turn's
-id, so the machine needs to know nothing of crashes.
+The driver (`monitoring.loop.driver`) looks, asks `step`, does the act, and writes the new stage in one transaction. An
+act that was done and not written, because the process died between the two, is done again: each is idempotent by the
+turn's id, so the machine needs to know nothing of crashes.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def step(f: Facts) -> Step:
     """The next step. The same facts, the same step; a turn that has ended takes none."""
     if f.stage.ended:
         return Step(act=Act.NONE, stage=f.stage)
-    if f.cancelled and f.rollout is None:
+    if f.cancelled and not (f.stage is Stage.ROLLING_OUT and f.rollout is not None):
         return _end_it(f)
     match f.stage:
         case Stage.ASKED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from monitoring.triggers.contracts import DAY_S, AlarmCondition, AnyOf, FailuresCondition, TriggerPolicy
 
@@ -24,6 +25,7 @@ class RetrainOptions:
         approval_s: A training that nobody approved for so long is dropped.
         seed: Of the training.
         parameters: Handed to the trainer.
+        recipe: Of the snapshots (`monitoring.datasets.recipes.Recipe`), as plain JSON; what is missing is as there.
     """
 
     policy: TriggerPolicy = DEFAULT_POLICY
@@ -33,6 +35,7 @@ class RetrainOptions:
     approval_s: float = 7 * DAY_S
     seed: int = 0
     parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

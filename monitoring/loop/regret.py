@@ -25,7 +25,7 @@ def regret_of(wrong: Floats, weight: Floats, answered: float, best: float | None
     """What waiting has cost.
 
     Args:
-        wrong: Share of its rows that were answered wrong, of every audited label since the champion began, [n] in order.
+        wrong: Of every audited label since the champion began, the share of its rows answered wrong; [n], in order.
         weight: One over the chance with which each was drawn, [n].
         answered: Requests answered since the champion began.
         best: Error rate of the best fresh training so far; None where this is the first.

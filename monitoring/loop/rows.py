@@ -435,4 +435,4 @@ def _tell(connection: sa.Connection, now: TurnRow, now_ns: int) -> None:
         "text": says,
     }
     connection.execute(t.training_events.insert().values(**row))
-    announce_stage(connection, now.id, now.model, now.version, now.stage, now.number, says, now_ns)
+    announce_stage(connection, now, says, now_ns)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 
 from monitoring.loop.contracts import Stage
 from monitoring.notify.contracts import Notice, NoticeKind, Severity
 from monitoring.notify.outbox import announce
+
+if TYPE_CHECKING:
+    from monitoring.loop.rows import TurnRow
 
 _TOLD = {
     Stage.ASKED: (NoticeKind.TRAINING_ASKED, Severity.WARNING, "may be trained again when somebody approves"),
@@ -19,26 +24,24 @@ _TOLD = {
 }
 
 
-def announce_stage(
-    connection: sa.Connection, identity: str, model: str, version: str, stage: Stage, number: int, says: str, now_ns: int
-) -> None:
+def announce_stage(connection: sa.Connection, turn: TurnRow, says: str, now_ns: int) -> None:
     """Tell of a turn that has come to this stage, where that is of interest; in the transaction that moves it."""
-    if stage not in _TOLD:
+    if turn.stage not in _TOLD:
         return
-    kind, severity, what = _TOLD[stage]
+    kind, severity, what = _TOLD[turn.stage]
     announce(
         connection,
         Notice(
-            event=f"loop:{identity}:{stage.value}",
+            event=f"loop:{turn.id}:{turn.stage.value}",
             kind=kind,
             severity=severity,
             time_ns=now_ns,
-            title=f"{model} {what}",
+            title=f"{turn.model} {what}",
             text=says,
-            model=model,
-            version=version,
-            page=f"/loop/{identity}",
-            data={"training": identity, "number": number, "stage": stage.value},
+            model=turn.model,
+            version=turn.version,
+            page=f"/loop/{turn.id}",
+            data={"training": turn.id, "number": turn.number, "stage": turn.stage.value},
         ),
     )
 

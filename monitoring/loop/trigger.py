@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -47,7 +46,6 @@ class Trigger:
 
     Attributes:
         trainers: {model: name of its trainer}.
-        recipe_of: The recipe of a model's snapshots, as plain JSON.
         clock: Seconds since the epoch.
     """
 
@@ -55,7 +53,6 @@ class Trigger:
     catalogue: Catalogue
     options: LoopOptions
     trainers: Mapping[str, str]
-    recipe_of: Callable[[str], Mapping[str, Any]] = dict
     clock: Callable[[], float] = time.time
 
     def turn(self) -> None:
@@ -147,7 +144,7 @@ class Trigger:
             budget_s=settings.budget_s,
             silence_s=settings.silence_s,
             parameters=settings.parameters,
-            recipe=self.recipe_of(model),
+            recipe=settings.recipe,
         )
 
     def _begin(
