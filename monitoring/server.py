@@ -50,7 +50,7 @@ def serve_monitor(
         options: Of the monitor.
         catalogue: Packages and plans.
         targets: Addresses `host:port` of the serving replicas; the monitor adds its own.
-        workshop: What the loop acts through; None: it only looks and advises.
+        workshop: What the loop acts through; None: nothing is trained again.
         console: Other settings of the console than `options` has.
         on_ready: Called with the port once the first request would be answered.
 
@@ -68,7 +68,7 @@ def serve_monitor(
         port: int = listening.getsockname()[1]
         own = f"{settings.host}:{port}"
         store = stack.enter_context(closing(Store(options.database_url)))
-        monitor = Monitor(options, store, catalogue)
+        monitor = Monitor(options, store, catalogue, workshop=workshop)
         stack.callback(_stop, monitor)
         reports = stack.enter_context(closing(report_service(options, store, catalogue)))
         monitor.loop.start_report = reports.start

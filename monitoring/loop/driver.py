@@ -16,7 +16,7 @@ from export.contracts.errors import Conflict, HardcaseError, PackageError, Unava
 from export.contracts.manifest import Manifest
 from export.contracts.training import PACKAGE_FOLDER, REQUEST_FILE, TrainingRequest
 from monitoring import schema as t
-from monitoring.loop import rows
+from monitoring.loop import rows, writes
 from monitoring.loop.contracts import Job, JobKind, JobReport, JobState, Stage, Workshop
 from monitoring.loop.machine import Act, Facts, Step, step
 from monitoring.loop.options import LoopOptions
@@ -142,13 +142,13 @@ class Driver:
             case Act.RECORD:
                 with self.store.write() as connection:
                     said = self.stations.record(connection, one, self.gate_output(one), self._now_ns())
-                    return rows.move(
+                    return writes.move(
                         connection, one, todo.stage, self._now_ns(), gate_id=said.gate_id, gate_words=said.words
                     )
             case Act.ROLL_OUT:
                 with self.store.write() as connection:
                     begun = self.stations.roll_out(connection, one, self._now_ns())
-                    return rows.move(connection, one, todo.stage, self._now_ns(), rollout_id=begun)
+                    return writes.move(connection, one, todo.stage, self._now_ns(), rollout_id=begun)
             case Act.STOP_JOB:
                 self.workshop.jobs.cancel(one.id)
                 self.workshop.jobs.cancel(one.gate_job)
@@ -225,10 +225,10 @@ class Driver:
             return one
         with self.store.write() as connection:
             now_ns = self._now_ns()
-            heard = rows.hear(connection, one, report.events, said, where, now_ns)
+            heard = writes.hear(connection, one, report.events, said, where, now_ns)
             if heard is None or todo.stage is one.stage:
                 return heard
-            return rows.move(connection, heard, todo.stage, now_ns, problem=todo.problem)
+            return writes.move(connection, heard, todo.stage, now_ns, problem=todo.problem)
 
     def _admit(self, one: TurnRow) -> str:
         """Have the package checked and registered; returns its digest."""
@@ -247,7 +247,7 @@ class Driver:
 
     def _write(self, one: TurnRow, stage: Stage, **values: object) -> TurnRow | None:
         with self.store.write() as connection:
-            return rows.move(connection, one, stage, self._now_ns(), **values)
+            return writes.move(connection, one, stage, self._now_ns(), **values)
 
     def _give_up(self, one: TurnRow, error: Exception) -> None:
         """An error nobody expected: tried again, and after many times the turn ends, so that it blocks nothing."""

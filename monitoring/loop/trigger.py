@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from export.contracts.errors import Conflict, InvalidRequest, NotFound
 from monitoring.catalogue import Catalogue
-from monitoring.loop import rows
+from monitoring.loop import rows, writes
 from monitoring.loop.evidence import gather
 from monitoring.loop.options import LoopOptions
 from monitoring.loop.told import announce_suggestion
@@ -70,7 +70,7 @@ class Trigger:
             look = self.look(connection, model, champion, now_ns)
         with self.store.write() as connection:
             policy = self.options.of(model).policy
-            row, fresh = rows.note_decision(connection, model, look.verdict, look.evidence, policy, now_ns)
+            row, fresh = writes.note_decision(connection, model, look.verdict, look.evidence, policy, now_ns)
             if look.verdict.decision is Decision.WAIT:
                 if fresh and _only_trainer_missing(look.verdict):
                     announce_suggestion(connection, model, row, look.verdict.words, now_ns)
@@ -117,7 +117,7 @@ class Trigger:
             return made, None
         with self.store.write() as connection:
             policy = self.options.of(model).policy
-            row, _ = rows.note_decision(connection, model, made.verdict, made.evidence, policy, now_ns, actor)
+            row, _ = writes.note_decision(connection, model, made.verdict, made.evidence, policy, now_ns, actor)
             return made, self._begin(connection, made, row, now_ns, actor, said)
 
     def champion(self, model: str) -> str:
@@ -134,10 +134,10 @@ class Trigger:
             raise InvalidRequest(f"'{model}' has no version that answers: there is nothing to train from")
         return plan.champion
 
-    def plan(self, model: str, champion: str) -> rows.Plan:
+    def plan(self, model: str, champion: str) -> writes.Plan:
         """What a turn of this model would be now."""
         settings = self.options.of(model)
-        return rows.Plan(
+        return writes.Plan(
             champion=champion,
             trainer=self.trainers.get(model, ""),
             seed=settings.seed,
@@ -156,7 +156,7 @@ class Trigger:
         actor: str = rows.HARDCASE,
         reason: str = "",
     ) -> str:
-        return rows.begin(
+        return writes.begin(
             connection,
             model=look.model,
             decision=decision,

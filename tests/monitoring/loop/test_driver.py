@@ -13,7 +13,7 @@ from export.contracts import codec
 from export.contracts.training import EventKind, TrainingEvent, TrainingRequest
 from monitoring import schema as t
 from monitoring.gate.contracts import Outcome
-from monitoring.loop import rows
+from monitoring.loop import rows, writes
 from monitoring.loop.contracts import JobState, Stage
 from monitoring.loop.driver import PATIENCE
 from tests.support.loop_world import DIGEST, PROMOTED, LoopWorld, loop_world
@@ -134,7 +134,7 @@ def test_a_person_ends_a_turn_wherever_it_stands(world: LoopWorld, stage: Stage)
         world.jobs.state[one.gate_job] = JobState.SUCCEEDED
         world.until(one.id, Stage.ROLLING_OUT)
     with world.store.write() as connection:
-        rows.ask_to_end(connection, one.id, "bob", "wrong labels")
+        writes.ask_to_end(connection, one.id, "bob", "wrong labels")
     world.driver.turn()
     done = world.row(one.id)
     assert (done.stage, done.cancel_by, done.flight) == (Stage.CANCELLED, "bob", None)

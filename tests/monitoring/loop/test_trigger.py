@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from export.contracts.errors import Conflict, InvalidRequest, NotFound
 from monitoring import schema as t
-from monitoring.loop import rows
+from monitoring.loop import rows, writes
 from monitoring.loop.contracts import JobState, Stage
 from monitoring.triggers.contracts import Decision, ScheduleCondition, TriggerPolicy
 from tests.support.loop_world import LoopWorld, loop_world
@@ -97,7 +97,7 @@ def test_a_turn_that_needs_approval_waits_for_a_person(tmp_path: Path) -> None:
     world.driver.turn()
     assert world.row(one.id).stage is Stage.ASKED
     with world.store.write() as connection:
-        rows.approve(connection, one.id, "ann", 5)
+        writes.approve(connection, one.id, "ann", 5)
     done = world.until(one.id, Stage.TRAINING)
     assert done.approved_by == "ann"
     with world.store.read() as connection:
@@ -110,11 +110,11 @@ def test_a_rejected_turn_is_cancelled_and_the_next_one_waits_for_the_cool_down(t
     world.trigger.turn()
     (one,) = turns(world)
     with world.store.write() as connection:
-        rows.ask_to_end(connection, one.id, "bob", "the labels are not checked yet")
+        writes.ask_to_end(connection, one.id, "bob", "the labels are not checked yet")
     world.driver.turn()
     assert world.row(one.id).stage is Stage.CANCELLED
     with world.store.write() as connection, pytest.raises(Conflict):
-        rows.approve(connection, one.id, "ann", 5)
+        writes.approve(connection, one.id, "ann", 5)
     world.trigger.turn()
     assert len(turns(world)) == 1
     world.store.close()
@@ -158,7 +158,7 @@ def test_a_person_starts_one_whatever_the_policy_says_but_not_a_second(worlds: L
 
 
 def test_a_decision_and_its_turn_are_one_transaction(worlds: LoopWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "turn", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+    monkeypatch.setattr(writes, "turn", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
     with pytest.raises(RuntimeError, match="killed"):
         worlds.begin()
     monkeypatch.undo()
