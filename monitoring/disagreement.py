@@ -67,12 +67,13 @@ def _among(
             baseline = baselines.get(champion["model"], champion["version"])
             error = None if baseline.profile is None else baseline.profile.value_error
             apart = None if error is None else options.cases.value_error_factor * error
-            if _differ(champion, shadow, apart):
+            if differ(champion, shadow, apart):
                 made.append((champion, champion["flags"] | DISAGREEMENT_BIT))
     return made
 
 
-def _differ(champion: Row, shadow: Row, apart: float | None) -> bool:
+def differ(champion: Row, shadow: Row, apart: float | None) -> bool:
+    """Whether two answers to one request contradict each other; `apart` is how far numbers may lie from each other."""
     ours = champion["predicted_rows"] or [champion["predicted"]]
     theirs = shadow["predicted_rows"] or [shadow["predicted"]]
     if None not in ours and None not in theirs:
