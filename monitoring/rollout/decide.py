@@ -79,9 +79,7 @@ def decide(policy: RolloutPolicy, standing: Standing, now: Now) -> Decision:
     return Decision(move=Move.FINISH if last else Move.ADVANCE, reason=reason, readings=found)
 
 
-def _against(
-    policy: RolloutPolicy, standing: Standing, found: tuple[Reading, ...], now: Now, step: Step
-) -> str:
+def _against(policy: RolloutPolicy, standing: Standing, found: tuple[Reading, ...], now: Now, step: Step) -> str:
     """Why the candidate must go; "" when it need not."""
     if now.trouble:
         return now.trouble
@@ -101,9 +99,7 @@ def _against(
     return ""
 
 
-def _missing(
-    policy: RolloutPolicy, standing: Standing, found: tuple[Reading, ...], now: Now, step: Step
-) -> str:
+def _missing(policy: RolloutPolicy, standing: Standing, found: tuple[Reading, ...], now: Now, step: Step) -> str:
     """What the step still waits for; "" when it is complete."""
     if now.age_s > policy.fresh_s:
         return f"the evidence is {seconds(now.age_s)} old: the monitor is behind"

@@ -13,13 +13,15 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from export.contracts.errors import Conflict, HardcaseError
 from export.contracts.traffic import TrafficPlan
 from monitoring import schema as t
-from monitoring.loop.contracts import Plans
+from monitoring.duties import Duty
+from monitoring.loop.contracts import Plans, Workshop
 from monitoring.rollout import rows
 from monitoring.rollout.decide import Decision, Move, Now, decide
 from monitoring.rollout.evidence import gather, trouble_since
@@ -85,9 +87,7 @@ def _turn(driver: Driver, identity: str) -> bool:
     return False if rollout.intent is None else _write(driver, rollout, rollout.intent, plan, now_ns)
 
 
-def _look(
-    driver: Driver, connection: sa.Connection, rollout: Rollout, now_ns: int
-) -> tuple[Rollout, Decision]:
+def _look(driver: Driver, connection: sa.Connection, rollout: Rollout, now_ns: int) -> tuple[Rollout, Decision]:
     """Take in what came, and decide."""
     standing, policy, paused = rollout.standing, rollout.policy, rollout.state is RolloutState.PAUSED
     trouble = ""
@@ -263,14 +263,16 @@ def _changed_by_others(driver: Driver, rollout: Rollout, plan: TrafficPlan, now_
         reason = f"version '{plan.challenger}' is the challenger, by {plan.author}: withdraw it first"
         if plan.champion != rollout.champion:
             reason = f"'{plan.champion}' is the champion by now, by {plan.author}, and not '{rollout.champion}'"
-        return _end(driver, rollout, RolloutState.ABORTED, EventKind.ABORTED, plan, reason, now_ns)
+        _end(driver, rollout, RolloutState.ABORTED, EventKind.ABORTED, plan, reason, now_ns)
+        return None
     who = f"{plan.author} changed the plan (revision {plan.revision}" + (f": {plan.reason})" if plan.reason else ")")
     wanted = _plan_of(rollout, standing.step, plan, "")
     if routes_alike(plan, wanted):  # a pin: nothing that concerns this
         return replace(rollout, standing=replace(standing, revision=plan.revision))
     if rollout.candidate not in (plan.champion, plan.challenger):
         reason = f"{who} and withdrew the version"
-        return _end(driver, rollout, RolloutState.ROLLED_BACK, EventKind.ROLLED_BACK, plan, reason, now_ns)
+        _end(driver, rollout, RolloutState.ROLLED_BACK, EventKind.ROLLED_BACK, plan, reason, now_ns)
+        return None
     wish = rollout.wish
     bakes = rollout.policy.steps[standing.step].kind is StepKind.CHAMPION
     fits = plan.champion == (rollout.candidate if bakes else rollout.champion)
@@ -313,3 +315,25 @@ def _end(
         step = now.standing.step
         rows.note(connection, now.id, kind, step, plan.author, reason, now_ns=now_ns, revision=plan.revision)
         rows.save(connection, replace(now, state=state, reason=reason, changed_ns=now_ns, ended_ns=now_ns))
+
+
+def rollout_duty(workshop: Workshop, error_apart: Callable[[str, str], float | None]) -> Duty[Any]:
+    """The duty for the monitor's roster.
+
+    Args:
+        workshop: Whose traffic plans are changed.
+        error_apart: Of a model and version: how far two numbers may lie from each other.
+    """
+
+    def run(loop: Any) -> bool:
+        return drive(
+            Driver(
+                store=loop.store,
+                plans=workshop.plans,
+                frontier_ns=lambda: loop.frontier_ns,
+                apart=error_apart,
+                wall=loop.wall,
+            )
+        )
+
+    return Duty(name="rollout", interval_s=EVERY_S, run=run, while_behind=True)

@@ -78,12 +78,13 @@ def gather(
         elif standing.phase is not None:
             counts[Metric.WRONG] = _labelled(connection, ours, theirs, standing.phase_cursor)
     rescued = sum(_rescued(g) for g in groups if g["variant"] == Variant.CANARY.value)
+    beside = [g["n"] for g in groups if g["version_id"] == ours and g["variant"] == Variant.SHADOW.value]
     return Block(
         cursor=until,
         newest_ns=max((int(g["newest_ns"]) for g in groups), default=0),
         answered=_round(sum(g["n"] for g in groups if g["variant"] in _ANSWERED) - rescued),
         exposed=_round(sum(g["n"] - (_rescued(g) if g["variant"] == Variant.CANARY.value else 0) for g in mine)),
-        shadowed=_round(sum(g["n"] for g in groups if g["version_id"] == ours and g["variant"] == Variant.SHADOW.value)),
+        shadowed=_round(sum(beside)),
         pairs=pairs,
         disagreed=disagreed,
         compared=compared,
@@ -145,11 +146,11 @@ def _groups(
 def _counts(mine: list[Row], his: list[Row], timed: bool) -> dict[Metric, Counts]:
     def both(bad: Callable[[Row], float], of: Callable[[Row], bool]) -> Counts:
         sums = [
-            _round(sum(part)) for side in (mine, his) for part in ([bad(g) for g in side if of(g)], [g["n"] for g in side if of(g)])
+            _round(sum(part))
+            for side in (mine, his)
+            for part in ([bad(g) for g in side if of(g)], [g["n"] for g in side if of(g)])
         ]
-        return Counts(
-            bad=min(sums[0], sums[1]), n=sums[1], champion_bad=min(sums[2], sums[3]), champion_n=sums[3]
-        )
+        return Counts(bad=min(sums[0], sums[1]), n=sums[1], champion_bad=min(sums[2], sums[3]), champion_n=sums[3])
 
     def answered(group: Row) -> bool:
         return bool(group["outcome"] == Outcome.OK.value)
@@ -244,7 +245,7 @@ def _wrong(row: Row) -> bool:
 
 
 def _split(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Row, Row]]:
-    made = []
+    made: list[tuple[Row, Row]] = []
     for row in connection.execute(query).mappings():
         made.append(({n: row[f"s_{n}"] for n in _COLUMNS}, {n: row[f"c_{n}"] for n in _COLUMNS}))
     return made
