@@ -20,6 +20,7 @@ from deploy.settings_queue import ModelQueueSettings, QueueSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
 from deploy.settings_records import CaptureSettings, PrivacySettings
 from deploy.settings_retrain import RetrainSettings
+from deploy.settings_rollout import RolloutSettings
 
 
 class LimitSettings(Section):
@@ -243,6 +244,7 @@ class Settings(Section):
     notify: tuple[ChannelSettings, ...] = ()
     """Who is told what happened. Nobody, where nothing is said."""
     retrain: RetrainSettings = RetrainSettings()
+    rollout: RolloutSettings = RolloutSettings()
     ray: RaySettings = RaySettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     log: LogSettings = LogSettings()

@@ -14,6 +14,7 @@ from deploy.settings import Settings
 from deploy.settings_base import Section
 from deploy.settings_notify import ChannelSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings
+from deploy.settings_rollout import rollout_options
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy
@@ -131,6 +132,7 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
         inference=_inference(settings),
         privacy=privacy_policies(settings),
         notify=tuple(_channel(channel) for channel in settings.notify),
+        rollout=rollout_options(settings.rollout),
     )
 
 

@@ -22,6 +22,7 @@ from monitoring.alarms.watch import Watcher
 from monitoring.baselines import Baselines
 from monitoring.case_groups import mark_orphans, update_groups
 from monitoring.catalogue import Catalogue
+from monitoring.disagreement import value_tolerance
 from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
@@ -38,6 +39,7 @@ from monitoring.report_plan import Starter, plan_reports
 from monitoring.retention import RetentionClock, apply_retention
 from monitoring.retention_limits import apply_time_limits, expired_files, remove_files
 from monitoring.review.settle import settle_due
+from monitoring.rollout.duty import rollout_duty
 from monitoring.score_fits.book import FitBook
 from monitoring.score_fits.clock import FitClock
 from monitoring.score_fits.duty import look_at_labels, start_clock
@@ -98,7 +100,10 @@ class Loop:
 def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue, workshop: Workshop | None = None) -> Loop:
     """Put a loop together. Without a workshop nothing is trained again."""
     baselines, book = Baselines(catalogue), FitBook()
-    retraining = () if workshop is None else duties_of_loop(options, store, catalogue, workshop)
+    retraining: tuple[Duty[Loop], ...] = ()
+    if workshop is not None:
+        rolling = rollout_duty(workshop, lambda model, version: value_tolerance(baselines.get(model, version), options))
+        retraining = (rolling, *duties_of_loop(options, store, catalogue, workshop))
     return Loop(
         options=options,
         store=store,

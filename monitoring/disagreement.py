@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from export.contracts.traffic import Variant
 from monitoring import schema as t
+from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.batches import Batch
 from monitoring.case_pools import DISAGREEMENT_BIT
@@ -65,11 +66,15 @@ def _among(
                 continue
             champion = before[-1]
             baseline = baselines.get(champion["model"], champion["version"])
-            error = None if baseline.profile is None else baseline.profile.value_error
-            apart = None if error is None else options.cases.value_error_factor * error
-            if differ(champion, shadow, apart):
+            if differ(champion, shadow, value_tolerance(baseline, options)):
                 made.append((champion, champion["flags"] | DISAGREEMENT_BIT))
     return made
+
+
+def value_tolerance(baseline: Baseline, options: MonitorOptions) -> float | None:
+    """How far two numbers may lie from each other; None where the version's reference says nothing about that."""
+    error = None if baseline.profile is None else baseline.profile.value_error
+    return None if error is None else options.cases.value_error_factor * error
 
 
 def differ(champion: Row, shadow: Row, apart: float | None) -> bool:

@@ -11,6 +11,7 @@ from monitoring.integrations.options import IntegrationOptions
 from monitoring.loop.options import LoopOptions
 from monitoring.notify.options import ChannelOptions
 from monitoring.people.contracts import SignIn
+from monitoring.rollout.options import RolloutOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,6 +278,7 @@ class MonitorOptions:
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     integrations: IntegrationOptions = field(default_factory=IntegrationOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
+    rollout: RolloutOptions = field(default_factory=RolloutOptions)
     privacy: tuple[PrivacyPolicy, ...] = ()
     keys: tuple[str, ...] = ()
     notify: tuple[ChannelOptions, ...] = ()

@@ -56,7 +56,11 @@ def test_the_defaults_are_the_options_own_defaults():
     ("options", "section", "elsewhere"),
     [
         (ServingOptions, "serving", {"registry", "records", "capture", "privacy", "elsewhere"}),
-        (MonitorOptions, "monitor", {"records_root", "state_dir", "privacy", "integrations", "notify"}),
+        (
+            MonitorOptions,
+            "monitor",
+            {"records_root", "state_dir", "privacy", "integrations", "notify", "rollout", "loop"},
+        ),
         (IntegrationOptions, "integrations", set()),
     ],
 )
