@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from monitoring.archive.find import find_archived
 from monitoring.batches import Place, Records
@@ -32,14 +33,16 @@ class Refetch:
         self._reader = RecordLogReader(options.records_root)
         self._archive = options.archive_root
         self._store = store
+        self._reading = threading.Lock()  # pictures and data sets are made by several threads
         self._at: tuple[str, Position | None] | None = None  # where the reader stands
         self._last: tuple[Place, Records | None] | None = None
 
     def __call__(self, place: Place) -> Records | None:
         """The records of the frame behind `place`, or None when they are gone or cannot be read."""
-        if self._last is None or self._last[0] != place:
-            self._last = (place, self._read(place))
-        return self._last[1]
+        with self._reading:
+            if self._last is None or self._last[0] != place:
+                self._last = (place, self._read(place))
+            return self._last[1]
 
     def _read(self, place: Place) -> Records | None:
         try:

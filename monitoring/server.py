@@ -92,6 +92,7 @@ def serve_monitor(
             integrations=options.integrations,
             refetch=Refetch(options, store),
             searching=options,
+            workshop=workshop,
         )
         config = uvicorn.Config(
             app,

@@ -29,7 +29,7 @@ class DatasetRow:
         case_id: Of the record behind it; "" of base rows.
         version: That answered.
         predicted: What it answered, as the label; None where it is not known.
-        content: Hash of the inputs (`export.dataset.content.content_hash`), 16 hex digits.
+        content: Hash of the inputs (`export.dataset.content.content_hash`), 16 hex digits; "" until written.
         slices: Ids of the slices that it was in.
     """
 

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from export.contracts.errors import SnapshotError
 from export.contracts.signature import Signature
 from export.contracts.task import Task
 from export.dataset.columns import schema_of, to_table
+from export.dataset.content import content_hash
 from export.dataset.labels import class_of
 from export.dataset.read import ID_DIGITS, Snapshot
 from export.dataset.rows import DatasetRow
@@ -52,7 +53,10 @@ def write_snapshot(root: Path, parts: ManifestParts, rows: Iterable[DatasetRow])
         SnapshotError: two rows have one id, a group straddles splits, or a row does not fit the signature.
         OSError: disk.
     """
-    ordered = sorted(rows, key=lambda row: row.row_id)
+    ordered = [
+        row if row.content else replace(row, content=content_hash(parts.signature, row.inputs))
+        for row in sorted(rows, key=lambda row: row.row_id)
+    ]
     _check(ordered)
     root.mkdir(parents=True, exist_ok=True)
     temporary = root / f".new-{secrets.token_hex(6)}"

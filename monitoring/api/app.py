@@ -14,6 +14,8 @@ from monitoring.api.alarm_routes import alarm_router
 from monitoring.api.alarm_views import AlarmView
 from monitoring.api.batch_routes import batch_router
 from monitoring.api.compare_views import Comparer
+from monitoring.api.dataset_routes import dataset_router
+from monitoring.api.dataset_views import DatasetDesk
 from monitoring.api.drift_routes import drift_router
 from monitoring.api.exchange_routes import exchange_router
 from monitoring.api.explore_routes import explore_router
@@ -50,10 +52,12 @@ from monitoring.console.pages_settings import settings_router
 from monitoring.console.pages_slices import slices_router
 from monitoring.console.pages_static import static_router
 from monitoring.console.parts import Fact
+from monitoring.datasets.build import SnapshotSource
 from monitoring.explore.replays import ReplayService
 from monitoring.explore.serving_client import ServingClient
 from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
+from monitoring.loop.contracts import Workshop
 from monitoring.neighbours import Neighbours
 from monitoring.notify.options import ChannelOptions
 from monitoring.options import AlarmOptions, DriftOptions, MonitorOptions
@@ -90,6 +94,7 @@ def build_console(
     searching: MonitorOptions | None = None,
     ledger: Ledger | None = None,
     integrations: IntegrationOptions | None = None,
+    workshop: Workshop | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Put the application together.
@@ -113,6 +118,7 @@ def build_console(
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
         searching: Options of the monitor, by which slices are split; None splits none.
         integrations: Labelling tools; none where None.
+        workshop: What the loop acts through; None: there is no loop, and there are no data sets.
         clock: For "5 minutes ago" on the pages.
 
     Raises:
@@ -132,6 +138,8 @@ def build_console(
         explorer=explorer,
         replays=ReplayService(store, catalogue, findings.baselines, explorer.serving, explorer.cases),
     )
+    made_from = SnapshotSource(store=store, catalogue=catalogue, refetch=refetch, privacy=tuple(privacy))
+    datasets = DatasetDesk(source=made_from, root=None if workshop is None else workshop.datasets, clock=clock)
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)
@@ -155,6 +163,7 @@ def build_console(
     app.include_router(finding_router(findings))
     app.include_router(batch_router(store, clock))
     app.include_router(slice_router(desk))
+    app.include_router(dataset_router(datasets))
     app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
     app.include_router(explore_router(explorer, comparer))
     lists = CaseLists(view=view, clock=clock)

@@ -13,6 +13,8 @@ from export.contracts.dataset import Source
 from export.contracts.errors import InvalidRequest, NotFound, SnapshotError
 from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy, policy_of
+from export.contracts.signature import Signature
+from export.contracts.task import Task
 from export.dataset import DatasetRow, ManifestParts, Snapshot, write_snapshot
 from export.dataset.labels import class_of
 from monitoring.catalogue import Catalogue
@@ -22,6 +24,7 @@ from monitoring.datasets.quotas import choose, weigh
 from monitoring.datasets.recipes import NONE, PARENT, Recipe
 from monitoring.datasets.rows import SnapshotRow, SnapshotState, add_snapshot, adopt, latest_of, look
 from monitoring.datasets.splits import Candidate, components, with_splits
+from monitoring.gate.holdout import held_out
 from monitoring.store import Store
 
 
@@ -115,9 +118,19 @@ def _base(
     if row.state is not SnapshotState.WHOLE:
         raise SnapshotError("the base holds data that are being erased: ask again in a minute")
     base = row.open()
-    if base.manifest.signature.inputs != manifest.signature.inputs or base.manifest.task != manifest.task:
+    if base.manifest.model != manifest.name:
+        raise SnapshotError(f"snapshot {base.id} is of model {base.manifest.model}, not of {manifest.name}")
+    if _inputs(base.manifest.signature) != _inputs(manifest.signature) or not _alike(base.manifest.task, manifest.task):
         raise SnapshotError(f"snapshot {base.id} is of other inputs or another task than version {manifest.version}")
     return base, []
+
+
+def _inputs(signature: Signature) -> list[tuple[object, ...]]:
+    return [(spec.name, spec.datatype, spec.shape) for spec in signature.inputs]
+
+
+def _alike(one: Task, other: Task) -> bool:
+    return (one.kind, one.class_names) == (other.kind, other.class_names)
 
 
 def _collect(
@@ -134,7 +147,6 @@ def _collect(
     carried = [] if base is None else base.items()
     carried = _still_labelled(connection, carried, left_out)
     held_contents, held_cases = protected_contents(connection, model) if recipe.holdout_test_sets else (set(), set())
-    audit_from = gathered.newest_ns - round(recipe.holdout_audit_s * 1e9) if recipe.holdout_audit_s else None
     allowed = policy_of(source.privacy, model).keeps_everything
     fresh = [
         (x, row)
@@ -146,7 +158,7 @@ def _collect(
     old_groups = groups_now(connection, [row.case_id for row in carried if row.case_id])
     candidates = [_carried(row, manifest, old_groups) for row in carried]
     candidates += [_fresh(x, row, manifest) for x, row in kept]
-    candidates = _without_held(candidates, held_contents, held_cases, audit_from, left_out)
+    candidates = _without_held(candidates, held_contents, held_cases, recipe.holdout_audit, left_out)
     candidates, by_quota = choose(candidates, recipe)
     left_out.update({f"over the recipe's {name}": n for name, n in by_quota.items()})
     rows = with_splits(candidates, recipe)
@@ -215,6 +227,7 @@ def _fresh(labelled: Labelled, row: DatasetRow, manifest: Manifest) -> Candidate
         keys=tuple(keys),
         settled=bool(row.group),
         fresh=not row.group,
+        leader=labelled.group or row.case_id,
         cls=class_of(row.label, manifest.task) or "",
     )
 
@@ -228,7 +241,7 @@ def _without_held(
     candidates: list[Candidate],
     contents: set[str],
     cases: set[str],
-    audit_from_ns: int | None,
+    share: float,
     left_out: Counter[str],
 ) -> list[Candidate]:
     """Without what tests and the gate need, and without what is like it. Rows trained on before stay for the audit."""
@@ -241,14 +254,14 @@ def _without_held(
     audited = {
         name
         for name, c in zip(names, candidates, strict=True)
-        if c.fresh and c.row.source is Source.AUDIT and audit_from_ns is not None and c.row.time_ns >= audit_from_ns
+        if c.fresh and c.row.source is Source.AUDIT and held_out(c.leader, share)
     }
     kept = []
     for name, c in zip(names, candidates, strict=True):
         if name in tested:
             left_out["in a protected test set, or like something in it"] += 1
         elif name in audited and c.fresh:
-            left_out["left to the gate's audited window, or like something in it"] += 1
+            left_out["audited and the gate's, or like something that is"] += 1
         else:
             kept.append(c)
     return kept

@@ -65,8 +65,6 @@ class Gathered:
 
     rows: list[Labelled] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    newest_ns: int = 0
-    unlabelled: set[str] = field(default_factory=set)
 
 
 class Gatherer:
@@ -91,8 +89,6 @@ class Gatherer:
         """Everything that the recipe asks for, without quotas."""
         found = Gathered()
         r, v = t.records.c, t.versions.c
-        newest = sa.select(sa.func.max(v.last_ns)).where(v.model == self._model)
-        found.newest_ns = int(self._connection.scalar(newest) or 0)
         for labelled in self._cases(found):
             found.rows.append(labelled)
         if self._recipe.labels is Labels.ANY:

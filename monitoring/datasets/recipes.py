@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from export.contracts import codec
+from monitoring.gate.holdout import SHARE
 
 PARENT = "parent"
 NONE = "none"
@@ -70,8 +71,8 @@ class Recipe:
         new_share: Share of all training weight that the new rows have together; 0: every row weighs the same.
         noise: What is done about labels that look wrong.
         holdout_test_sets: Rows like one of a protected test set are left out.
-        holdout_audit_s: Audit items of the last so many seconds are left to the gate, with what is like them; counted
-            back from the newest record.
+        holdout_audit: Share of the groups with an audit item that belongs to the gate (`monitoring.gate.holdout`) and
+            is left out, with what is like it.
         seed: Of whatever is drawn.
 
     Raises:
@@ -100,7 +101,7 @@ class Recipe:
     new_share: float = 0.0
     noise: Noise = Noise.LIST
     holdout_test_sets: bool = True
-    holdout_audit_s: float = 86_400.0
+    holdout_audit: float = SHARE
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -110,9 +111,11 @@ class Recipe:
                 raise ValueError(f"recipe.{name} must be at least 0 and below 1")
         if self.validation + self.test >= 1.0:
             raise ValueError("recipe.validation and recipe.test leave nothing to train on")
-        for name in ("base_rows", "class_rows", "slice_rows", "holdout_audit_s"):
+        for name in ("base_rows", "class_rows", "slice_rows"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe.{name} must not be negative")
+        if not 0.0 <= self.holdout_audit <= 1.0:
+            raise ValueError("recipe.holdout_audit must be between 0 and 1")
         if self.opinions < 1 or self.max_rows < 1 or any(n < 0 for n in self.slice_quotas.values()):
             raise ValueError("recipe.opinions and recipe.max_rows must be positive, quotas not negative")
         for name in ("since", "until"):

@@ -28,6 +28,7 @@ class Candidate:
         settled: It was in this split before, and stays.
         fresh: Not in the base snapshot.
         cls: Its class, "" where labels are no classes.
+        leader: The case that stands for its group; its own where it has none.
     """
 
     row: DatasetRow
@@ -35,6 +36,7 @@ class Candidate:
     settled: bool = False
     fresh: bool = True
     cls: str = ""
+    leader: str = ""
 
 
 def components(keys: Sequence[Sequence[str]]) -> list[str]:

@@ -52,6 +52,8 @@ KINDS: dict[str, Models] = {
     "batch": _batch,
     "alarm": _by(t.alarms, t.alarms.c.id),
     "silence": _by(t.silences, t.silences.c.id, number=True),
+    "dataset": _by(t.snapshots, t.snapshots.c.id),
+    "other_dataset": _by(t.snapshots, t.snapshots.c.id),
     "test_set": _by(t.test_sets, t.test_sets.c.id),
     "selection": _by(t.selections, t.selections.c.id),
     "selection_id": _by(t.selections, t.selections.c.id),

@@ -1,0 +1,204 @@
+"""What the API asks and answers about data set snapshots and lineage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from monitoring.api.fields import Answer, Asked, Label, Name, Time
+from monitoring.datasets.diff import Change
+from monitoring.datasets.rows import SnapshotState
+
+RowKey = Annotated[str, StringConstraints(max_length=64)]
+
+
+class DatasetBuild(Asked):
+    """A snapshot to be made. The same log, acts and recipe give the one that is there."""
+
+    model: Name
+    recipe: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of a recipe; what is left out has its default."
+    )
+
+
+class DatasetQuery(Asked):
+    """Which snapshots."""
+
+    model: Name | None = None
+    limit: int = Field(100, ge=1, le=500)
+
+
+class DatasetRowQuery(Asked):
+    """Which rows of a snapshot."""
+
+    split: str | None = Field(None, pattern="^(train|validation|test)$")
+    after: RowKey = ""
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class DatasetDiffQuery(Asked):
+    """How much of a difference."""
+
+    limit: int = Field(200, ge=0, le=5000, description="Rows that are listed; counts are of all.")
+
+
+class Dataset(Answer):
+    """A data set snapshot: immutable, named by the digest of its content."""
+
+    id: str
+    digest: str
+    name: str
+    model: str
+    rows: int
+    splits: dict[str, int]
+    sources: dict[str, int]
+    classes: dict[str, int]
+    base: str | None = Field(description="Digest of the snapshot whose rows it carries on.")
+    recipe: dict[str, Any]
+    notes: list[str]
+    newest_at: Time = Field(description="Time of its newest row.")
+    created_at: Time
+    created_by: str
+    state: SnapshotState
+    erased: int = Field(description="Rows of it that were erased since.")
+    successor: str | None = Field(description="The snapshot that has what was left after an erasure.")
+    versions: list[str] = Field(description="Versions whose package names it.")
+
+
+class Datasets(Answer):
+    """Newest first."""
+
+    datasets: list[Dataset]
+
+
+class DatasetRow(Answer):
+    """A row of a snapshot, without its inputs."""
+
+    row_id: str
+    split: str
+    source: str
+    group: str
+    weight: float
+    label: Label
+    predicted: Label
+    author: str
+    time: Time | None
+    case: str | None
+    record_id: str | None
+    version: str | None
+    slices: list[str]
+
+
+class DatasetRows(Answer):
+    """A page of rows, by their ids."""
+
+    rows: list[DatasetRow]
+    next: str | None = Field(description="Give it as `after` for the page behind this one.")
+
+
+class DatasetChange(Answer):
+    """A row that differs."""
+
+    row_id: str
+    change: Change
+    before: Label = Field(description="Label, or split of a row that moved.")
+    after: Label
+    label: Label
+    source: str
+    case: str | None
+
+
+class DatasetDiff(Answer):
+    """From one snapshot to another."""
+
+    before: Dataset
+    after: Dataset
+    same: int
+    counts: dict[str, int]
+    by_label: dict[str, dict[str, int]]
+    by_source: dict[str, dict[str, int]]
+    rows: list[DatasetChange]
+
+
+class DatasetCheck(Answer):
+    """Whether its folder still holds what its digest names."""
+
+    id: str
+    whole: bool
+    problem: str | None
+
+
+class LineageRecord(Answer):
+    """An answer that was given."""
+
+    record_id: str
+    model: str
+    version: str
+    time: Time
+    case: str | None
+    predicted: str | None
+    label: str | None
+
+
+class LineageSaid(Answer):
+    """What somebody said about a case."""
+
+    case: str
+    actor: str
+    what: str
+    label: Label
+    time: Time
+    act: int | None
+
+
+class LineageItem(Answer):
+    """A row of a snapshot."""
+
+    snapshot: str
+    row_id: str
+    split: str
+    source: str
+    case: str
+    label: Label
+
+
+class LineageSnapshot(Answer):
+    """A snapshot, and how many rows of it this is about."""
+
+    dataset: Dataset
+    rows: int
+
+
+class LineageVersion(Answer):
+    """A version that was trained on a snapshot."""
+
+    model: str
+    version: str
+    snapshot: str
+    parent: str | None
+    champion: bool
+
+
+class Lineage(Answer):
+    """Records, what was said about them, snapshots that hold them, versions trained on those."""
+
+    about: str
+    records: list[LineageRecord]
+    said: list[LineageSaid]
+    items: list[LineageItem]
+    snapshots: list[LineageSnapshot]
+    versions: list[LineageVersion]
+    total: int = Field(description="Rows of snapshots; `items` lists the first of them.")
+
+
+class LineageVersionQuery(Asked):
+    """Which version."""
+
+    version: Name
+
+
+class LineageRecordQuery(Asked):
+    """Of which model the record is."""
+
+    model: Name | None = None
