@@ -18,6 +18,7 @@ from monitoring.datasets import lineage, rows
 from monitoring.datasets.build import SnapshotSource, build_snapshot
 from monitoring.datasets.diff import Change, RowChange, diff
 from monitoring.datasets.recipes import Recipe
+from monitoring.datasets.rows import SnapshotRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class DatasetDesk:
             found = rows.snapshots(connection, self.folder, model=query.model, limit=query.limit)
         return m.Datasets(datasets=[self.shown(row) for row in found])
 
-    def row(self, identity: str) -> rows.SnapshotRow:
+    def row(self, identity: str) -> SnapshotRow:
         """One snapshot."""
         with self.source.store.read() as connection:
             return rows.look(connection, self.folder, identity)
@@ -130,7 +131,7 @@ class DatasetDesk:
         """Backwards from a version."""
         return self._lineage(lineage.of_version(self.source.store, self.source.catalogue, self.folder, model, version))
 
-    def shown(self, row: rows.SnapshotRow) -> m.Dataset:
+    def shown(self, row: SnapshotRow) -> m.Dataset:
         """A row as the API's answer."""
         named = [v.version for v in lineage.versions_of(self.source.catalogue, row.model) if v.snapshot == row.id]
         same = {name: getattr(row, name) for name in m.Dataset.model_fields if hasattr(row, name)}

@@ -75,9 +75,7 @@ class DatasetWorld:
             return list(connection.scalars(query.order_by(c.id)))
 
 
-def base_rows(
-    count: int = 60, seed: int = 1, make: Callable[[int], str] = lambda i: f"base-{i:04d}"
-) -> list[DatasetRow]:
+def base_rows(count: int = 60, seed: int = 1) -> list[DatasetRow]:
     """Rows of a base data set: noise, a quarter of it for validation."""
     rng = np.random.default_rng(seed)
     images = rng.random((count, 1, 8, 8), dtype=np.float32) * 16
