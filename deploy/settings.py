@@ -21,6 +21,7 @@ from deploy.settings_ray import AutoscalingSettings, PoolSettings, RaySettings
 from deploy.settings_records import CaptureSettings, PrivacySettings
 from deploy.settings_retrain import RetrainSettings
 from deploy.settings_rollout import RolloutSettings
+from deploy.settings_storage import StorageSettings
 
 
 class LimitSettings(Section):
@@ -246,6 +247,7 @@ class Settings(Section):
     retrain: RetrainSettings = RetrainSettings()
     rollout: RolloutSettings = RolloutSettings()
     ray: RaySettings = RaySettings()
+    storage: StorageSettings = StorageSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     log: LogSettings = LogSettings()
 

@@ -85,6 +85,7 @@ class Registry(RegistryView):
             named = [alias for alias, target in self.aliases(model).items() if target == version]
             if named:
                 raise RegistryError(f"alias '{named[0]}' names version '{version}' of '{model}': move it first")
+            self._publish_removal(model, version)
             trash = Path(tempfile.mkdtemp(prefix=".removed.", dir=folder.parent.parent))
             folder.rename(trash / "package")
             sync_folder(folder.parent)
@@ -207,7 +208,8 @@ class Registry(RegistryView):
             else:
                 self.package(model, version)
                 aliases[alias] = version
-            _replace_file(self.folder_of(model) / "aliases.json", codec.dumps(Aliases(aliases=aliases)))
+            self._publish_aliases(model, aliases)
+            replace_file(self.folder_of(model) / "aliases.json", codec.dumps(Aliases(aliases=aliases)))
 
     # ---- inside
 
@@ -239,8 +241,17 @@ class Registry(RegistryView):
             self.package(plan.model, version)
         now = self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         written = replace(plan, revision=revision, changed_at=now)
+        self._publish_plan(written)
         plan_log.append(self.folder_of(plan.model) / "plans", written)
         return written
+
+    # Whoever keeps the registry elsewhere too writes there first, and raises when somebody else was quicker.
+
+    def _publish_plan(self, plan: TrafficPlan) -> None: ...
+
+    def _publish_aliases(self, model: str, aliases: dict[str, str]) -> None: ...
+
+    def _publish_removal(self, model: str, version: str) -> None: ...
 
     def _same(self, name: str, version: str, source: Package) -> Package:
         present = self.package(name, version)
@@ -269,7 +280,8 @@ def _without_challenger(plan: TrafficPlan) -> TrafficPlan:
     return replace(plan, challenger=None, mode=ChallengerMode.NONE, canary_percent=0.0)
 
 
-def _replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file whole, and make it survive a power loss."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -52,10 +52,10 @@ class Invocation:
 
     @cached_property
     def registry(self) -> Registry:
-        """The registry of the state folder."""
-        from export.registry import Registry
+        """The registry of the state folder, or of the bucket."""
+        from deploy.storage import open_registry
 
-        return Registry(self.paths.registry)
+        return open_registry(self.settings.storage, self.paths.registry)
 
 
 def invocation_of(ctx: typer.Context) -> Invocation:

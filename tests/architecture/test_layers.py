@@ -39,6 +39,8 @@ FENCES: dict[str, tuple[str, ...]] = {
                    "!monitoring/triggers/", "!monitoring/tasks/", "!monitoring/records/",
                    "!monitoring/review/machine.py", "!monitoring/review/agreement.py"),
     "httpcore": ("monitoring/integrations/egress.py", "monitoring/integrations/network.py"),
+    "botocore": ("export/storage/s3.py",),
+    "urllib3": ("export/storage/s3.py",),
     "argon2": ("monitoring/people/passwords.py",),
     "PIL": ("export/contracts/imagepixels.py", "monitoring/images.py"),
     "alembic": ("monitoring/database.py", "monitoring/migrations/"),
@@ -54,6 +56,7 @@ LIGHT = ("export.contracts.manifest", "export.contracts.descriptors", "export.co
          "deploy.cli", "deploy.settings_file")  # fmt: skip
 HEAVY = (
     "PIL",
+    "botocore",
     "torch",
     "onnxruntime",
     "onnx",

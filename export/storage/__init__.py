@@ -1,0 +1,1 @@
+"""Objects in a bucket: what everything else knows of S3, a double in memory, retries with a budget."""
