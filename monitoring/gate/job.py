@@ -73,6 +73,7 @@ class GateRequest:
         champion: Package folder of the version that is to be beaten.
         candidate: Package folder.
         output: Folder that it may write to.
+        trained_on: Snapshot folders of the candidate and the champion: their training rows are left out of all sets.
         slice_names: {slice id: what people call it}.
         training_id: Of the training that made the candidate; "" where there was none.
         batch_rows: Inputs that are answered at once, at most what the packages allow.
@@ -89,6 +90,7 @@ class GateRequest:
     sets: tuple[GateSet, ...]
     policy: GatePolicy = field(default_factory=GatePolicy)
     budgets: GateBudgets = field(default_factory=GateBudgets)
+    trained_on: tuple[str, ...] = ()
     slice_names: dict[str, str] = field(default_factory=dict)
     training_id: str = ""
     batch_rows: int = 64
@@ -122,6 +124,7 @@ class SetResult:
     Attributes:
         inputs: With a truth that can be compared.
         unusable: Inputs left out, because nobody can compare their label with an answer.
+        trained_on: Inputs left out, because one of the two versions was trained on them.
         champion: {metric of the task: value}, such as accuracy, macro_f1, map, mae.
         candidate: The same.
     """
@@ -132,6 +135,7 @@ class SetResult:
     digest: str
     inputs: int
     unusable: int
+    trained_on: int
     used: int
     note: str = ""
     champion: dict[str, float] = field(default_factory=dict)

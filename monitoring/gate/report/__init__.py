@@ -1,0 +1,1 @@
+"""The gate's report for people: one HTML file that needs nothing from anywhere."""
