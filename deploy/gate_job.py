@@ -1,4 +1,4 @@
-"""The gate as a job: `python -m deploy.gate_job REQUEST`. Progress as JSON lines, as trainers do; docs/guides/gate.md."""
+"""The gate as a job: `python -m deploy.gate_job REQUEST`. Progress as JSON lines, as trainers do.
 
 Exit status 0: the gate was held, whatever its verdict; it lies in the output folder. 1: it could not be held.
 """

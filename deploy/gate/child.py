@@ -10,8 +10,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from monitoring.gate.judge import Judged
 
@@ -20,7 +21,27 @@ class VersionFailed(Exception):
     """A version could not be loaded or did not answer; the text is fit for people."""
 
 
-class VersionProcess:
+class VersionAtWork(AbstractContextManager["VersionAtWork"], Protocol):
+    """A version that answers, wherever it runs. Its methods raise `VersionFailed` when it does not."""
+
+    def load(self) -> None:
+        """Load the package."""
+        ...
+
+    def evaluate(self, folder: str, chunk: int) -> Iterator[Judged]:
+        """Answer and judge a set, `chunk` inputs at a time."""
+        ...
+
+    def time(self, folder: str, rows: list[int]) -> list[float]:
+        """Milliseconds of requests of one row."""
+        ...
+
+    def memory_mib(self) -> float:
+        """What loading and answering have taken, in MiB."""
+        ...
+
+
+class VersionProcess(VersionAtWork):
     """A version in a process of its own.
 
     Args:

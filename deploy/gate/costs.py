@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploy.gate.child import VersionProcess
+from deploy.gate.child import VersionAtWork
 from deploy.gate.inputs import LabelledSet
 from export.package import Package
 from monitoring.gate.contracts import Measured
@@ -44,7 +44,7 @@ class Costs:
 
 
 def measure(
-    old: VersionProcess, new: VersionProcess, sets: Sequence[tuple[GateSet, LabelledSet]], request: GateRequest
+    old: VersionAtWork, new: VersionAtWork, sets: Sequence[tuple[GateSet, LabelledSet]], request: GateRequest
 ) -> Costs:
     """Memory of both processes, and the latency of single rows, a block of one and a block of the other.
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.gate.answering import NOTHING
-from deploy.gate.child import VersionFailed, VersionProcess
+from deploy.gate.child import VersionAtWork, VersionFailed, VersionProcess
 from deploy.gate.costs import Costs, measure, size_mib
 from deploy.gate.errors import GateError
 from deploy.gate.inputs import LabelledSet, open_set, trained_on
@@ -32,6 +32,7 @@ from monitoring.gate.judge import Judged
 
 CHUNK = 512  # inputs between two words of a version
 Tell = Callable[[int, int, str], None]  # step, of, text
+Start = Callable[[Path, Path, int, float], VersionAtWork]  # as the arguments of `VersionProcess`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,12 +44,15 @@ class Answers:
     seconds: dict[str, float]
 
 
-def run_gate(request: GateRequest, tell: Tell = lambda step, of, text: None) -> GateResult:
+def run_gate(
+    request: GateRequest, tell: Tell = lambda step, of, text: None, start: Start = VersionProcess
+) -> GateResult:
     """Hold a gate and write its files into `request.output`.
 
     Args:
         request: What is asked.
         tell: Is told of progress.
+        start: Makes what runs a version: a process of its own.
 
     Raises:
         GateError: the champion or a set cannot be used; nothing is said about the candidate.
@@ -65,7 +69,7 @@ def run_gate(request: GateRequest, tell: Tell = lambda step, of, text: None) -> 
             checks.append(contract("task", Outcome.UNDECIDED, words))
         elif can_run(champion.manifest, candidate.manifest):
             try:
-                answers = _ask_both(request, champion, sets, tell)
+                answers = _ask_both(request, champion, sets, tell, start)
                 checks.append(_finite_check(answers.compared))
             except VersionFailed as failure:
                 checks.append(contract("answers", Outcome.FAILED, f"cannot answer the sets: {failure}"))
@@ -134,7 +138,7 @@ def _sets(request: GateRequest) -> list[tuple[GateSet, LabelledSet]]:
 
 
 def _ask_both(
-    request: GateRequest, champion: Package, sets: Sequence[tuple[GateSet, LabelledSet]], tell: Tell
+    request: GateRequest, champion: Package, sets: Sequence[tuple[GateSet, LabelledSet]], tell: Tell, start: Start
 ) -> Answers:
     """Both versions on all sets.
 
@@ -150,7 +154,7 @@ def _ask_both(
     total, done = 2 * sum(len(labelled) for _, labelled in sets), [0, 0]
     reading = time.monotonic() - begin
 
-    def answer(side: int, process: VersionProcess) -> list[Judged]:
+    def answer(side: int, process: VersionAtWork) -> list[Judged]:
         made = []
         for given, _ in sets:
             judged = NOTHING
@@ -163,9 +167,7 @@ def _ask_both(
 
     with ExitStack() as stack:
         old, new = (
-            stack.enter_context(
-                VersionProcess(Path(folder), Path(request.champion), request.batch_rows, request.silence_s)
-            )
+            stack.enter_context(start(Path(folder), Path(request.champion), request.batch_rows, request.silence_s))
             for folder in (request.champion, request.candidate)
         )
         _or_error(old.load)

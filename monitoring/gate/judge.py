@@ -51,10 +51,13 @@ class Judged:
 
     def extended(self, other: Judged) -> Judged:
         """This with `other` behind it."""
-        mine = (self.goodness, self.finite, self.confidence, self.answers, self.facts)
-        theirs = (other.goodness, other.finite, other.confidence, other.answers, other.facts)
-        goodness, finite, confidence, answers, facts = (a + b for a, b in zip(mine, theirs, strict=True))  # type: ignore[operator]
-        return Judged(goodness=goodness, finite=finite, confidence=confidence, answers=answers, facts=facts)  # type: ignore[arg-type]
+        return Judged(
+            goodness=self.goodness + other.goodness,
+            finite=self.finite + other.finite,
+            confidence=self.confidence + other.confidence,
+            answers=self.answers + other.answers,
+            facts=self.facts + other.facts,
+        )
 
 
 class Judge:

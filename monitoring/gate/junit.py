@@ -43,7 +43,8 @@ def junit_xml(result: GateResult) -> bytes:
         counts[0], counts[1] = counts[0] + len(checks), counts[1] + stopped
     root.attrib |= {"tests": str(counts[0]), "failures": str(counts[1]), "errors": "0"}
     ElementTree.indent(root)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="utf-8") + b"\n"
+    document: bytes = ElementTree.tostring(root, encoding="utf-8")
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + document + b"\n"
 
 
 def _case(suite: ElementTree.Element, check: Check) -> None:

@@ -9,10 +9,10 @@
 
 What candidate or champion was trained on is left out of every set, by the job (`GateRequest.trained_on`).
 
-**One chance for all.** Audit items are drawn at random, but not all with one chance: capture keeps what looks suspicious
-for certain, and of the rest a sample with a known chance. The exact test of the gate counts inputs, so it needs inputs
-that were drawn alike. Items with a greater chance are therefore thinned to the smallest one, by a lot that is fixed
-by the item's id.
+**One chance for all.** Audit items are drawn at random, but not all with one chance: capture keeps what looks
+suspicious for certain, and of the rest a sample with a known chance. The exact test of the gate counts inputs, so it
+needs inputs that were drawn alike. Items with a greater chance are therefore thinned to the smallest one, by a lot that
+is fixed by the item's id.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import xxhash
 
 from export.contracts.dataset import Source, Split
 from export.contracts.manifest import Manifest
+from export.contracts.privacy import policy_of
 from export.dataset import DatasetRow, ManifestParts, Snapshot, write_snapshot
 from export.dataset.labels import normalise
 from monitoring import schema as t
@@ -40,7 +41,6 @@ from monitoring.gate.contracts import SetKind
 from monitoring.gate.job import GateSet
 from monitoring.gate.options import GateOptions
 from monitoring.gate.rows import uses
-from monitoring.privacy import policy_of
 from monitoring.review.test_sets import SetRow, all_sets, items_of
 
 AUDITED = "audited"
@@ -98,9 +98,12 @@ def write_gate_sets(
             row.row_id: row
             for _, row in with_inputs(connection, list(wanted.values()), champion.signature, refetch, left_out)
         }
-        names = dict(connection.execute(sa.select(t.slices.c.id, t.slices.c.words).where(t.slices.c.model == model)).tuples())
-    made = [_written(AUDITED, SetKind.AUDITED, [rows[x.row.row_id] for x in audited if x.row.row_id in rows], champion, root)]
-    made = [replace(one, note=note) for one in made if one is not None]
+        names = dict(
+            connection.execute(sa.select(t.slices.c.id, t.slices.c.words).where(t.slices.c.model == model)).tuples()
+        )
+    drawn = [rows[x.row.row_id] for x in audited if x.row.row_id in rows]
+    first = _written(AUDITED, SetKind.AUDITED, drawn, champion, root)
+    made = [] if first is None else [replace(first, note=note)]
     golden = _folder_of(champion.provenance.dataset_snapshot, datasets)
     if golden is not None and Snapshot.open(golden).manifest.splits.get(Split.TEST.value):
         made.append(GateSet(name="golden", kind=SetKind.GOLDEN, folder=str(golden), source=f"golden:{golden.name}"))
@@ -116,7 +119,10 @@ def write_gate_sets(
         for own in options.own
         if own.model == model
     ]
-    snapshots = [champion.provenance.dataset_snapshot, None if candidate is None else candidate.provenance.dataset_snapshot]
+    snapshots = [
+        champion.provenance.dataset_snapshot,
+        None if candidate is None else candidate.provenance.dataset_snapshot,
+    ]
     folders = {str(folder) for name in snapshots if (folder := _folder_of(name, datasets)) is not None}
     return GateSets(
         sets=tuple(replace(one, used=used.get(one.source, 0)) for one in made),
@@ -142,7 +148,11 @@ def _audited(
     least = min(known, default=1.0)
     kept = [x for x, chance in zip(found, known, strict=True) if _lot(x.row.row_id) < least / chance]
     thinned = len(found) - len(kept)
-    words = f"{thinned} left out, so that all were drawn with one chance ({least:.3g} of captured traffic)" if thinned else ""
+    words = (
+        f"{thinned} left out, so that all were drawn with one chance ({least:.3g} of captured traffic)"
+        if thinned
+        else ""
+    )
     return kept, words
 
 
@@ -174,9 +184,7 @@ def _name(one: SetRow) -> str:
     return f"failures: {one.name}"
 
 
-def _written(
-    name: str, kind: SetKind, rows: Sequence[DatasetRow], champion: Manifest, root: Path
-) -> GateSet | None:
+def _written(name: str, kind: SetKind, rows: Sequence[DatasetRow], champion: Manifest, root: Path) -> GateSet | None:
     """The set as a folder; None when it is empty."""
     if not rows:
         return None

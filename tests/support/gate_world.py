@@ -193,3 +193,44 @@ def request(
         budgets=budgets,
         **more,
     )
+
+
+class InThisProcess:
+    """A version that answers in the test's own process: what takes seconds to start is not what most tests are about.
+
+    Implements `deploy.gate.child.VersionAtWork`; its costs are made up and equal.
+    """
+
+    def __init__(self, package: Path, rules: Path, batch_rows: int, silence_s: float) -> None:
+        self._asked = (package, rules, batch_rows)
+        self._loaded: Any = None
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        return None
+
+    def load(self) -> None:
+        from deploy.gate.answering import load
+        from deploy.gate.child import VersionFailed
+        from export.contracts.errors import HardcaseError
+
+        try:
+            self._loaded = load(*self._asked)
+        except HardcaseError as error:
+            raise VersionFailed(error.message) from None
+
+    def evaluate(self, folder: str, chunk: int) -> Any:
+        from deploy.gate.inputs import open_set
+
+        rows = open_set(Path(folder))
+        for start in range(0, len(rows), chunk):
+            part = rows[start : start + chunk]
+            yield self._loaded.evaluate(part.inputs, part.truths)
+
+    def time(self, folder: str, rows: list[int]) -> list[float]:
+        return [1.0] * len(rows)
+
+    def memory_mib(self) -> float:
+        return 1.0

@@ -18,7 +18,9 @@ def chosen_lines(compared: Sequence[Compared], most: int) -> list[InputLine]:
     lines = [line for one in compared for line in one.lines]
     if len(lines) <= most:
         return lines
-    order = sorted(range(len(lines)), key=lambda i: (_importance(lines[i]), xxhash.xxh64_intdigest(lines[i].id)))
+    order = sorted(
+        range(len(lines)), key=lambda i: (_importance(lines[i]), xxhash.xxh64_intdigest(lines[i].id.encode()))
+    )
     return [lines[i] for i in sorted(order[:most])]
 
 
