@@ -15,13 +15,15 @@ from monitoring.loop.contracts import Job, JobKind, JobReport, JobState
 HEAD = """
 import json, os, signal, subprocess, sys, time
 request = json.load(open(sys.argv[1]))
+with open(request["output"] + "/begun", "a") as file: file.write("!")
 def say(**event): print(json.dumps(event), flush=True)
 """
 
 
 def jobs_of(root: Path, code: str, **limits: object) -> SupervisedJobs:
     """Jobs whose only trainer, "t", is this code."""
-    program = Program(argv=(sys.executable, "-c", HEAD + code), **{"grace_s": 0.3, "restarts": 0, **limits})
+    given = {"argv": (sys.executable, "-c", HEAD + code), "grace_s": 0.3, "restarts": 0, **limits}
+    program = Program(**given)
     return SupervisedJobs(root / "jobs", {"t": program, "": program})
 
 
@@ -51,3 +53,9 @@ def until(
 def end(jobs: SupervisedJobs, job_id: str = "one") -> JobReport:
     """Look until it is over."""
     return until(jobs, job_id, lambda report: report.state not in (JobState.RUNNING, JobState.UNKNOWN))
+
+
+def begun(root: Path, job_id: str = "one") -> int:
+    """How often the trainer of a job has begun."""
+    file = root / "output" / job_id / "begun"
+    return len(file.read_text()) if file.exists() else 0
