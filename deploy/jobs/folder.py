@@ -6,6 +6,8 @@
     events.jsonl     what the program has said, checked, one canonical line each
     log, log.1       everything else that it has printed, bounded
     cancel           somebody wants it to end
+    ending           its supervisor ends it for good (and does not only interrupt it)
+    inbox.jsonl      what a job that runs elsewhere has sent; `seen` the ids of what was taken
     exit.json        how it ended; made once, never changed: there is one end, whatever happens
 
 `exit.json` and `job.json` are made by linking a whole, synced file to their name, so of two that try, one wins.
@@ -52,6 +54,7 @@ class JobSpec:
         output_bytes: Of everything below `output`; 0 is no limit.
         nice: How much it steps back for others.
         grace_s: Between SIGTERM and SIGKILL.
+        secret_file: Holds the secret of those who may write to its inbox; "" where nobody may.
         restarts: How often it is begun again after its supervisor vanished (killed, machine gone, `hardcase down`).
             A program that fails by itself is not begun again.
     """
@@ -75,6 +78,7 @@ class JobSpec:
     nice: int = 0
     grace_s: float = 10.0
     restarts: int = 0
+    secret_file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +154,15 @@ class JobFolder:
     def ask_to_end(self) -> None:
         """Leave the mark that ends it."""
         (self.dir / "cancel").touch(mode=0o600)
+
+    def end_for_good(self) -> None:
+        """Say that there will be no further attempt."""
+        (self.dir / "ending").touch(mode=0o600)
+
+    @property
+    def ends_for_good(self) -> bool:
+        """Whether there will be no further attempt."""
+        return (self.dir / "ending").exists()
 
     @property
     def to_end(self) -> bool:

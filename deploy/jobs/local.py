@@ -145,4 +145,5 @@ class SupervisedJobs:
             nice=program.nice,
             grace_s=program.grace_s,
             restarts=program.restarts,
+            secret_file=program.secret_file,
         )

@@ -23,6 +23,7 @@ class Program:
         environment: Variables that it gets besides.
         budget_s: 0 leaves it to the job.
         silence_s: 0 leaves it to the job.
+        secret_file: See `deploy.jobs.folder.JobSpec`.
     """
 
     argv: tuple[str, ...]
@@ -36,6 +37,7 @@ class Program:
     nice: int = 0
     grace_s: float = 10.0
     restarts: int = 3
+    secret_file: str = ""
 
     def environment_from(self, own: Mapping[str, str]) -> dict[str, str]:
         """Its whole environment: of our own variables only the named ones."""

@@ -37,6 +37,7 @@ TICK_S = 0.1
 WEIGH_S = 1.0  # between two looks at memory and disk
 READ = 64 << 10
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h: our own drivers say so where the other side broke off
+FOLDER = "HARDCASE_JOB_FOLDER"  # tells our own drivers where the job's files are
 _PR_SET_PDEATHSIG = 1
 
 
@@ -102,7 +103,7 @@ class Supervision:
         child = subprocess.Popen(
             [*spec.argv, spec.request],
             cwd=spec.folder or None,
-            env={**spec.environment, MARK: self._mark},
+            env={**spec.environment, MARK: self._mark, FOLDER: str(self._folder.dir)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -147,6 +148,8 @@ class Supervision:
         return ""
 
     def _end(self, state: JobState | None, reason: str) -> Verdict:
+        if state is not None:
+            self._folder.end_for_good()
         if not self._family.end(self._spec.grace_s) and state is JobState.FAILED:
             reason += "; it did not end when asked, and was killed"
         return Verdict(state=state, reason=reason)

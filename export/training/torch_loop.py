@@ -246,9 +246,7 @@ class _Fit:
         if self._averaged is None:
             return
         with torch.no_grad():
-            for kept, now in zip(
-                self._averaged.state_dict().values(), self.module.state_dict().values(), strict=True
-            ):
+            for kept, now in zip(self._averaged.state_dict().values(), self.module.state_dict().values(), strict=True):
                 if kept.dtype.is_floating_point:
                     kept.lerp_(now, 1.0 - self.options.ema)
                 else:

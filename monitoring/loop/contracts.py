@@ -165,6 +165,36 @@ class Plans(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Letter:
+    """What a job that runs elsewhere has sent, with the headers of Standard Webhooks.
+
+    Attributes:
+        id: `webhook-id`; each is taken once.
+        timestamp: `webhook-timestamp`, seconds since the epoch.
+        signature: `webhook-signature`.
+    """
+
+    id: str
+    timestamp: str
+    signature: str
+    body: bytes
+
+
+class Inbox(Protocol):
+    """Takes what jobs that run elsewhere have to say."""
+
+    def take(self, job_id: str, letter: Letter) -> int:
+        """Check it and keep it for the job; how many events were in it.
+
+        Raises:
+            Unauthenticated: no such job, a wrong signature, or a time too far from ours.
+            Conflict: a letter with this id was taken before, or the job has ended.
+            InvalidRequest: the body is not what it should be.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
     """Everything outside the monitor that the loop works with.
@@ -174,6 +204,7 @@ class Workshop:
         trainers: {model: name of its trainer}; a model without one is not trained, only suggested for it.
         folder: State of the loop: requests, outputs, reports.
         datasets: Snapshots, each in a folder named by the first 16 hex digits of its digest.
+        inbox: Of jobs that run elsewhere; None where there are none.
     """
 
     jobs: Jobs
@@ -182,3 +213,4 @@ class Workshop:
     folder: Path
     datasets: Path
     trainers: Mapping[str, str] = field(default_factory=dict)
+    inbox: Inbox | None = None

@@ -77,7 +77,8 @@ def test_children_that_outlive_a_trainer_are_ended_and_do_not_hold_its_end_up(tm
 
 
 def test_a_flood_of_output_is_bounded_and_its_end_is_kept(tmp_path):
-    code = """
+    code = (
+        """
 piece = b'x' * 1_000_000
 for i in range(100): os.write(1, piece)  # one line of 100 MB
 os.write(1, b'\\n')
@@ -85,7 +86,9 @@ for i in range(40): os.write(2, b'\\x00\\xff' * 50_000 + b'\\n')
 for i in range(6000): say(event='progress', step=i)
 say(event='done', metrics={'a': 1})
 print('the end')
-""" + VERDICT
+"""
+        + VERDICT
+    )
     jobs = jobs_of(tmp_path, code)
     jobs.start(job(tmp_path))
     report = end(jobs)
@@ -221,9 +224,10 @@ while True:
 def test_of_jobs_with_one_id_never_two_run_whatever_is_killed_and_when(tmp_path, seed, request):
     """Monitor, supervisor and trainer are killed at random moments; the trainer itself tells when it is not alone."""
     long = bool(list(request.node.iter_markers("slow")))
-    moments = 60 if long else 5
+    moments, steps = (40, 100) if long else (4, 12)
     rng = random.Random(seed)
-    code = """
+    code = (
+        """
 import fcntl
 alone = open(request['output'] + '/alone', 'a')
 try:
@@ -231,10 +235,12 @@ try:
 except BlockingIOError:
     open(request['output'] + '/twice', 'a').write('!')
 subprocess.Popen(['sleep', '60'])
-for i in range(15):
-    say(event='progress', step=i, of=15); time.sleep(0.02)
+for i in range(STEPS):
+    say(event='progress', step=i); time.sleep(0.02)
 with open(request['output'] + '/finished', 'a') as f: f.write('!')
-""" + VERDICT
+"""
+        + VERDICT
+    ).replace("STEPS", str(steps))
     folder = JobFolder(tmp_path / "jobs", "one")
     monitor = _monitor(tmp_path, code)
     killed = 0
@@ -266,12 +272,13 @@ with open(request['output'] + '/finished', 'a') as f: f.write('!')
     assert _gone(folder.dir)
     if long:
         assert killed >= 3  # the positive control: attempts were broken off
-        assert len(folder.attempts()) > 1
+        assert len(folder.attempts()) >= killed
 
 
 def test_a_flock_tells_when_two_trainers_run_at_once(tmp_path):
     """The negative control of the test above: with two job ids the same trainer finds that it is not alone."""
-    code = """
+    code = (
+        """
 import fcntl
 alone = open(os.path.dirname(request['output']) + '/alone', 'a')
 try:
@@ -279,7 +286,9 @@ try:
 except BlockingIOError:
     open(os.path.dirname(request['output']) + '/twice', 'a').write('!')
 time.sleep(1)
-""" + VERDICT
+"""
+        + VERDICT
+    )
     jobs = jobs_of(tmp_path, code)
     jobs.start(job(tmp_path, "a"))
     jobs.start(job(tmp_path, "b"))
