@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deploy.jobs.inbox import FileInbox
 from deploy.jobs.local import SupervisedJobs
 from deploy.jobs.programs import GATE, Program, gate_program
 from deploy.packaging import admit_and_add
@@ -37,6 +38,7 @@ def make_workshop(settings: Settings, paths: StatePaths, registry: Registry) -> 
         plans=RegistryPlans(registry),
         folder=paths.loop,
         datasets=paths.datasets,
+        inbox=FileInbox(paths.jobs),
         trainers={model: trainer.name for trainer in trainers for model in trainer.models},
     )
 
@@ -48,19 +50,65 @@ def programs(trainers: Sequence[TrainerSettings], settings: Settings, paths: Sta
 
 
 def _program(trainer: TrainerSettings, settings: Settings, paths: StatePaths) -> Program:
+    pass_on: tuple[str, ...] = ("PYTHONPATH", *trainer.environment)
+    environment: dict[str, str] = {}
     argv = tuple(sys.executable if part == "python" and i == 0 else part for i, part in enumerate(trainer.program))
+    if trainer.executor == "ray":
+        pass_on = (*pass_on, "HARDCASE_RUN_TEMP", "RAY_ADDRESS")
+        argv = _ray_argv(trainer, settings, argv)
+        environment = ray_access(settings, paths)
+    elif trainer.executor == "webhook":
+        argv = _webhook_argv(trainer, paths)
     return Program(
         argv=argv,
         folder=trainer.working_folder,
-        pass_on=("PYTHONPATH", *trainer.environment),
+        pass_on=pass_on,
+        environment=tuple(environment.items()),
         budget_s=trainer.budget_s,
         silence_s=trainer.silence_s,
-        memory_bytes=trainer.memory_bytes,
+        # Of the program itself; what waits for one elsewhere has no use for them.
+        memory_bytes=trainer.memory_bytes if trainer.executor == "local" else 0,
         output_bytes=trainer.output_bytes,
         nice=trainer.nice,
         grace_s=trainer.grace_s,
         restarts=trainer.restarts,
+        secret_file=trainer.secret_file if trainer.executor == "webhook" else "",
     )
+
+
+def _ray_argv(trainer: TrainerSettings, settings: Settings, program: tuple[str, ...]) -> tuple[str, ...]:
+    options = {
+        "--address": trainer.address or settings.ray.address or "auto",
+        "--cpus": f"{trainer.cpus:g}",
+        "--gpus": f"{trainer.gpus:g}",
+        "--memory": str(trainer.memory_bytes),
+        "--grace": f"{trainer.grace_s:g}",
+        "--nice": str(trainer.nice),
+        "--folder": trainer.working_folder,
+    }
+    named = [part for name in trainer.environment for part in ("--pass-on", name)]
+    given = [part for pair in options.items() for part in pair]
+    return (sys.executable, "-m", "deploy.jobs.ray_driver", *given, *named, "--", *program)
+
+
+def _webhook_argv(trainer: TrainerSettings, paths: StatePaths) -> tuple[str, ...]:
+    options = {
+        "--url": trainer.url,
+        "--secret-file": trainer.secret_file,
+        "--callback": trainer.callback_url,
+        "--registry": str(paths.registry),
+    }
+    given = [part for pair in options.items() if pair[1] for part in pair]
+    return (sys.executable, "-m", "deploy.jobs.webhook_driver", *given)
+
+
+def ray_access(settings: Settings, paths: StatePaths) -> dict[str, str]:
+    """Variables by which a process of this machine is let into the cluster."""
+    own = settings.ray
+    if not own.token_auth or (own.address is not None and own.auth_token_file is None):
+        return {"RAY_USAGE_STATS_ENABLED": "0"}
+    token = Path(own.auth_token_file).expanduser().absolute() if own.auth_token_file else paths.ray_token
+    return {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
 
 class RegistryCandidates:

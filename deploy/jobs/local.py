@@ -25,10 +25,14 @@ class SupervisedJobs:
     Args:
         root: Folder of all jobs.
         programs: By name; `GATE` for jobs without one.
+        with_parent: Supervisors end when this process ends, instead of outliving it.
         python: Interpreter of the supervisors.
     """
 
-    def __init__(self, root: Path, programs: Mapping[str, Program], *, python: str = sys.executable) -> None:
+    def __init__(
+        self, root: Path, programs: Mapping[str, Program], *, with_parent: bool = False, python: str = sys.executable
+    ) -> None:
+        self._with_parent = ("--with-parent",) if with_parent else ()
         self._root = root
         self._programs = programs
         self._python = python
@@ -98,7 +102,7 @@ class SupervisedJobs:
         # A session of its own: neither a terminal's Ctrl-C nor our end reaches it.
         self._supervisors[job_id] = os.posix_spawn(
             self._python,
-            [self._python, "-m", "deploy.jobs.supervise", str(folder.dir)],
+            [self._python, "-m", "deploy.jobs.supervise", *self._with_parent, str(folder.dir)],
             {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH"))))},
             setsid=True,
             file_actions=[

@@ -1,4 +1,4 @@
-"""One job's supervisor: `python -m deploy.jobs.supervise FOLDER`.
+"""One job's supervisor: `python -m deploy.jobs.supervise [--with-parent] FOLDER`.
 
 Whoever starts it, and however often: the lock lets one of them work, the list of attempts says whether the program may
 start (again), and what an earlier attempt left running is ended first. So of jobs with one id at most one ever runs,
@@ -195,8 +195,14 @@ class Supervision:
         return f": {lines[-1].strip()[:300]}" if lines else ""
 
 
-def supervise(folder: JobFolder) -> None:
-    """Do the job, unless somebody does, or it is done, or may not be begun again."""
+def supervise(folder: JobFolder, *, with_parent: bool = False) -> None:
+    """Do the job, unless somebody does, or it is done, or may not be begun again.
+
+    Args:
+        folder: Of the job.
+        with_parent: The end of this process's parent interrupts it.
+    """
+    parent = os.getppid() if with_parent else None
     lock = folder.lock()
     if lock is None:
         return
@@ -204,13 +210,16 @@ def supervise(folder: JobFolder) -> None:
         spec = folder.spec()
         if spec is None or folder.exit() is not None:
             return
-        _attempt(spec, folder)
+        _attempt(spec, folder, parent)
     finally:
         os.close(lock)
 
 
-def _attempt(spec: JobSpec, folder: JobFolder) -> None:
+def _attempt(spec: JobSpec, folder: JobFolder, parent: int | None) -> None:
     told: list[int] = []
+
+    def interrupted() -> bool:
+        return bool(told) or (parent is not None and os.getppid() != parent)
 
     def tell(number: int, frame: FrameType | None) -> None:
         told.append(number)
@@ -229,7 +238,7 @@ def _attempt(spec: JobSpec, folder: JobFolder) -> None:
         return
     mark = f"{folder.dir.name}.{len(before) + 1}.{secrets.token_hex(8)}"
     folder.begin(Attempt(number=len(before) + 1, supervisor=os.getpid(), mark=mark, started_at=now_text()))
-    verdict = Supervision(spec, folder, mark, lambda: bool(told)).run()
+    verdict = Supervision(spec, folder, mark, interrupted).run()
     if verdict.state is not None:
         folder.finish(verdict.state, verdict.reason)
     elif len(before) >= spec.restarts:
@@ -263,4 +272,4 @@ def _signal_name(number: int) -> str:
 
 
 if __name__ == "__main__":
-    supervise(JobFolder.at(Path(sys.argv[1]).absolute()))
+    supervise(JobFolder.at(Path(sys.argv[-1]).absolute()), with_parent="--with-parent" in sys.argv)

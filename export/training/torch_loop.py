@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.contracts.dataset import Source, Split
+from export.contracts.dataset import Split
 from export.contracts.task import Task
 from export.dataset import Rows
 from export.training.run import TrainingRun
+from export.training.sampling import order_of, rate_of, row_weights
 from export.training.torch_losses import Loss, figures, inputs_of, loss_for
 
 Batch: TypeAlias = Sequence[int]
@@ -185,7 +186,9 @@ class _Fit:
         optimiser = torch.optim.AdamW(
             self.module.parameters(), lr=asked.learning_rate, weight_decay=asked.weight_decay, foreach=False
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate_of(asked, per_epoch * asked.epochs))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, rate_of(per_epoch * asked.epochs, asked.warmup, asked.last_rate)
+        )
         best, since, metrics, number = math.inf, 0, dict[str, float](), 0
         for number in range(1, asked.epochs + 1):
             metrics_now = {"train_loss": self._epoch(optimiser, schedule)}
@@ -260,52 +263,3 @@ class _Fit:
             raise ValueError(f"'{self.options.watch}' is none of {', '.join(sorted(found))}")
         value = found[self.options.watch]
         return value if self.options.watch.endswith("loss") else -value
-
-
-def rate_of(options: LoopOptions, steps: int) -> Callable[[int], float]:
-    """The schedule: share of the learning rate at a step.
-
-    Example:
-        >>> rate = rate_of(LoopOptions(warmup=0.1, last_rate=0.0), steps=100)
-        >>> [round(rate(step), 2) for step in (0, 9, 55, 99)]
-        [0.1, 1.0, 0.5, 0.0]
-    """
-    climb = max(1, round(options.warmup * steps))
-
-    def rate(step: int) -> float:
-        if step < climb:
-            return (step + 1) / climb
-        done = min(1.0, (step - climb) / max(1, steps - climb))
-        return options.last_rate + (1.0 - options.last_rate) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-    return rate
-
-
-def row_weights(rows: Rows, *, balanced: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Weights (rows,) of mean 1: the rows' own, times the inverse frequency of their class where asked for."""
-    weights = np.asarray(rows.weights, dtype=np.float64).copy()
-    if balanced and isinstance(rows.labels, np.ndarray) and rows.labels.dtype == np.int64:
-        counts = np.bincount(rows.labels, weights=weights)
-        weights /= np.maximum(counts[rows.labels], 1e-12)
-    mean = weights.mean()
-    if not np.isfinite(mean) or mean <= 0:
-        raise ValueError("the rows' weights must be positive numbers")
-    return weights / mean
-
-
-def order_of(sources: Sequence[str], new_share: float | None, generator: np.random.Generator) -> Sequence[int]:
-    """The rows of an epoch, shuffled; as many as there are, of which `new_share` are no base rows."""
-    new = np.array([i for i, source in enumerate(sources) if source != Source.BASE.value], dtype=np.int64)
-    base = np.array([i for i, source in enumerate(sources) if source == Source.BASE.value], dtype=np.int64)
-    total = len(sources)
-    if new_share is None or not len(new) or not len(base):
-        return generator.permutation(total).tolist()
-    wanted = min(total, max(1, round(new_share * total)))
-    chosen = np.concatenate([_drawn(new, wanted, generator), _drawn(base, total - wanted, generator)])
-    return generator.permutation(chosen).tolist()
-
-
-def _drawn(pool: np.ndarray[Any, np.dtype[np.int64]], count: int, generator: np.random.Generator) -> Any:
-    """`count` of them: every one as often as any other, up to one."""
-    rounds = [generator.permutation(pool) for _ in range(-(-count // len(pool)))] or [pool[:0]]
-    return np.concatenate(rounds)[:count]

@@ -24,6 +24,7 @@ from monitoring.api.feedback_routes import feedback_router
 from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
 from monitoring.api.heat_routes import heat_router
+from monitoring.api.jobs_routes import jobs_router
 from monitoring.api.limits import Limits
 from monitoring.api.list_routes import list_router
 from monitoring.api.list_views import CaseLists
@@ -175,6 +176,7 @@ def build_console(
     app.include_router(notify_router(store, channels, clock))
     app.include_router(upkeep_router(view, office))
     app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
+    app.include_router(jobs_router(workshop.inbox if workshop is not None else None))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
     builder = Builder(view=view, monitor=monitor, options=options)
     for pages in (

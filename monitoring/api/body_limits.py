@@ -10,6 +10,7 @@ LARGER: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"/api/selections"), 2 << 20),  # 50,000 ids of cases
     (re.compile(r"/api/review/(?!import)[a-z/]+"), 2 << 20),  # 50,000 ids of cases
     (re.compile(r"/api/review/import"), 32 << 20),  # labels from files
+    (re.compile(r"/api/loop/jobs/[^/]+/events"), 1 << 20),  # what a training elsewhere tells: up to 1,000 events
     (re.compile(r"/api/feedback"), 16 << 20),  # up to 10,000 items
 )
 

@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from export.contracts.errors import Unauthenticated
 from monitoring.api import models
+from monitoring.api.fields import Answer
+from monitoring.api.security import JOB_HOOK
 from monitoring.loop.contracts import Inbox, Letter
 
-HOOK_PATH = "/api/loop/jobs/{job}/events"
 JobId = Annotated[str, Path(description="Id of the job.", max_length=128)]
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": models.ErrorBody, "description": "No such job, a wrong signature, or too old a letter."},
@@ -21,7 +22,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Taken(models.Body):
+class Taken(Answer):
     """What was taken."""
 
     events: int = Field(description="Lines that the letter held.")
@@ -31,7 +32,7 @@ def jobs_router(inbox: Inbox | None) -> APIRouter:
     """The inbox of jobs that run elsewhere; without one every letter is refused."""
     router = APIRouter(tags=["the loop"])
 
-    @router.post(HOOK_PATH, status_code=202, responses=PROBLEMS)
+    @router.post(JOB_HOOK, status_code=202, responses=PROBLEMS)
     async def take_letter(request: Request, job: JobId) -> Taken:
         """A training that runs elsewhere tells how it goes: a CloudEvent, signed as Standard Webhooks say.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
@@ -26,7 +27,9 @@ from monitoring.people.roster import Roster
 COOKIE = "hardcase_session"
 SECURE_COOKIE = "__Host-" + COOKIE  # browsers take that name only with Secure, for "/", from this very host
 HOOK_PATHS = ("/api/integrations/label-studio/hook",)  # brings a credential of its own
-HOOKS = ("/api/integrations/label-studio/hook",)  # prove themselves by a secret of their own, which they check
+JOB_HOOK = "/api/loop/jobs/{job}/events"
+_JOB_HOOK = re.compile(r"/api/loop/jobs/[^/]{1,128}/events")
+HOOKS = ("/api/integrations/label-studio/hook", JOB_HOOK)  # prove themselves by a secret of their own, which they check
 # Answered without a credential.
 OPEN_PATHS = (*HOOKS, "/api/health/live", "/api/health/ready", "/sign-in", "/first-start", "/invitation", *HOOK_PATHS)
 STATIC_PREFIX = "/static/"
@@ -118,7 +121,7 @@ class Guard:
             found = self._roster.remembered(credential)
             if found is None:
                 found = await run_in_threadpool(self._roster.look_up, credential, cookie=is_cookie)
-        if found is None and (path in OPEN_PATHS or path.startswith(STATIC_PREFIX)):
+        if found is None and _is_open(path):
             return NOBODY
         return found
 
@@ -157,6 +160,11 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def _is_open(path: str) -> bool:
+    """Whether it is answered without a credential."""
+    return path in OPEN_PATHS or path.startswith(STATIC_PREFIX) or _JOB_HOOK.fullmatch(path) is not None
 
 
 def cookie_name(options: ConsoleOptions) -> str:
