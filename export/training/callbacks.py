@@ -56,7 +56,7 @@ def scalars(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """
     for name, value in found.items():
         number = value.item() if callable(getattr(value, "item", None)) and getattr(value, "ndim", 1) == 0 else value
-        if isinstance(number, numbers.Real) and type(number) is not bool:
+        if str(number) not in ("True", "False") and isinstance(number, numbers.Real):
             kept = "".join(c if c.isascii() and (c.isalnum() or c in "_./ -") else "_" for c in name)[:64]
             yield kept if kept[:1].isalnum() else f"_{kept[1:]}", float(number)
 
