@@ -34,6 +34,8 @@ from monitoring.api.people_routes import people_router
 from monitoring.api.review_routes import ledger_router
 from monitoring.api.review_views import ReviewView
 from monitoring.api.roles import nameless_changes
+from monitoring.api.rollout_routes import rollout_router
+from monitoring.api.rollout_views import RolloutDesk
 from monitoring.api.security import Guard
 from monitoring.api.slice_routes import slice_router
 from monitoring.api.slice_views import SliceDesk
@@ -49,6 +51,7 @@ from monitoring.console.pages_explore import explore_pages
 from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
+from monitoring.console.pages_rollouts import rollouts_router
 from monitoring.console.pages_settings import settings_router
 from monitoring.console.pages_slices import slices_router
 from monitoring.console.pages_static import static_router
@@ -67,6 +70,7 @@ from monitoring.people.roster import Roster
 from monitoring.refetch import Refetch
 from monitoring.reports import ReportService
 from monitoring.review.ledger import Ledger
+from monitoring.rollout.options import RolloutOptions
 from monitoring.store import Store
 
 DESCRIPTION = """What Hardcase's monitor knows: models, windows, drift signals, failure cases, alarms, records,
@@ -164,6 +168,13 @@ def build_console(
     app.include_router(finding_router(findings))
     app.include_router(batch_router(store, clock))
     app.include_router(slice_router(desk))
+    rolling = RolloutDesk(
+        store=store,
+        catalogue=catalogue,
+        clock=clock,
+        options=RolloutOptions() if searching is None else searching.rollout,
+    )
+    app.include_router(rollout_router(rolling))
     app.include_router(dataset_router(datasets))
     app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
     app.include_router(explore_router(explorer, comparer))
@@ -184,6 +195,7 @@ def build_console(
         cases_router(builder, lists),
         review_router(builder, findings),
         slices_router(builder, desk),
+        rollouts_router(builder, rolling),
         explore_pages(builder, comparer),
         static_router(),
     ):
