@@ -129,7 +129,8 @@ def begin(
     """
     if candidate == champion:
         raise InvalidRequest(f"version '{candidate}' of '{model}' is the champion already")
-    seed = f"training:{training_id}" if training_id else f"{model}:{candidate}:{author}:{now_ns}"
+    many = connection.scalar(sa.select(sa.func.count()).select_from(t.rollouts))
+    seed = f"training:{training_id}" if training_id else f"{model}:{candidate}:{now_ns}:{many}"
     identity = hashlib.sha256(seed.encode()).hexdigest()[:16]
     r = t.rollouts.c
     if connection.scalar(sa.select(r.id).where(r.id == identity)) is not None:
