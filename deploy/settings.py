@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
+from deploy.settings_gate import GateSettings
 from deploy.settings_integrations import IntegrationSettings
 from deploy.settings_monitor import MonitorSettings
 from deploy.settings_notify import ChannelSettings
@@ -245,6 +246,7 @@ class Settings(Section):
     notify: tuple[ChannelSettings, ...] = ()
     """Who is told what happened. Nobody, where nothing is said."""
     retrain: RetrainSettings = RetrainSettings()
+    gate: GateSettings = GateSettings()
     rollout: RolloutSettings = RolloutSettings()
     ray: RaySettings = RaySettings()
     storage: StorageSettings = StorageSettings()

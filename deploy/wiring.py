@@ -20,6 +20,7 @@ from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
+from monitoring.gate.options import GateOptions, OwnSet
 from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.notify.options import ChannelOptions
@@ -132,8 +133,15 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
         inference=_inference(settings),
         privacy=privacy_policies(settings),
         notify=tuple(_channel(channel) for channel in settings.notify),
+        gate=gate_options(settings),
         rollout=rollout_options(settings.rollout),
     )
+
+
+def gate_options(settings: Settings) -> GateOptions:
+    """How candidates are judged."""
+    options = _fill(GateOptions, settings.gate, leave_out=("sets", "ray"), ray=settings.gate.ray or None)
+    return replace(options, own=tuple(_fill(OwnSet, one) for one in settings.gate.sets))
 
 
 def _channel(channel: ChannelSettings) -> ChannelOptions:

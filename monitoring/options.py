@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.contracts.privacy import PrivacyPolicy
+from monitoring.gate.options import GateOptions
 from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.loop.options import LoopOptions
@@ -237,6 +238,7 @@ class MonitorOptions:
         sample_rows: Rows of watched input values kept per window, for reports.
         host: Where console and API listen.
         loop: When and how models are trained again.
+        gate: How candidates are judged.
         notify: Channels that are told what happened.
         keys: Request parameters and tags by which feedback may name records.
         token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept.
@@ -278,6 +280,7 @@ class MonitorOptions:
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     integrations: IntegrationOptions = field(default_factory=IntegrationOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
+    gate: GateOptions = field(default_factory=GateOptions)
     rollout: RolloutOptions = field(default_factory=RolloutOptions)
     privacy: tuple[PrivacyPolicy, ...] = ()
     keys: tuple[str, ...] = ()
