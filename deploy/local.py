@@ -85,7 +85,10 @@ def children(settings: Settings, paths: StatePaths, frozen: Path) -> list[ChildS
 
 def trainer(paths: StatePaths) -> ChildSpec:
     """Trains, exports, registers and promotes the demo model, then ends."""
-    argv = (sys.executable, "-m", "deploy.demo.train", "--registry", str(paths.registry), "--out", str(paths.demo))
+    argv = (
+        *(sys.executable, "-m", "deploy.demo.train", "--registry", str(paths.registry)),
+        *("--out", str(paths.demo), "--datasets", str(paths.datasets)),
+    )
     return ChildSpec(
         role="trainer",
         argv=argv,

@@ -128,16 +128,20 @@ def monitor(ctx: typer.Context, child: Annotated[bool, CHILD] = False) -> None:
 
 def demo(
     ctx: typer.Context,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer requests; for tests.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The short form; for tests.")] = False,
+    day: Annotated[
+        bool, typer.Option("--day", help="Only a day: traffic, shifts, feedback, what was found. No retraining.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell the whole story over HTTP: traffic, a shift, feedback, what was flagged and how much of it was right.
+    """Tell the whole story, unattended: traffic, a shift, alarm, labels, training, gate, roll-out, and bad candidates.
 
-    Uses a running `hardcase up`, or starts one for as long as it takes. Writes report.json and report.html to the
-    state folder's `demo/`. Exit code 1 when a claim does not hold.
+    Starts a system of its own in `demo/story` of the state folder and stops it afterwards; ten minutes on two cores. A
+    running `hardcase up` is used when it has the demo's trainer, and otherwise for `--day`. Writes report.json and
+    report.html to the state folder's `demo/`. Exit code 1 when a claim does not hold.
 
     Example: hardcase demo
     """
     from deploy.demo.run import run_demo
 
-    raise typer.Exit(run_demo(invocation_of(ctx), quick=quick, as_json=as_json))
+    raise typer.Exit(run_demo(invocation_of(ctx), quick=quick, day=day, as_json=as_json))

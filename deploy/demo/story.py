@@ -112,12 +112,12 @@ async def _tell(serving: str, client: MonitorClient, window_s: int, out: Console
         signals=f.signal_results(client, sent, window_s),
         cases=f.case_results(client, flagged, day),
         flagged=len(flagged),
-        accounting=_settled_accounting(client),
+        accounting=settled_accounting(client),
     )
     return replace(found, claims=judge(found))
 
 
-def _settled_accounting(client: MonitorClient) -> dict[str, object]:
+def settled_accounting(client: MonitorClient) -> dict[str, object]:
     """The account once nothing is under way any more; the last look after five seconds."""
     deadline = time.monotonic() + 5.0
     while True:

@@ -24,13 +24,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 # is allowed back.
 FENCES: dict[str, tuple[str, ...]] = {
     "torch": ("export/from_torch.py", "export/torch_", "export/dataset/for_torch.py", "export/training/",
-              "serving/runtime/torch.py", "deploy/demo/network.py"),
+              "serving/runtime/torch.py", "deploy/demo/network.py", "deploy/demo/learn.py",
+              "deploy/demo/trainer.py"),
     "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx"),
     "onnx": ("export/admission_", "export/from_onnx.py", "export/torch_write.py",
              "serving/runtime/onnx_precision.py"),
     "ray": ("serving/deployment.py", "serving/ray_cluster.py", "serving/grpc/ray_lane.py", "deploy/rescore_ray.py",
             "deploy/jobs/ray_driver.py", "deploy/gate/ray_tasks.py"),
-    "grpc": ("serving/grpc/aio.py", "serving/grpc/ingress.py", "deploy/loadtest/grpc_control.py"),
+    "grpc": ("serving/grpc/aio.py", "serving/grpc/ingress.py", "deploy/loadtest/grpc_control.py",
+             "deploy/demo/grpc_client.py"),
     "hpack": ("serving/grpc/heads.py", "deploy/loadtest/headers.py"),
     "grpc_tools": ("serving/grpc/compile.py",),
     "google": ("serving/grpc/",),

@@ -72,8 +72,8 @@ def test_the_doctor_knows_every_socket_of_the_cluster(system: Running):
     assert len(open_to_anybody) == 2
 
 
-def test_the_story_holds_and_its_links_lead_somewhere(system: Running):
-    done = system.place.run("demo", "--quick", "--json", timeout=200)
+def test_the_day_holds_and_its_links_lead_somewhere(system: Running):
+    done = system.place.run("demo", "--day", "--quick", "--json", timeout=200)
     report = json.loads(done.stdout)
     assert done.returncode == 0, json.dumps(report["claims"], indent=1) + done.stderr
     assert [c for c in report["claims"] if not c["holds"]] == []
