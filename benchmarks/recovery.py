@@ -1,4 +1,4 @@
-"""How many labels bring the accuracy back? `python -m benchmarks.recovery [--quick]`; seeded, minutes.
+"""How many labels bring the accuracy back? `python -m benchmarks.recovery [--quick]`; seeded, three minutes.
 
 A camera is knocked askew: digits turned by 50 +- 8 degrees. From that stream so many rows are labelled, 2 % of them
 wrongly, and a new version is trained; its accuracy on other turned digits, none of which was ever labelled, says how
