@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from deploy.settings_base import Port, Seconds, Section, Share, Size
+from deploy.settings_experiments import ExperimentSettings
 from deploy.settings_gate import GateSettings
 from deploy.settings_integrations import IntegrationSettings
 from deploy.settings_monitor import MonitorSettings
@@ -248,6 +249,7 @@ class Settings(Section):
     retrain: RetrainSettings = RetrainSettings()
     gate: GateSettings = GateSettings()
     rollout: RolloutSettings = RolloutSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
     ray: RaySettings = RaySettings()
     storage: StorageSettings = StorageSettings()
     observability: ObservabilitySettings = ObservabilitySettings()

@@ -22,6 +22,7 @@ from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.gate.options import GateOptions, OwnSet
 from monitoring.inference_options import InferenceOptions
+from monitoring.integrations.mlflow.options import ExperimentOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.notify.options import ChannelOptions
 from monitoring.options import MonitorOptions
@@ -135,6 +136,7 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
         notify=tuple(_channel(channel) for channel in settings.notify),
         gate=gate_options(settings),
         rollout=rollout_options(settings.rollout),
+        experiments=_fill(ExperimentOptions, settings.experiments),
     )
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deploy.bring_in import bring_in
 from deploy.jobs.inbox import FileInbox
 from deploy.jobs.local import SupervisedJobs
 from deploy.jobs.programs import GATE, Program, gate_program
@@ -40,6 +41,7 @@ def make_workshop(settings: Settings, paths: StatePaths, registry: Registry) -> 
         datasets=paths.datasets,
         inbox=FileInbox(paths.jobs),
         trainers={model: trainer.name for trainer in trainers for model in trainer.models},
+        bring_in=bring_in,
     )
 
 

@@ -27,6 +27,7 @@ from monitoring.duties import Duty, Roster
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import START, Cursor, read_cursors
 from monitoring.integrations.duty import tool_duties
+from monitoring.integrations.mlflow.duty import mlflow_duty
 from monitoring.log_frames import read_frames
 from monitoring.loop.contracts import Workshop
 from monitoring.loop.duty import duties_of_loop
@@ -104,6 +105,8 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue, works
     if workshop is not None:
         rolling = rollout_duty(workshop, lambda model, version: value_tolerance(baselines.get(model, version), options))
         retraining = (rolling, *duties_of_loop(options, store, catalogue, workshop))
+    retraining = () if workshop is None else duties_of_loop(options, store, catalogue, workshop)
+    tracking = mlflow_duty(options, catalogue, workshop)
     return Loop(
         options=options,
         store=store,
@@ -111,7 +114,7 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue, works
         baselines=baselines,
         ingest=Ingest(baselines, options, Refetch(options, store), book),
         retention_clock=RetentionClock(),
-        roster=Roster((*duties(options), *retraining)),
+        roster=Roster((*duties(options), *retraining, *tracking)),
         watcher=Watcher(options.alarms),
         fit_clock=start_clock(store, options, book),
         fit_book=book,

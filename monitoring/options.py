@@ -8,6 +8,7 @@ from pathlib import Path
 from export.contracts.privacy import PrivacyPolicy
 from monitoring.gate.options import GateOptions
 from monitoring.inference_options import InferenceOptions
+from monitoring.integrations.mlflow.options import ExperimentOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.loop.options import LoopOptions
 from monitoring.notify.options import ChannelOptions
@@ -240,6 +241,7 @@ class MonitorOptions:
         loop: When and how models are trained again.
         gate: How candidates are judged.
         notify: Channels that are told what happened.
+        experiments: MLflow: where it is, and what it is told.
         keys: Request parameters and tags by which feedback may name records.
         token_sha256: SHA-256 (hex) of the bearer tokens that console and API accept.
         sign_in: When people have to say who they are.
@@ -285,6 +287,7 @@ class MonitorOptions:
     privacy: tuple[PrivacyPolicy, ...] = ()
     keys: tuple[str, ...] = ()
     notify: tuple[ChannelOptions, ...] = ()
+    experiments: ExperimentOptions = field(default_factory=ExperimentOptions)
 
     @property
     def archive_root(self) -> Path:

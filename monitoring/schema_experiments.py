@@ -1,4 +1,4 @@
-"""Tables of what an experiment tracker (MLflow) was told, and of what came from its registry. See `monitoring.schema`."""
+"""Tables of what an experiment tracker was told and of what came from its registry. See `monitoring.schema`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ experiment_runs = Table(  # a training, and the run that tells of it
     Column("training_id", String(64), primary_key=True),  # no foreign key: what lies in the tracker outlives the row
     Column("experiment", String(64), nullable=False),  # as the tracker numbers it
     Column("run", String(64), nullable=False),
-    Column("metrics", BigInteger, nullable=False),  # points that it has
+    Column("metrics", BigInteger, nullable=False),  # events of the training before this one were told
     Column("digest", String(64), nullable=False),  # sha256 of the rest that it was told last; "" for nothing yet
     Column("complete", Boolean, nullable=False),  # the training has ended, and everything was told
     Column("problem", Text, nullable=False),  # why something was left out; ""

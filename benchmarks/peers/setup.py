@@ -57,6 +57,8 @@ PEERS = (
 CLIENTS = (
     Peer(name="kserve", python=Path(sys.executable)),
     Peer(name="label-studio", python=Path(sys.executable)),  # the real server, for its tests
+    Peer(name="mlflow", python=Path(sys.executable)),  # likewise
+    Peer(name="wandb", python=Path(sys.executable)),  # the library, for the test of `export.training.wandb_logger`
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from monitoring import schema as t
-from monitoring.integrations.names import TaskState, Tool
+from monitoring.integrations.names import TaskState
 from monitoring.notify.happened import announce_tool
 from monitoring.store import Store
 
@@ -53,14 +54,14 @@ class ToolRow:
     tasks: Mapping[str, int]
 
 
-def projects(store: Store, tool: Tool) -> list[ProjectRow]:
+def projects(store: Store, tool: StrEnum) -> list[ProjectRow]:
     """Our projects in a tool."""
     with store.read() as connection:
         query = sa.select(t.external_projects).where(t.external_projects.c.tool == tool.value)
         return [ProjectRow(**row) for row in connection.execute(query.order_by(t.external_projects.c.id)).mappings()]
 
 
-def add_project(store: Store, tool: Tool, model: str, config: str, number: str, now_ns: int) -> ProjectRow:
+def add_project(store: Store, tool: StrEnum, model: str, config: str, number: str, now_ns: int) -> ProjectRow:
     """Remember a project."""
     values = {"tool": tool.value, "model": model, "config": config, "external_id": number, "created_ns": now_ns}
     with store.write() as connection:
@@ -86,7 +87,7 @@ def note_looked(store: Store, project: int, *, seen: str | None = None, looked_n
         connection.execute(t.external_projects.update().where(t.external_projects.c.id == project).values(**given))
 
 
-def ask_to_look(store: Store, tool: Tool, now_ns: int, *, hint: bool = False, everything: bool = False) -> None:
+def ask_to_look(store: Store, tool: StrEnum, now_ns: int, *, hint: bool = False, everything: bool = False) -> None:
     """Have changes fetched now: those since the last look, or `everything`. `hint`: the tool said so itself."""
     p = t.external_projects.c
     values: dict[str, Any] = {"asked_ns": now_ns} | ({"seen": ""} if everything else {})
@@ -99,13 +100,13 @@ def ask_to_look(store: Store, tool: Tool, now_ns: int, *, hint: bool = False, ev
             add(connection, tool, hints=1)
 
 
-def count(store: Store, tool: Tool, **more: int) -> None:
+def count(store: Store, tool: StrEnum, **more: int) -> None:
     """Add to a tool's counters."""
     with store.write() as connection:
         add(connection, tool, **more)
 
 
-def note_answered(store: Store, tool: Tool, now_ns: int) -> None:
+def note_answered(store: Store, tool: StrEnum, now_ns: int) -> None:
     """The tool answers."""
     with store.write() as connection:
         make_tool(connection, tool)
@@ -120,7 +121,7 @@ def note_answered(store: Store, tool: Tool, now_ns: int) -> None:
         connection.execute(t.external_tools.update().where(t.external_tools.c.tool == tool.value).values(**values))
 
 
-def note_failed(store: Store, tool: Tool, problem: str, now_ns: int, next_ns: int) -> None:
+def note_failed(store: Store, tool: StrEnum, problem: str, now_ns: int, next_ns: int) -> None:
     """The tool does not answer, or refuses."""
     x = t.external_tools.c
     since = sa.case((x.failing_ns == 0, now_ns), else_=x.failing_ns)
@@ -133,7 +134,7 @@ def note_failed(store: Store, tool: Tool, problem: str, now_ns: int, next_ns: in
             announce_tool(connection, tool.value, row["failing_ns"], now_ns, problem)
 
 
-def tool_row(store: Store, tool: Tool) -> ToolRow:
+def tool_row(store: Store, tool: StrEnum) -> ToolRow:
     """How a tool is doing."""
     e, x = t.external_tasks.c, t.external_tools.c
     with store.read() as connection:
@@ -144,7 +145,7 @@ def tool_row(store: Store, tool: Tool) -> ToolRow:
     return ToolRow(**known, tasks=tasks)
 
 
-def make_tool(connection: sa.Connection, tool: Tool) -> None:
+def make_tool(connection: sa.Connection, tool: StrEnum) -> None:
     """See that the tool has a row."""
     x = t.external_tools.c
     if connection.scalar(sa.select(x.tool).where(x.tool == tool.value)) is None:
@@ -152,7 +153,7 @@ def make_tool(connection: sa.Connection, tool: Tool) -> None:
         connection.execute(t.external_tools.insert().values(tool=tool.value, problem="", **zeros))
 
 
-def add(connection: sa.Connection, tool: Tool, **more: int) -> None:
+def add(connection: sa.Connection, tool: StrEnum, **more: int) -> None:
     """Add to a tool's counters, within a transaction."""
     make_tool(connection, tool)
     x = t.external_tools.c

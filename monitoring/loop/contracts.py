@@ -195,6 +195,26 @@ class Inbox(Protocol):
         ...
 
 
+class BringIn(Protocol):
+    """Makes a package of files that somebody else made, in a child process with limits."""
+
+    def __call__(self, fetched: Path, out: Path, *, model: str, version: str, like: Path | None, note: str) -> Path:
+        """The folder of the package.
+
+        Args:
+            fetched: Holds one ONNX file with its external data, or a package.
+            out: Folder in which the package's folder is made.
+            model: Its name.
+            version: Its version.
+            like: Package of the champion: task, roles and rows to try it on come from there.
+            note: Where it comes from, for its provenance.
+
+        Raises:
+            HardcaseError: it cannot become a package; the text is fit for people.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
     """Everything outside the monitor that the loop works with.
@@ -205,6 +225,7 @@ class Workshop:
         folder: State of the loop: requests, outputs, reports.
         datasets: Snapshots, each in a folder named by the first 16 hex digits of its digest.
         inbox: Of jobs that run elsewhere; None where there are none.
+        bring_in: Makes packages of models from elsewhere, in a child process; None: none are taken in.
     """
 
     jobs: Jobs
@@ -214,3 +235,4 @@ class Workshop:
     datasets: Path
     trainers: Mapping[str, str] = field(default_factory=dict)
     inbox: Inbox | None = None
+    bring_in: BringIn | None = None
