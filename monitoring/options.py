@@ -293,3 +293,8 @@ class MonitorOptions:
     def archive_root(self) -> Path:
         """Folder of the archive: beside the record log, because whoever reads the one needs the other."""
         return self.records_root.with_name("archive")
+
+    @property
+    def datasets_root(self) -> Path:
+        """Folder of data set snapshots, beside the record log."""
+        return self.records_root.with_name("datasets")

@@ -18,7 +18,7 @@ from monitoring.datasets import lineage, rows
 from monitoring.datasets.build import SnapshotSource, build_snapshot
 from monitoring.datasets.diff import Change, RowChange, diff
 from monitoring.datasets.recipes import Recipe
-from monitoring.datasets.rows import SnapshotRow
+from monitoring.datasets.rows import SnapshotRow, SnapshotState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,11 @@ class DatasetDesk:
         Raises:
             NotFound: it is gone, or damaged; says which file.
         """
+        row = self.row(identity)
+        if row.state is SnapshotState.ERASED:
+            raise NotFound(f"its data were erased; {row.successor or 'no snapshot'} has what was left")
         try:
-            return self.row(identity).open()
+            return row.open()
         except SnapshotError as error:
             raise NotFound(f"the snapshot cannot be read: {error.message}") from None
 

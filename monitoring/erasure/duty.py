@@ -14,6 +14,7 @@ from pathlib import Path
 
 from monitoring.archive.catalogue import replace_file
 from monitoring.archive.files import archived
+from monitoring.datasets.erasing import erase_from_snapshots
 from monitoring.erasure.files import Wanted, erase_reports, erase_rescored, rewrite_archive_file
 from monitoring.erasure.requests import Erasure, finish, ids_of, list_erasures, note_progress
 from monitoring.erasure.rows import Hit, erase_rows
@@ -60,6 +61,8 @@ class Eraser:
         counts += found
         waits = self._log(erasure, wanted, counts)
         self._archive(wanted, counts)
+        root = self._options.datasets_root
+        counts["data_sets"] += erase_from_snapshots(self._store, root, ids, erasure.model, self._wall_ns())
         counts["rescored"] += erase_rescored(self._options.records_root.with_name("rescored"), wanted)
         with self._store.write() as connection:  # again, for what was consumed meanwhile
             found, more = erase_rows(connection, ids, erasure.model)

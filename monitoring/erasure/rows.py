@@ -14,6 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from monitoring import schema as t
+from monitoring.datasets.erasing import mark_snapshots
 from monitoring.erasure.requests import digest_of
 from monitoring.keys import audit_ranks, printable, record_hash
 from monitoring.review.erasure import erase_words
@@ -110,6 +111,7 @@ def erase_rows(connection: sa.Connection, ids: Sequence[str], model: str | None)
         counts["batch_cases"] += _take_from_batches(connection, hashes, chunk)
         counts["keyed_feedback"] += _forget_keys(connection, hashes, chunk)
         counts["decisions"] += erase_words(connection, hashes, chunk)
+        mark_snapshots(connection, hashes, chunk)
         for table in (
             t.slice_members,
             t.test_set_items,
