@@ -50,7 +50,7 @@ def review_export(
     client = MonitorClient.of(invocation_of(ctx).settings)
     query = {"model": model, "version": version, "tag": tag, "batch": batch, "limit": limit}
     flags = {"reason": None if reason is None else reason.value, "state": None if state is None else state.value}
-    with _bar("exporting") as (start, advance):
+    with progress_bar("exporting") as (start, advance):
         done = export_cases(
             client, format_name, out, on_start=start, on_items=advance, inputs=str(inputs).lower(), **query, **flags
         )
@@ -106,7 +106,7 @@ def review_import(
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[tuple[Any, Any]]:
+def progress_bar(what: str) -> Iterator[tuple[Any, Any]]:
     """A progress bar on a terminal: functions that set its length and move it on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

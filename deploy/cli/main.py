@@ -15,6 +15,7 @@ from deploy.cli import (
     accuracy_commands,
     alarm_commands,
     data_commands,
+    dataset_commands,
     load_commands,
     local_commands,
     model_commands,
@@ -69,6 +70,7 @@ def _options(
 local_commands.register(app)
 model_commands.register(app)
 data_commands.register(app)
+dataset_commands.register(app)
 alarm_commands.register(app)
 review_commands.register(app)
 slice_commands.register(app)

@@ -121,6 +121,26 @@ class DatasetDiff(Answer):
     rows: list[DatasetChange]
 
 
+class DatasetSuspect(Answer):
+    """A label that looks wrong: the model was confident of another class, and inputs like it have other labels."""
+
+    row_id: str
+    case: str
+    author: str
+    given: str | int
+    suggested: str | int
+    probability: float = Field(description="That the model gave to what is suggested.")
+    agreeing: int = Field(description="Nearest labelled inputs with the label that was given.")
+    neighbours: int = Field(description="... of so many.")
+
+
+class DatasetSuspects(Answer):
+    """The surest first."""
+
+    suspects: list[DatasetSuspect]
+    asked: int = Field(description="Rows that could be asked about.")
+
+
 class DatasetCheck(Answer):
     """Whether its folder still holds what its digest names."""
 

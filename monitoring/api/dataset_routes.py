@@ -40,6 +40,11 @@ def dataset_router(desk: DatasetDesk) -> APIRouter:
         """Whether its folder still holds what its digest names: reads all of it."""
         return desk.check(dataset)
 
+    @router.get("/api/datasets/{dataset}/suspects")
+    def dataset_suspects(dataset: DatasetId) -> m.DatasetSuspects:
+        """Labels in it that look wrong."""
+        return desk.suspects(dataset)
+
     @router.get("/api/datasets/{dataset}/rows")
     def dataset_rows(dataset: DatasetId, query: Annotated[m.DatasetRowQuery, Query()]) -> m.DatasetRows:
         """Rows of a snapshot, without their inputs, by their ids."""

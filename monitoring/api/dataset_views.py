@@ -11,13 +11,16 @@ from typing import Any
 
 from export.contracts.dataset import Split
 from export.contracts.errors import InvalidRequest, NotFound, SnapshotError
+from export.contracts.task import TaskKind
 from export.dataset import Snapshot
 from monitoring.api import dataset_models as m
 from monitoring.api.fields import from_ns
 from monitoring.datasets import lineage, rows
-from monitoring.datasets.build import SnapshotSource, build_snapshot
+from monitoring.datasets.build import SnapshotSource, build_snapshot, manifest_of
 from monitoring.datasets.diff import Change, RowChange, diff
-from monitoring.datasets.recipes import Recipe
+from monitoring.datasets.gather import Gatherer
+from monitoring.datasets.noise import suspects_among
+from monitoring.datasets.recipes import Labels, Recipe
 from monitoring.datasets.rows import SnapshotRow, SnapshotState
 
 
@@ -108,6 +111,35 @@ class DatasetDesk:
         page = table.slice(start, query.limit).to_pylist()
         more = start + query.limit < len(ids)
         return m.DatasetRows(rows=[_row(row) for row in page], next=page[-1]["row_id"] if more and page else None)
+
+    def suspects(self, identity: str) -> m.DatasetSuspects:
+        """Labels in it that look wrong, by what is known of their records now."""
+        row = self.row(identity)
+        manifest = manifest_of(self.source.catalogue, row.model)
+        if manifest.task.kind is not TaskKind.CLASSIFICATION:
+            return m.DatasetSuspects(suspects=[], asked=0)
+        recipe = Recipe(labels=Labels.ANY)
+        with self.source.store.read() as connection:
+            held = {item.row_id: item for item in rows.items(connection, snapshot=identity, limit=1_000_000)}
+            found = Gatherer(connection, row.model, manifest, recipe).all().rows
+        asked = [x for x in found if x.row.row_id in held]
+        names = manifest.task.class_names
+        return m.DatasetSuspects(
+            asked=len(asked),
+            suspects=[
+                m.DatasetSuspect(
+                    row_id=s.row_id,
+                    case=held[s.row_id].case_id,
+                    author=held[s.row_id].author,
+                    given=names[s.given] if names else s.given,
+                    suggested=names[s.suggested] if names else s.suggested,
+                    probability=s.probability,
+                    agreeing=s.agreeing,
+                    neighbours=s.asked,
+                )
+                for s in suspects_among(asked, names)
+            ],
+        )
 
     def diff(self, before: str, after: str, query: m.DatasetDiffQuery) -> m.DatasetDiff:
         """From one to the other."""

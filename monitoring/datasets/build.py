@@ -14,14 +14,15 @@ from export.contracts.errors import InvalidRequest, NotFound, SnapshotError
 from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy, policy_of
 from export.contracts.signature import Signature
-from export.contracts.task import Task
+from export.contracts.task import Task, TaskKind
 from export.dataset import DatasetRow, ManifestParts, Snapshot, write_snapshot
 from export.dataset.labels import class_of
 from monitoring.catalogue import Catalogue
 from monitoring.datasets.gather import Gatherer, Labelled, groups_now, protected_contents, taken_back
 from monitoring.datasets.inputs import Refetcher, with_inputs
+from monitoring.datasets.noise import suspects_among
 from monitoring.datasets.quotas import choose, weigh
-from monitoring.datasets.recipes import NONE, PARENT, Recipe
+from monitoring.datasets.recipes import NONE, PARENT, Noise, Recipe
 from monitoring.datasets.rows import SnapshotRow, SnapshotState, add_snapshot, adopt, latest_of, look
 from monitoring.datasets.splits import Candidate, components, with_splits
 from monitoring.gate.holdout import held_out
@@ -147,12 +148,11 @@ def _collect(
     carried = [] if base is None else base.items()
     carried = _still_labelled(connection, carried, left_out)
     held_contents, held_cases = protected_contents(connection, model) if recipe.holdout_test_sets else (set(), set())
+    wanted, words = _without_noise(gathered.rows, manifest, recipe, left_out)
     allowed = policy_of(source.privacy, model).keeps_everything
     fresh = [
         (x, row)
-        for x, row in with_inputs(
-            connection, gathered.rows, manifest.signature, source.refetch if allowed else None, left_out
-        )
+        for x, row in with_inputs(connection, wanted, manifest.signature, source.refetch if allowed else None, left_out)
     ]
     kept, carried = _once(fresh, carried, left_out)
     old_groups = groups_now(connection, [row.case_id for row in carried if row.case_id])
@@ -164,7 +164,20 @@ def _collect(
     rows = with_splits(candidates, recipe)
     new = frozenset(c.row.row_id for c in candidates if c.fresh)
     classes = [c.cls for c in candidates]
-    return weigh(rows, new, classes, recipe), _sentences(left_out, len(new), len(rows) - len(new))
+    return weigh(rows, new, classes, recipe), [*_sentences(left_out, len(new), len(rows) - len(new)), *words]
+
+
+def _without_noise(
+    rows: list[Labelled], manifest: Manifest, recipe: Recipe, left_out: Counter[str]
+) -> tuple[list[Labelled], list[str]]:
+    """What the recipe says about labels that look wrong."""
+    if recipe.noise is Noise.OFF or manifest.task.kind is not TaskKind.CLASSIFICATION:
+        return rows, []
+    suspects = {s.row_id for s in suspects_among(rows, manifest.task.class_names)}
+    if recipe.noise is Noise.DROP:
+        left_out["label looks wrong"] += len(suspects)
+        return [x for x in rows if x.row.row_id not in suspects], []
+    return rows, [f"{len(suspects)} labels look wrong and are kept."] if suspects else []
 
 
 def _still_labelled(connection: sa.Connection, carried: list[DatasetRow], left_out: Counter[str]) -> list[DatasetRow]:
