@@ -150,8 +150,9 @@ def _candidates(raw: Raw, manifest: Manifest) -> Iterator[tuple[DatasetRow, Cand
         nth = seen[row.content] = seen.get(row.content, -1) + 1
         # The same input stays in one split: that it is there twice must not put it on both sides.
         keys = (f"i:{row.content}", *((f"b:{row.group}",) if row.group else ()))
-        named = replace(row, row_id=f"base-{row.content}" + (f".{nth}" if nth else ""), group=row.group or row.content)
-        yield named, Candidate(row=named, keys=keys, cls=class_of(row.label, manifest.task) or "")
+        row_id = f"base-{row.content}" + (f".{nth}" if nth else "")
+        unique = replace(row, row_id=row_id, group=row.group or row.content)
+        yield unique, Candidate(row=unique, keys=keys, cls=class_of(row.label, manifest.task) or "")
 
 
 def _npz(path: Path, manifest: Manifest, label: str, on_start: Progress, on_rows: Progress) -> Raw:
@@ -307,7 +308,7 @@ def _label_of(columns: Mapping[str, Any], wanted: str) -> str:
     raise CommandError(f"there are no labels: no '{wanted or LABELS[0]}' among {given}", "name them with --label")
 
 
-def _extras(rest: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def _extras(rest: Mapping[Any, Any]) -> dict[str, Any]:
     named = {"split": "splits", "group": "groups", "weight": "weights"}
     return {named.get(key, key): list(values) for key, values in rest.items()}
 
