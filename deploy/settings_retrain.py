@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from deploy.settings_base import Seconds, Section, Size
+from deploy.settings_triggers import ModelTriggerSettings, TriggerSettings
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Hook = Annotated[str, Field(pattern=r"^(https?://[^\s@]+)?$")]
@@ -74,6 +75,10 @@ class RetrainSettings(Section):
 
     trainers: tuple[TrainerSettings, ...] = ()
     """Programs that train. Nothing is trained, where nothing is said."""
+    policy: TriggerSettings = TriggerSettings()
+    """When models are trained again."""
+    models: tuple[ModelTriggerSettings, ...] = ()
+    """What is different for single models."""
 
     @model_validator(mode="after")
     def _apart(self) -> RetrainSettings:

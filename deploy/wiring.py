@@ -14,7 +14,11 @@ from deploy.settings import Settings
 from deploy.settings_base import Section
 from deploy.settings_notify import ChannelSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings
+<<<<<<< HEAD
 from deploy.settings_rollout import rollout_options
+=======
+from deploy.wiring_loop import loop_options
+>>>>>>> c851d68 (Settings of triggers; snapshots are built for turns)
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy
@@ -132,6 +136,7 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
         database_url=url,
         integrations=_fill(IntegrationOptions, settings.integrations),
         inference=_inference(settings),
+        loop=loop_options(settings.retrain),
         privacy=privacy_policies(settings),
         notify=tuple(_channel(channel) for channel in settings.notify),
         gate=gate_options(settings),

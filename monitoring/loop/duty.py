@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from monitoring.catalogue import Catalogue
+from monitoring.datasets.build import SnapshotSource
 from monitoring.duties import Duty
 from monitoring.loop.contracts import Workshop
 from monitoring.loop.driver import Driver
 from monitoring.loop.rooms import Rooms
 from monitoring.loop.trigger import Trigger
+from monitoring.refetch import Refetch
 from monitoring.store import Store
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ def duties_of_loop(
     options: MonitorOptions, store: Store, catalogue: Catalogue, workshop: Workshop
 ) -> tuple[Duty[Loop], ...]:
     """The duties of a monitor."""
-    rooms = Rooms(store=store, catalogue=catalogue, workshop=workshop, options=options.loop)
+    source = SnapshotSource(store=store, catalogue=catalogue, refetch=Refetch(options, store), privacy=options.privacy)
+    rooms = Rooms(source=source, workshop=workshop, options=options.loop)
     return loop_duties(
         trigger_of(options, store, catalogue, workshop),
         Driver(store=store, workshop=workshop, stations=rooms, options=options.loop),

@@ -8,26 +8,33 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from export.contracts.errors import NotSupported
-from monitoring.catalogue import Catalogue
+from monitoring.datasets.build import SnapshotSource, build_snapshot
+from monitoring.datasets.recipes import Recipe
 from monitoring.loop.contracts import Workshop
 from monitoring.loop.options import LoopOptions
 from monitoring.loop.rows import TurnRow
 from monitoring.loop.stations import Built, Judged, Rolled
-from monitoring.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rooms:
     """`monitoring.loop.stations.Stations` of a monitor."""
 
-    store: Store
-    catalogue: Catalogue
+    source: SnapshotSource
     workshop: Workshop
     options: LoopOptions
 
     def build(self, turn: TurnRow, now_ns: int) -> Built:
         """Make the snapshot that this turn's recipe asks for."""
-        raise NotSupported("snapshots are not built yet")
+        made = build_snapshot(
+            self.source,
+            turn.model,
+            Recipe.from_plain(turn.recipe),
+            actor=turn.actor,
+            root=self.workshop.datasets,
+            now_ns=now_ns,
+        )
+        return Built(id=made.id, digest=made.digest, rows=made.rows)
 
     def gate_request(self, turn: TurnRow, champion: Path, candidate: Path, output: Path) -> Path:
         """Write the labelled sets and the gate's request."""
