@@ -14,11 +14,8 @@ from deploy.settings import Settings
 from deploy.settings_base import Section
 from deploy.settings_notify import ChannelSettings
 from deploy.settings_ray import AutoscalingSettings, PoolSettings
-<<<<<<< HEAD
 from deploy.settings_rollout import rollout_options
-=======
 from deploy.wiring_loop import loop_options
->>>>>>> c851d68 (Settings of triggers; snapshots are built for turns)
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest
 from export.contracts.privacy import PrivacyPolicy

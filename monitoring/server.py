@@ -92,6 +92,7 @@ def serve_monitor(
             integrations=options.integrations,
             refetch=Refetch(options, store),
             searching=options,
+            loop=options.loop,
             workshop=workshop,
         )
         config = uvicorn.Config(

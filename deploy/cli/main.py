@@ -22,6 +22,7 @@ from deploy.cli import (
     notify_commands,
     people_commands,
     render_commands,
+    retrain_commands,
     review_commands,
     slice_commands,
 )
@@ -78,6 +79,7 @@ notify_commands.register(app)
 accuracy_commands.register(app)
 people_commands.register(app)
 render_commands.register(app)
+retrain_commands.register(app)
 load_commands.register(app)
 
 

@@ -28,6 +28,8 @@ from monitoring.api.jobs_routes import jobs_router
 from monitoring.api.limits import Limits
 from monitoring.api.list_routes import list_router
 from monitoring.api.list_views import CaseLists
+from monitoring.api.loop_routes import loop_router
+from monitoring.api.loop_views import LoopDesk
 from monitoring.api.notify_routes import notify_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.people_routes import people_router
@@ -62,6 +64,8 @@ from monitoring.explore.serving_client import ServingClient
 from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.loop.contracts import Workshop
+from monitoring.loop.options import LoopOptions
+from monitoring.loop.trigger import Trigger
 from monitoring.neighbours import Neighbours
 from monitoring.notify.options import ChannelOptions
 from monitoring.options import AlarmOptions, DriftOptions, MonitorOptions
@@ -99,6 +103,7 @@ def build_console(
     searching: MonitorOptions | None = None,
     ledger: Ledger | None = None,
     integrations: IntegrationOptions | None = None,
+    loop: LoopOptions | None = None,
     workshop: Workshop | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
@@ -124,6 +129,7 @@ def build_console(
         searching: Options of the monitor, by which slices are split; None splits none.
         integrations: Labelling tools; none where None.
         workshop: What the loop acts through; None: there is no loop, and there are no data sets.
+        loop: When and how models are trained again; the defaults where None.
         clock: For "5 minutes ago" on the pages.
 
     Raises:
@@ -186,6 +192,18 @@ def build_console(
     app.include_router(feedback_router(view, keys))
     app.include_router(notify_router(store, channels, clock))
     app.include_router(upkeep_router(view, office))
+    loop_desk = LoopDesk(
+        view=view,
+        trigger=Trigger(
+            store=store,
+            catalogue=catalogue,
+            options=loop or LoopOptions(),
+            trainers={} if workshop is None else workshop.trainers,
+        ),
+        workshop=workshop,
+        clock=clock,
+    )
+    app.include_router(loop_router(loop_desk))
     app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
     app.include_router(jobs_router(workshop.inbox if workshop is not None else None))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))

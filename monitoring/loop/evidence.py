@@ -82,14 +82,15 @@ def running(connection: sa.Connection, model: str) -> str | None:
     """What of this model is under way, in words; None where nothing is."""
     c = t.trainings.c
     found = connection.execute(sa.select(c.id, c.stage).where(c.flight == model)).one_or_none()
-    return None if found is None else f"training {found.id} ({found.stage.replace('_', ' ')})"
+    if found is not None:
+        return f"training {found.id} ({found.stage.replace('_', ' ')})"
+    r = t.rollouts.c
+    other = connection.scalar(sa.select(r.candidate).where(r.model == model, r.ended_ns.is_(None)).limit(1))
+    return None if other is None else f"a roll-out of version {other}"
 
 
 def _snapshot_ns(connection: sa.Connection, made: rows.TurnRow) -> int | None:
-    table = t.metadata.tables.get("snapshots")
-    if table is None or not made.snapshot:
-        return None
-    found = connection.scalar(sa.select(table.c.created_ns).where(table.c.id == made.snapshot))
+    found = connection.scalar(sa.select(t.snapshots.c.created_ns).where(t.snapshots.c.id == made.snapshot))
     return None if found is None else int(found)
 
 
