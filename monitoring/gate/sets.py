@@ -90,7 +90,8 @@ def write_gate_sets(
         everything = Gatherer(connection, model, champion, Recipe(base=NONE)).all()
         left_out: Counter[str] = Counter()
         allowed = policy_of(source.privacy, model).keeps_everything
-        audited, note = _audited(connection, everything.rows, everything.newest_ns, options)
+        newest_ns = connection.scalar(sa.select(sa.func.max(t.versions.c.last_ns)).where(t.versions.c.model == model))
+        audited, note = _audited(connection, everything.rows, newest_ns or 0, options)
         fails = {one.id: (one, _failures(source, one, champion)) for one in all_sets(source.store, model)}
         wanted = {x.row.row_id: x for x in audited} | {x.row.row_id: x for x in everything.rows if _in(x, fails)}
         refetch = source.refetch if allowed else None
