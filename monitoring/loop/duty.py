@@ -24,7 +24,9 @@ def duties_of_loop(
 ) -> tuple[Duty[Loop], ...]:
     """The duties of a monitor."""
     source = SnapshotSource(store=store, catalogue=catalogue, refetch=Refetch(options, store), privacy=options.privacy)
-    rooms = Rooms(source=source, workshop=workshop, options=options.loop, rollout_of=options.rollout.of)
+    rooms = Rooms(
+        source=source, workshop=workshop, options=options.loop, rollout_of=options.rollout.of, gate=options.gate
+    )
     return loop_duties(
         trigger_of(options, store, catalogue, workshop),
         Driver(store=store, workshop=workshop, stations=rooms, options=options.loop),
