@@ -117,7 +117,7 @@ def old_backlog(stack: Stack) -> Iterator[None]:
     replica = w.Replica(stack.place.paths.records, "backlog", segment_bytes=1 << 16)
     images = w.digits().images
     with stack.stopped("monitor"):
-        for part in range(150):
+        for part in range(600):
             ids = [f"old-{part}-{i}" for i in range(100)]
             ns = time.time_ns() - 600 * w.SECOND
             replica.offer(w.batch(images[:100], ids, [ns + i for i in range(100)]))
@@ -137,7 +137,7 @@ def broken_table(stack: Stack) -> Iterator[None]:
 
     rename("signals", "signals_away")
     try:
-        with stack.traffic():
+        with stack.traffic(pause_s=0.2):  # a monitor that is behind leaves its duties for later
             yield
     finally:
         rename("signals_away", "signals")
