@@ -6,8 +6,11 @@ the subjects of signals, whose number a version's signature bounds. No label hol
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
+import sqlalchemy as sa
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.samples import Exemplar
 
@@ -28,6 +31,10 @@ from monitoring.progress import Progress
 from monitoring.review.counts import Counts
 from monitoring.rows import AccountingRow, VersionRow
 from monitoring.store import Store
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 MAX_VERSIONS = 20
 MAX_EXEMPLAR = 128 - len("record_id")  # characters of an exemplar's label (OpenMetrics 1.0)
@@ -172,33 +179,54 @@ class MonitorCollector:
         self._store = store
         self._loop = loop
         self._counts = counts
+        self._unreadable: set[str] = set()
 
     def describe(self) -> Iterable[Metric]:
         """Names without values, so that registering asks the database nothing."""
         return [_family(family) for family in FAMILIES]
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, now."""
+        """All metrics, now. A table that cannot be read costs its own metrics only: the others say what is wrong."""
         if self._loop is not None:
             yield from _progress(self._loop)
+        store, part, loop = self._store, self._part, self._loop
+        yield from part("dead letters", lambda: [self._dead_letters()])
+        yield from part("accounts", lambda: [_accounts(store.accounting())])
+        yield from part("cases", lambda: [self._cases()])
+        versions = part("versions", self._newest)
+        models = {v.model for v in versions}
+        alarms = None if loop is None else loop.options.alarms
+        yield from part("signals", lambda: self._signals(versions))
+        yield from part("reports", lambda: report_metrics(store, versions))
+        yield from part("accuracy", lambda: accuracies(store, versions))
+        yield from part("tasks", lambda: task_metrics(store))
+        yield from part("slices", lambda: slice_metrics(store, models))
+        yield from part("alarms", lambda: alarm_metrics(store, models, options=alarms))
+        yield from part("review", lambda: review_metrics(store, self._counts))
+        if loop is not None:
+            yield from part("tools", lambda: tool_metrics(store, loop.options.integrations))
+
+    def _part(self, name: str, read: Callable[[], Iterable[T]]) -> list[T]:
+        """What one part reads, all of it or nothing."""
+        try:
+            found = list(read())
+        except sa.exc.SQLAlchemyError:
+            if name not in self._unreadable:  # told once, not at every scrape
+                logger.exception("the metrics of %s cannot be read", name)
+            self._unreadable.add(name)
+            return []
+        self._unreadable.discard(name)
+        return found
+
+    def _newest(self) -> list[VersionRow]:
+        named = (v for v in self._store.versions() if v.model)  # the nameless one holds requests for unknown models
+        return sorted(named, key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
+
+    def _dead_letters(self) -> Metric:
         dead = _family(DEAD_LETTERS)
         for reason, count in sorted(self._store.dead_letter_counts().items()):
             dead.add_metric([reason], count)
-        yield dead
-        yield _accounts(self._store.accounting())
-        yield self._cases()
-        named = (v for v in self._store.versions() if v.model)  # the nameless one holds requests for unknown models
-        versions = sorted(named, key=lambda v: v.last_ns, reverse=True)[:MAX_VERSIONS]
-        yield from self._signals(versions)
-        yield from report_metrics(self._store, versions)
-        yield from accuracies(self._store, versions)
-        yield from task_metrics(self._store)
-        alarms = None if self._loop is None else self._loop.options.alarms
-        yield from slice_metrics(self._store, {v.model for v in versions})
-        yield from alarm_metrics(self._store, {v.model for v in versions}, options=alarms)
-        yield from review_metrics(self._store, self._counts)
-        if self._loop is not None:
-            yield from tool_metrics(self._store, self._loop.options.integrations)
+        return dead
 
     def _cases(self) -> Metric:
         family = _family(CASES)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as modern
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -23,6 +24,7 @@ from monitoring.monitor import Monitor
 from monitoring.review.counts import Counts
 from monitoring.store import Store
 from tests.support import monitor_world as w
+from tests.support.console_store import fill
 from tests.support.monitor_child import drain
 
 
@@ -173,3 +175,22 @@ def test_the_count_of_flagged_records_names_one_of_them(tmp_path: Path) -> None:
                 assert float(sample.exemplar.timestamp) == pytest.approx(w.START_S)
     replica.close()
     loop.store.close()
+
+
+def test_a_table_that_cannot_be_read_costs_its_own_metrics_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(f"sqlite:///{tmp_path}/m.db")
+    fill(store, windows=2, cases=3)
+    collector = MonitorCollector(store, None, Counts())
+    whole = {family.name for family in collector.collect() if family.samples}
+    with store.write() as connection:
+        connection.execute(sa.text("ALTER TABLE signals RENAME TO signals_away"))
+    for _ in range(2):
+        left = {family.name for family in collector.collect() if family.samples}
+        assert {name.removeprefix("hardcase_").split("_")[0] for name in whole - left} == {"drift"}
+    assert [r.getMessage() for r in caplog.records] == ["the metrics of signals cannot be read"]
+    with store.write() as connection:
+        connection.execute(sa.text("ALTER TABLE signals_away RENAME TO signals"))
+    assert {family.name for family in collector.collect() if family.samples} == whole
+    store.close()
