@@ -24,6 +24,7 @@ from deploy.cli import (
     render_commands,
     retrain_commands,
     review_commands,
+    rollout_commands,
     slice_commands,
 )
 from deploy.cli.context import Invocation, console
@@ -70,6 +71,7 @@ def _options(
 
 local_commands.register(app)
 model_commands.register(app)
+rollout_commands.register(app)
 data_commands.register(app)
 dataset_commands.register(app)
 alarm_commands.register(app)

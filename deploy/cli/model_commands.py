@@ -165,7 +165,7 @@ def deploy_command(
 
     Example: hardcase deploy packages/digits-2
     """
-    from deploy.rollout import deploy_version
+    from deploy.promotion import deploy_version
 
     invocation = invocation_of(ctx)
     done = deploy_version(invocation, what, author=by or author(), reason=reason, wait_s=wait_s)

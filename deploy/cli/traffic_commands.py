@@ -171,10 +171,10 @@ def traffic_history(ctx: typer.Context, model: Model, as_json: JsonFlag = False)
 
 def roll_back(ctx: typer.Context, model: str, by: str, reason: str, wait_s: float, *, as_json: bool) -> None:
     """Roll back, and wait for every replica."""
-    from deploy.rollout import await_champion
+    from deploy.promotion import await_champion, take_back
 
     invocation = invocation_of(ctx)
-    plan = invocation.registry.rollback(model, author=by, reason=reason)
+    plan = take_back(invocation.registry, model, author=by, reason=reason)
     if wait_s > 0:
         await_champion(invocation, plan, wait_s)
     show_plan(plan, as_json=as_json)

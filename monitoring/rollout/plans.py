@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from export.contracts.traffic import ChallengerMode, TrafficPlan
 from monitoring.rollout.policy import RolloutPolicy, StepKind
 
 AUTHOR = "rollout"
+_BAKES = re.compile(r"roll-out [0-9a-f]{16}: champion;")
 
 
 def plan_of_step(
@@ -73,3 +75,8 @@ def is_written(plan: TrafficPlan, wanted: TrafficPlan, expected: int) -> bool:
     """Whether `plan` is `wanted`, written as the revision after `expected`."""
     same = replace(plan, revision=0, changed_at="") == replace(wanted, revision=0, changed_at="")
     return plan.revision == expected + 1 and same
+
+
+def tries_challenger(plan: TrafficPlan) -> bool:
+    """Whether a roll-out wrote this plan to try its challenger: not the one of its bake time, nor anybody else's."""
+    return plan.author == AUTHOR and plan.challenger is not None and _BAKES.match(plan.reason) is None

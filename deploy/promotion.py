@@ -13,6 +13,8 @@ from deploy.errors import CommandError, Refused, UsageError
 from deploy.local import addresses
 from deploy.packaging import admit_and_add
 from export.contracts.traffic import TrafficPlan
+from export.registry import Registry
+from monitoring.rollout.plans import tries_challenger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,20 @@ def await_champion(invocation: Invocation, plan: TrafficPlan, wait_s: float) -> 
             f"`hardcase traffic status {plan.model} --wait` goes on waiting",
         )
     return len(hosting)
+
+
+def take_back(registry: Registry, model: str, *, author: str, reason: str) -> TrafficPlan:
+    """Undo the last thing that was done: a roll-out that is under way, or else the last promotion.
+
+    A roll-out sees that its version was withdrawn, and ends.
+
+    Raises:
+        RegistryError: there is no earlier champion that is still in the registry.
+    """
+    plan = registry.plan(model)
+    if plan is not None and tries_challenger(plan):
+        return registry.withdraw(model, author=author, reason=reason)  # the champion was never touched
+    return registry.rollback(model, author=author, reason=reason)
 
 
 def _decided(status: TrafficStatus) -> bool:
