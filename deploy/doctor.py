@@ -16,7 +16,7 @@ import psutil
 
 from deploy import processes
 from deploy.cli.context import Invocation, console
-from deploy.doctor_data import Check, Verdict, record_log_checks, registry_checks
+from deploy.doctor_data import Check, Verdict, bucket_checks, record_log_checks, registry_checks
 from deploy.doctor_facts import Unanswered, collect, limit_checks
 from deploy.doctor_sockets import Purpose, socket_checks, sockets_of
 from deploy.doctor_versions import SETUP, version_checks
@@ -49,6 +49,7 @@ def examine(invocation: Invocation) -> list[Check]:
         *_versions(),
         _ray_variables(),
         _haproxy(),
+        *bucket_checks(invocation),
         *registry_checks(invocation),
         *record_log_checks(paths),
     ]

@@ -49,6 +49,30 @@ def registry_checks(invocation: Invocation) -> Iterator[Check]:
     yield Check(name="registry", verdict=Verdict.OK, detail=f"{good} packages with right digests")
 
 
+def bucket_checks(invocation: Invocation) -> Iterator[Check]:
+    """The bucket, where one is set: reached, and able to do what we need."""
+    settings = invocation.settings.storage
+    if not settings.url:
+        return
+    from deploy.storage import check_bucket, open_store
+    from export.contracts.errors import HardcaseError
+
+    try:
+        wrong = check_bucket(open_store(settings, retry_s=5.0))
+    except HardcaseError as error:
+        yield Check(
+            name="bucket", verdict=Verdict.FAIL, detail=error.message,
+            advice="storage.url, storage.endpoint, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )  # fmt: skip
+        return
+    for text in wrong:
+        yield Check(name="bucket", verdict=Verdict.FAIL, detail=text, advice="use a store with conditional writes")
+    if not wrong:
+        yield Check(
+            name="bucket", verdict=Verdict.OK, detail=f"{settings.url}: reads, writes, lists, conditional writes"
+        )
+
+
 def record_log_checks(paths: StatePaths) -> Iterator[Check]:
     """Every frame of every log."""
     if not paths.records.is_dir():

@@ -48,7 +48,7 @@ def run_up(invocation: Invocation, *, with_demo: bool) -> None:
         frozen = _freeze_settings(settings, paths)
         watching = watchers(settings, paths, out.print)
         specs = [*children(settings, paths, frozen), *watching]
-        if with_demo and not invocation.registry.models():
+        if with_demo and not settings.storage.url and not invocation.registry.models():
             specs.insert(0, trainer(paths))
             out.print("The registry is empty: training and exporting the demo model on real digits.")
         with _spinner("starting"):
@@ -66,7 +66,11 @@ def run_up(invocation: Invocation, *, with_demo: bool) -> None:
 def children(settings: Settings, paths: StatePaths, frozen: Path) -> list[ChildSpec]:
     """Serving and the monitor, as this command's own sub-commands."""
     where = addresses(settings)
+    beside = []
+    if settings.storage.url:
+        beside = [ChildSpec(role="node", argv=child_argv(frozen, "node"), ready=lambda: True, ready_timeout_s=10.0)]
     return [
+        *beside,
         ChildSpec(
             role="serving",
             argv=child_argv(frozen, "serve"),

@@ -7,6 +7,7 @@ from deploy.cli.context import Invocation
 from deploy.errors import CommandError
 from deploy.ports import PortNeed, check_port
 from deploy.serving_process import configure_logging, read_targets
+from deploy.shipping.agent import beside_monitor
 from deploy.wiring import RegistryCatalogue, monitor_options
 
 
@@ -27,11 +28,12 @@ def run_monitor(invocation: Invocation, *, supervised: bool) -> None:
     from monitoring.server import serve_monitor
 
     try:
-        serve_monitor(
-            monitor_options(settings, paths),
-            RegistryCatalogue(invocation.registry),
-            lambda: read_targets(paths),
-            workshop=make_workshop(settings, paths, invocation.registry),
-        )
+        with beside_monitor(settings, paths, invocation.registry):
+            serve_monitor(
+                monitor_options(settings, paths),
+                RegistryCatalogue(invocation.registry),
+                lambda: read_targets(paths),
+                workshop=make_workshop(settings, paths, invocation.registry),
+            )
     except ValueError as error:
         raise CommandError(str(error)) from None

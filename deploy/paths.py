@@ -23,6 +23,11 @@ class StatePaths:
         return self.root / "records"
 
     @property
+    def received(self) -> Path:
+        """The record logs of other machines, as they come out of the bucket; the monitor reads them."""
+        return self.root / "received"
+
+    @property
     def engines(self) -> Path:
         """What TensorRT built for this machine's device."""
         return self.root / "engines"

@@ -19,6 +19,7 @@ from deploy.paths import StatePaths
 from deploy.ports import PortNeed, check_port
 from deploy.run_state import write_atomically
 from deploy.settings import Settings
+from deploy.storage import first_pull
 from deploy.wiring import cluster_options, pools, serving_options
 
 TARGETS_INTERVAL_S = 1.0
@@ -170,6 +171,8 @@ def _begin(invocation: Invocation, *, supervised: bool) -> None:
     else:
         processes.adopt_orphans()
     settings = invocation.settings.serving
+    if invocation.settings.storage.url:
+        first_pull(invocation.registry)
     from serving.auth import UnsafeBind, require_safe_bind
 
     try:

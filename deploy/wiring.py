@@ -128,7 +128,7 @@ def monitor_options(settings: Settings, paths: StatePaths) -> MonitorOptions:
     return _fill(
         MonitorOptions,
         settings.monitor,
-        records_root=paths.records,
+        records_root=paths.received if settings.storage.url else paths.records,
         state_dir=paths.monitor,
         database_url=url,
         integrations=_fill(IntegrationOptions, settings.integrations),

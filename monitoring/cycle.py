@@ -34,6 +34,7 @@ from monitoring.loop.duty import duties_of_loop
 from monitoring.notify.duty import notify_duty
 from monitoring.options import MonitorOptions
 from monitoring.progress import Progress
+from monitoring.records.folders import as_of_ns
 from monitoring.records.reader import Position, RecordLogReader
 from monitoring.refetch import Refetch, position_of
 from monitoring.report_plan import Starter, plan_reports
@@ -124,7 +125,7 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue, works
 def run_cycle(loop: Loop) -> bool:
     """Consume one batch of the log; returns whether there may be more to consume at once."""
     options, store, reader, progress = loop.options, loop.store, loop.reader, loop.progress
-    started, read_ns = loop.monotonic(), int(loop.wall() * 1e9)
+    started, read_ns = loop.monotonic(), as_of_ns(options.records_root, int(loop.wall() * 1e9))
 
     with store.read() as connection:
         cursors = read_cursors(connection)

@@ -50,6 +50,11 @@ class Invocation:
 
         return StatePaths(self.loaded.state)
 
+    @property
+    def log(self) -> Path:
+        """The record log that the monitor of this machine reads."""
+        return self.paths.received if self.settings.storage.url else self.paths.records
+
     @cached_property
     def registry(self) -> Registry:
         """The registry of the state folder, or of the bucket."""

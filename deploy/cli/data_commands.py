@@ -39,7 +39,7 @@ def records_tail(
     """
     from deploy.records import tail_records
 
-    tail_records(invocation_of(ctx).paths.records, count=count, follow=follow, as_json=as_json)
+    tail_records(invocation_of(ctx).log, count=count, follow=follow, as_json=as_json)
 
 
 @records_app.command("export")
@@ -54,7 +54,7 @@ def records_export(
     """
     from deploy.records import export_records
 
-    rows = export_records(invocation_of(ctx).paths.records, out)
+    rows = export_records(invocation_of(ctx).log, out)
     if as_json:
         print_json(rows)
     else:
@@ -69,7 +69,7 @@ def records_verify(ctx: typer.Context, as_json: JsonFlag = False) -> None:
     """
     from deploy.records import verify_records
 
-    if not verify_records(invocation_of(ctx).paths.records, as_json=as_json):
+    if not verify_records(invocation_of(ctx).log, as_json=as_json):
         raise typer.Exit(1)
 
 

@@ -26,6 +26,7 @@ from deploy.cli import (
     review_commands,
     rollout_commands,
     slice_commands,
+    storage_commands,
 )
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError
@@ -80,6 +81,7 @@ slice_commands.register(app)
 notify_commands.register(app)
 accuracy_commands.register(app)
 people_commands.register(app)
+storage_commands.register(app)
 render_commands.register(app)
 retrain_commands.register(app)
 load_commands.register(app)

@@ -16,6 +16,7 @@ from monitoring.records.frames import segment_numbers, segment_path
 LOCK_FILE = "LOCK"
 ACK_FILE = "ack.json"
 FINAL_FILE = "final.json"
+AS_OF_FILE = "as_of"  # in the root: records of other machines have arrived up to this time, in nanoseconds
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*-([0-9a-f]{24})")
 
 
@@ -51,6 +52,14 @@ def list_sources(root: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     return tuple(sorted((n for n in names if incarnation_of(n)), key=lambda n: (incarnation_of(n), n)))
+
+
+def as_of_ns(root: Path, now_ns: int) -> int:
+    """The time up to which the log under `root` is all there: now, or less where it comes from other machines."""
+    try:
+        return min(now_ns, int((root / AS_OF_FILE).read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return now_ns
 
 
 def lock(directory: Path) -> int:
