@@ -28,6 +28,7 @@ command names another one. `--json`, where a command has it, prints one JSON doc
 | 4 | refused by a rule: parity, admission, registry, `bench --fail-over` |
 | 5 | nothing is running there |
 | 6 | port or state folder in use |
+| 7 | undecided: the gate cannot tell with the labels there are |
 | 130 | interrupted |
 
 Commands that ask serving send `Authorization: Bearer $HARDCASE_TOKEN`, those that ask the monitor

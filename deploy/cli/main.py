@@ -16,6 +16,7 @@ from deploy.cli import (
     alarm_commands,
     data_commands,
     dataset_commands,
+    gate_commands,
     load_commands,
     local_commands,
     model_commands,
@@ -33,7 +34,7 @@ from deploy.errors import CommandError
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 failed · 2 wrong arguments or settings · 3 not found · 4 refused by a rule ·
-5 nothing is running there · 6 port or state folder in use · 130 interrupted
+5 nothing is running there · 6 port or state folder in use · 7 undecided (gate) · 130 interrupted
 """
 
 app = typer.Typer(
@@ -73,6 +74,7 @@ def _options(
 local_commands.register(app)
 model_commands.register(app)
 rollout_commands.register(app)
+gate_commands.register(app)
 data_commands.register(app)
 dataset_commands.register(app)
 alarm_commands.register(app)

@@ -23,6 +23,8 @@ from monitoring.api.explore_views import Explorer
 from monitoring.api.feedback_routes import feedback_router
 from monitoring.api.finding_routes import finding_router
 from monitoring.api.finding_views import Findings
+from monitoring.api.gate_routes import gate_router
+from monitoring.api.gate_views import GateDesk
 from monitoring.api.heat_routes import heat_router
 from monitoring.api.jobs_routes import jobs_router
 from monitoring.api.limits import Limits
@@ -50,6 +52,7 @@ from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
 from monitoring.console.pages_cases import cases_router
 from monitoring.console.pages_explore import explore_pages
+from monitoring.console.pages_gates import gates_router
 from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
@@ -61,6 +64,7 @@ from monitoring.console.parts import Fact
 from monitoring.datasets.build import SnapshotSource
 from monitoring.explore.replays import ReplayService
 from monitoring.explore.serving_client import ServingClient
+from monitoring.gate.options import GateOptions
 from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.loop.contracts import Workshop
@@ -170,18 +174,21 @@ def build_console(
     app.include_router(drift_router(view))
     app.include_router(alarm_router(alarm_view, office))
     app.include_router(files.file_router(view, reports, metrics or CollectorRegistry()))
-    app.include_router(heat_router(view))
-    app.include_router(finding_router(findings))
-    app.include_router(batch_router(store, clock))
-    app.include_router(slice_router(desk))
+    for found in (heat_router(view), finding_router(findings), batch_router(store, clock), slice_router(desk)):
+        app.include_router(found)
     rolling = RolloutDesk(
         store=store,
         catalogue=catalogue,
         clock=clock,
         options=RolloutOptions() if searching is None else searching.rollout,
     )
-    app.include_router(rollout_router(rolling))
-    app.include_router(dataset_router(datasets))
+    gates = GateDesk(
+        store=store,
+        folder=None if workshop is None else workshop.folder,
+        options=GateOptions() if searching is None else searching.gate,
+    )
+    for routers in (rollout_router(rolling), gate_router(gates, catalogue), dataset_router(datasets)):
+        app.include_router(routers)
     app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
     app.include_router(explore_router(explorer, comparer))
     lists = CaseLists(view=view, clock=clock)
@@ -214,6 +221,7 @@ def build_console(
         review_router(builder, findings),
         slices_router(builder, desk),
         rollouts_router(builder, rolling),
+        gates_router(builder, gates),
         explore_pages(builder, comparer),
         static_router(),
     ):

@@ -11,10 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from export.contracts import codec
+from export.contracts.dataset import Split
 from export.contracts.errors import NotFound
 from monitoring import schema as t
 from monitoring.gate.contracts import Outcome
 from monitoring.gate.job import GateResult
+from monitoring.gate.options import GateOptions
 from monitoring.store import Store
 
 
@@ -139,6 +141,27 @@ def newest(store: Store, model: str | None = None, before_ns: int | None = None,
         query = query.where(g.created_ns < before_ns)
     with store.read() as connection:
         return [_row(row) for row in connection.execute(query).mappings()]
+
+
+def audited_labels(store: Store, model: str, options: GateOptions, snapshot: str | None = None) -> int:
+    """Audited records with a comparable label in the gate's window, without those that were trained on.
+
+    Args:
+        store: The database.
+        model: Whose.
+        options: The window.
+        snapshot: Id of the snapshot that the champion was trained on.
+    """
+    a, v, i = t.audit_labels.c, t.versions.c, t.snapshot_items.c
+    with store.read() as connection:
+        newest_ns = connection.scalar(sa.select(sa.func.max(v.last_ns)).where(v.model == model)) or 0
+        since = int(newest_ns) - round(options.audited_s * 1e9)
+        query = sa.select(sa.func.count()).select_from(t.audit_labels).where(a.model == model, a.time_ns >= since)
+        if snapshot is not None:
+            query = query.where(
+                a.id.not_in(sa.select(i.case_id).where(i.snapshot_id == snapshot, i.split != Split.TEST.value))
+            )
+        return min(int(connection.scalar(query) or 0), options.audited_inputs)
 
 
 def _row(row: sa.RowMapping) -> GateRow:
