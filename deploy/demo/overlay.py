@@ -38,8 +38,32 @@ def overlay(faults: Path, *, quick: bool) -> dict[str, Any]:
             "alarms": {"interval_s": 0.5},
             "reports": {"every_s": 0, "at_alarms": False},
         },
-        "retrain": {"trainers": [trainer]},
+        "retrain": {
+            "trainers": [trainer],
+            # The alarm, and enough labels to learn from; tried again soon, because the story has no hours to wait.
+            "policy": {
+                **{"alarm": True, "failures": 25, "slice_failures": 0, "match": "all", "min_labels": 50},
+                **{"cool_down_s": 5.0, "budget": 50},
+            },
+        },
+        "gate": {"audited_s": 90.0},
+        "rollout": {
+            "steps": steps(quick=quick),
+            # While the champion is wrong about almost everything, a better version must answer otherwise.
+            "disagreement": 0.95,
+            "latency_floor_ms": 50.0,  # two cores that also train
+        },
     }
+
+
+def steps(*, quick: bool) -> list[dict[str, Any]]:
+    """Of a roll-out: in the shadow, one request in a hundred, then all but one in twenty."""
+    dwell_s = 5.0 if quick else 10.0
+    return [
+        {"kind": "shadow", "percent": 100.0, "dwell_s": dwell_s, "requests": 200, "prove": ["errors", "invalid"]},
+        {"kind": "canary", "percent": 1.0, "dwell_s": dwell_s, "requests": 10},
+        {"kind": "champion", "percent": 5.0, "dwell_s": dwell_s, "requests": 100},
+    ]
 
 
 def variables(settings: Mapping[str, Any]) -> dict[str, str]:
