@@ -42,13 +42,13 @@ class Pace:
     after_s: float = 20.0
     healthy_labels: int = 10
     labels: int = 120
-    turn_s: float = 180.0
+    turn_s: float = 420.0
     requests: int = 102_000
     rate: float = 280.0
     chapters: int = 5
 
 
-QUICK = Pace(healthy_s=10.0, after_s=6.0, healthy_labels=5, labels=100, turn_s=120.0, requests=5_000, chapters=2)
+QUICK = Pace(healthy_s=10.0, after_s=6.0, healthy_labels=5, labels=100, requests=5_000, chapters=2)
 
 
 @dataclass(kw_only=True)

@@ -116,11 +116,12 @@ def shuffled(part: Part, seed: int) -> Part:
 
 
 def reference(rows: Rows, changes: Sequence[Change], seed: int) -> Part:
-    """Validation rows as they are and under each change: what the new version will be measured against."""
+    """Validation rows as they are, and half of them under each change: what the new version is measured by."""
     base, fresh = parts(rows)
     rng = np.random.default_rng(seed)
-    images = [base.images, *(change.apply(base.images, rng) for change in changes), fresh.images]
-    labels = [base.labels] * (1 + len(changes)) + [fresh.labels]
+    half = len(base.labels) // 2
+    images = [base.images, *(change.apply(base.images[:half], rng) for change in changes), fresh.images]
+    labels = [base.labels, *([base.labels[:half]] * len(changes)), fresh.labels]
     return Part(images=np.concatenate(images), labels=np.concatenate(labels))
 
 

@@ -83,15 +83,14 @@ def run(folder: Path, kills: int, seed: int = 0) -> Ending:
     """
     rng, started = random.Random(seed), time.monotonic()
     sections = overlay(folder / "trainer.json", quick=True)
+    sections["retrain"]["trainers"][0]["restarts"] = 100  # each kill breaks a training off
     place = Place.make(folder, serving={"standalone": True}, **sections)
     system = place.start()
     name = f"k{seed}"
     traffic = Traffic(
         f"127.0.0.1:{place.serving_port}", None, run=name, seed=seed, order=Order(rate=100.0), log=folder / "crowd.log"
     )
-    reviewer = Reviewer(
-        MonitorClient(place.console), name, load_digits().live.labels, error_rate=0.02, seed=seed
-    )
+    reviewer = Reviewer(MonitorClient(place.console), name, load_digits().live.labels, error_rate=0.02, seed=seed)
     killed_in: Counter[str] = Counter()
     done, processes = 0, 0
     next_kill = time.monotonic() + rng.uniform(1.0, 6.0)
@@ -150,7 +149,9 @@ def _review(reviewer: Reviewer) -> None:
 
 def _turns(place: Place) -> list[dict[str, Any]]:
     try:
-        found: list[dict[str, Any]] = MonitorClient(place.console).get("/api/loop/trainings", model="digits")["trainings"]
+        found: list[dict[str, Any]] = MonitorClient(place.console).get("/api/loop/trainings", model="digits")[
+            "trainings"
+        ]
     except CommandError:
         return []
     return sorted(found, key=lambda turn: turn["number"])

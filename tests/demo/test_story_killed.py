@@ -1,0 +1,27 @@
+"""Everything is killed while the story is told: it ends as if nothing had been. Fifty kills: by the script."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from monitoring.loop.contracts import Stage
+from tests.support.story_kills import run
+
+pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(1800)]
+
+
+def test_three_kills_of_everything_change_nothing_about_the_ending():
+    with tempfile.TemporaryDirectory(prefix="hck-") as folder:
+        ending = run(Path(folder), kills=3, seed=1)
+    assert ending.kills == 3
+    assert ending.killed >= 6, "serving and the monitor at least, each time"
+    assert ending.same == {
+        "champion": "2",
+        "stages": [Stage.PROMOTED.value],
+        "jobs": {"train": 1, "gate": 1},
+        "decisions": 1,
+        "double_labels": 0,
+    }, ending
