@@ -53,6 +53,7 @@ from monitoring.console.pages import error_page, page_router
 from monitoring.console.pages_cases import cases_router
 from monitoring.console.pages_explore import explore_pages
 from monitoring.console.pages_gates import gates_router
+from monitoring.console.pages_loop import loop_pages
 from monitoring.console.pages_overview import overview_router
 from monitoring.console.pages_people import people_pages
 from monitoring.console.pages_review import review_router
@@ -210,8 +211,6 @@ def build_console(
         workshop=workshop,
         clock=clock,
     )
-    app.include_router(loop_router(loop_desk))
-    app.include_router(tool_router(store, integrations or IntegrationOptions(), clock))
     app.include_router(jobs_router(workshop.inbox if workshop is not None else None))
     app.include_router(page_router(view, monitor, reports, options, clock, alarm_view, findings, office))
     builder = Builder(view=view, monitor=monitor, options=options)
@@ -223,6 +222,9 @@ def build_console(
         rollouts_router(builder, rolling),
         gates_router(builder, gates),
         explore_pages(builder, comparer),
+        tool_router(store, integrations or IntegrationOptions(), clock),
+        loop_router(loop_desk),
+        loop_pages(builder, loop_desk),
         static_router(),
     ):
         app.include_router(pages)

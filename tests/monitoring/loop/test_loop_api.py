@@ -87,3 +87,13 @@ def test_what_cannot_be_trained_is_refused(
 @pytest.mark.parametrize("path", ["", "/events", "/log"])
 def test_a_training_that_is_none_is_not_found(served: tuple[LoopWorld, httpx.Client], path: str) -> None:
     assert served[1].get(f"/api/loop/trainings/000000000000{path}").status_code == 404
+
+
+def test_the_pages_are_drawn(served: tuple[LoopWorld, httpx.Client], tmp_path: Path) -> None:
+    world, http = served
+    begun = world.begin().id
+    for path in ("/loop", f"/loop/{begun}"):
+        page = http.get(path)
+        assert page.status_code == 200, page.text
+        assert "digits" in page.text
+        assert http.get(f"{path}?format=json").json()["shell"]["section"] == "loop"
