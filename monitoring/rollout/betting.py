@@ -32,7 +32,7 @@ SHARES = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.75, 0.95])  # of the larg
 RATES = np.array([0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 0.95, 0.995])  # what a bad version's may be
 GOOD = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # ... a good one's: between nothing and the champion's own
 _TINY = 1e-9
-_HALVINGS = 40
+_HALVINGS = 30  # to a billionth
 
 
 def log_mean_exp(values: Any, axis: int = -1) -> Floats:

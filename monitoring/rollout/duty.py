@@ -69,6 +69,8 @@ def _turn(driver: Driver, identity: str) -> bool:
         rollout = rows.look(connection, identity)
     plan = driver.plans.read(rollout.model)
     if plan is None:
+        if rollout.standing.revision:
+            return False  # there was one: it cannot be read just now
         plan = TrafficPlan(model=rollout.model, revision=0, champion=None)
     if rollout.intent is not None:
         return _write(driver, rollout, rollout.intent, plan, now_ns)
