@@ -106,7 +106,6 @@ def make_loop(options: MonitorOptions, store: Store, catalogue: Catalogue, works
     if workshop is not None:
         rolling = rollout_duty(workshop, lambda model, version: value_tolerance(baselines.get(model, version), options))
         retraining = (rolling, *duties_of_loop(options, store, catalogue, workshop))
-    retraining = () if workshop is None else duties_of_loop(options, store, catalogue, workshop)
     tracking = mlflow_duty(options, catalogue, workshop)
     return Loop(
         options=options,
