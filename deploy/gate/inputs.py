@@ -23,6 +23,7 @@ class LabelledSet:
 
     Attributes:
         inputs: By name, (rows, ...), as clients send them.
+        records: Ids of the records behind them; "" where there is none.
         truths: Decoded labels.
         slices: Ids of the slices that each was in.
         marks: By which a row is recognised in another snapshot: its id, record and content.
@@ -30,6 +31,7 @@ class LabelledSet:
 
     digest: str
     ids: Sequence[str]
+    records: Sequence[str]
     inputs: dict[str, Array]
     truths: Sequence[Any]
     slices: Sequence[Sequence[str]]
@@ -43,6 +45,7 @@ class LabelledSet:
         return LabelledSet(
             digest=self.digest,
             ids=self.ids[part],
+            records=self.records[part],
             inputs={name: array[part] for name, array in self.inputs.items()},
             truths=self.truths[part],
             slices=self.slices[part],
@@ -64,6 +67,7 @@ def open_set(folder: Path) -> LabelledSet:
     return LabelledSet(
         digest=snapshot.digest,
         ids=column["row_id"],
+        records=[name or "" for name in column["record_id"]],
         inputs=snapshot.arrays(split).inputs,
         truths=[json.loads(text) for text in column["label"]],
         slices=[tuple(x or ()) for x in column["slices"]],

@@ -190,6 +190,7 @@ def _ask_both(
         asked = Asked(
             digest=labelled.digest,
             ids=labelled.ids,
+            records=labelled.records,
             truths=labelled.truths,
             slices=labelled.slices,
             left_out=[not seen.isdisjoint(marks) for marks in labelled.marks],

@@ -37,7 +37,7 @@ from monitoring.images import is_picture, to_png
 
 SIDE = 64  # pixels of a thumbnail's longer side, at least
 MOST_BYTES = 8 << 20  # of all thumbnails of a report together
-COLUMNS = ("set", "id", "truth", "champion", "candidate", "champion_confidence", "candidate_confidence",
+COLUMNS = ("set", "id", "record", "truth", "champion", "candidate", "champion_confidence", "candidate_confidence",
            "champion_good", "candidate_good", "slices")  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def _table(compared: Sequence[Compared]) -> bytes:
         for x in one.lines:
             sure = (_number(x.champion_sure), _number(x.candidate_sure))
             good = (_number(x.champion_good), _number(x.candidate_good))
-            words = [_cell(w) for w in (x.set, x.id, x.truth, x.champion, x.candidate)]
+            words = [_cell(w) for w in (x.set, x.id, x.record, x.truth, x.champion, x.candidate)]
             writer.writerow((*words, *sure, *good, _cell("; ".join(x.slices))))
     return text.getvalue().encode("utf-8", "replace")
 

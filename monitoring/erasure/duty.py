@@ -18,6 +18,7 @@ from monitoring.datasets.erasing import erase_from_snapshots
 from monitoring.erasure.files import Wanted, erase_reports, erase_rescored, rewrite_archive_file
 from monitoring.erasure.requests import Erasure, finish, ids_of, list_erasures, note_progress
 from monitoring.erasure.rows import Hit, erase_rows
+from monitoring.gate.erasing import erase_from_gates
 from monitoring.options import MonitorOptions
 from monitoring.records.folders import acknowledged, is_locked, list_sources
 from monitoring.records.frames import segment_numbers
@@ -63,6 +64,7 @@ class Eraser:
         self._archive(wanted, counts)
         root = self._options.datasets_root
         counts["data_sets"] += erase_from_snapshots(self._store, root, ids, erasure.model, self._wall_ns())
+        counts["gates"] += erase_from_gates(self._store, self._options.loop_root, ids)
         counts["rescored"] += erase_rescored(self._options.records_root.with_name("rescored"), wanted)
         with self._store.write() as connection:  # again, for what was consumed meanwhile
             found, more = erase_rows(connection, ids, erasure.model)

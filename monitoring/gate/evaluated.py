@@ -22,11 +22,13 @@ class Asked:
     """A set as it was read, without its inputs: a list entry an input.
 
     Attributes:
+        records: Id of the record behind each; "" where there is none.
         left_out: A version was trained on it.
     """
 
     digest: str
     ids: Sequence[str]
+    records: Sequence[str]
     truths: Sequence[Any]
     slices: Sequence[Sequence[str]]
     left_out: Sequence[bool]
@@ -43,6 +45,7 @@ class InputLine:
     set: str
     row: int
     id: str
+    record: str
     truth: str
     champion: str
     candidate: str
@@ -135,6 +138,7 @@ def _line(
         set=name,
         row=i,
         id=asked.ids[i],
+        record=asked.records[i],
         truth=truth_text(asked.truths[i], names),
         champion=champion.answers[i],
         candidate=candidate.answers[i],

@@ -99,8 +99,8 @@ def write_gate_sets(
             row.row_id: row
             for _, row in with_inputs(connection, list(wanted.values()), champion.signature, refetch, left_out)
         }
-        spoken = sa.select(t.slices.c.id, t.slices.c.words).where(t.slices.c.model == model)
-        names = {identity: text for identity, text in connection.execute(spoken)}
+        known = sa.select(t.slices.c.id, t.slices.c.words).where(t.slices.c.model == model)
+        names: dict[str, str] = {row.id: row.words for row in connection.execute(known)}
     drawn = [rows[x.row.row_id] for x in audited if x.row.row_id in rows]
     first = _written(AUDITED, SetKind.AUDITED, drawn, champion, root)
     made = [] if first is None else [replace(first, note=note)]
