@@ -104,6 +104,61 @@ def render_grafana(
     console().print(f"open it: {start_hint(out)}")
 
 
+@render_app.command("compose")
+def render_compose(
+    ctx: typer.Context,
+    out: Out,
+    workers: Annotated[int, typer.Option(min=1, help="Ray nodes besides the head.")] = 2,
+    image: Annotated[str, typer.Option(help="Name of the image that is built from the Dockerfile.")] = "hardcase:local",
+    force: Force = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Everything in containers: Ray, monitor, PostgreSQL, an S3-compatible store, Prometheus, Alertmanager, Grafana.
+
+    Made from the settings; an API key is made, and printed once, when they have none.
+
+    Example: hardcase render compose -o stack
+    """
+    from deploy.stack.compose import write_compose
+    from deploy.stack.values import Stack
+
+    invocation: Invocation = ctx.obj
+    _check_free(out, force)
+    _tell(out, *write_compose(out, Stack(settings=invocation.settings, workers=workers, image=image)), as_json)
+
+
+@render_app.command("kuberay")
+def render_kuberay(
+    ctx: typer.Context,
+    out: Out,
+    workers: Annotated[int, typer.Option(min=1, help="Ray nodes besides the head, to begin with.")] = 2,
+    image: Annotated[str, typer.Option(help="Name of the image, as the cluster pulls it.")] = "hardcase:local",
+    namespace: Annotated[str, typer.Option(help="Namespace of everything.")] = "hardcase",
+    force: Force = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """A RayService for KubeRay, the monitor, NetworkPolicies and a PodMonitor; secrets are named and not written.
+
+    Example: hardcase render kuberay -o kube --image registry.example/hardcase:1
+    """
+    from deploy.stack.kuberay import write_kuberay
+    from deploy.stack.values import Stack
+
+    invocation: Invocation = ctx.obj
+    _check_free(out, force)
+    stack = Stack(settings=invocation.settings, workers=workers, image=image, namespace=namespace)
+    _tell(out, *write_kuberay(out, stack), as_json)
+
+
+def _tell(out: Path, files: list[str], key: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"folder": str(out), "files": files, "api_key": key or None})
+        return
+    console().print(f"{len(files)} files written to {out}; README.md says how to start it")
+    if key:
+        console().print(f"API key for inference, shown only now: {key}")
+
+
 def _check_free(out: Path, force: bool) -> None:
     if out.exists() and any(out.iterdir()) and not force:
         raise UsageError(f"{out} is not empty; --force writes over it")
