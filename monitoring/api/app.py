@@ -51,6 +51,7 @@ from monitoring.catalogue import Catalogue
 from monitoring.console.build import Builder
 from monitoring.console.pages import error_page, page_router
 from monitoring.console.pages_cases import cases_router
+from monitoring.console.pages_datasets import datasets_router
 from monitoring.console.pages_explore import explore_pages
 from monitoring.console.pages_gates import gates_router
 from monitoring.console.pages_loop import loop_pages
@@ -219,6 +220,7 @@ def build_console(
         cases_router(builder, lists),
         review_router(builder, findings),
         slices_router(builder, desk),
+        datasets_router(builder, datasets),
         rollouts_router(builder, rolling),
         gates_router(builder, gates),
         explore_pages(builder, comparer),

@@ -136,9 +136,18 @@ def of_version(store: Store, catalogue: Catalogue, root: Path, model: str, versi
     digest = manifest.provenance.dataset_snapshot
     if digest is None:
         raise NotFound(f"version {version} names no data set")
+    return of_snapshot(store, catalogue, root, digest, about=f"version {version} of {model}")
+
+
+def of_snapshot(store: Store, catalogue: Catalogue, root: Path, name: str, *, about: str = "") -> Lineage:
+    """Backwards from a snapshot to the records in it, and forwards to the versions trained on it.
+
+    Raises:
+        NotFound: there is no such snapshot.
+    """
     with store.read() as connection:
-        own = look(connection, root, digest)
-        latest = latest_of(connection, root, digest)
+        own = look(connection, root, name)
+        latest = latest_of(connection, root, name)
         chain, at = [own], own
         while at.base is not None and len(chain) < MOST:
             try:
@@ -147,19 +156,18 @@ def of_version(store: Store, catalogue: Catalogue, root: Path, model: str, versi
                 break
             chain.append(at)
         found = items(connection, snapshot=latest.id, limit=MOST)
-        total = _count(connection, latest.id)
         cases = sorted({item.case_id for item in found})
         wanted = {row.id for row in chain} | {latest.id}
         if latest.id != own.id:
             chain.insert(1, latest)
         return Lineage(
-            about=f"version {version} of {model}",
+            about=about or f"data set {own.id}",
             records=_records_of(connection, cases, found),
             said=_said(connection, cases),
             items=found,
             snapshots=[SnapshotNode(snapshot=row, rows=row.rows) for row in chain],
-            versions=[v for v in versions_of(catalogue, model) if v.snapshot in wanted],
-            total=total,
+            versions=[v for v in versions_of(catalogue, own.model) if v.snapshot in wanted],
+            total=_count(connection, latest.id),
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -113,7 +112,8 @@ def dataset_world(folder: Path, *, cases: int = 130) -> DatasetWorld:
 def dataset_console(world: DatasetWorld, **options: Any) -> Iterator[httpx.Client]:
     """A client of a console over the world."""
     reports = ReportService(ReportOptions(folder=world.folder / "reports"), lambda *_: None)  # type: ignore[arg-type]
-    workshop = cast(Workshop, SimpleNamespace(datasets=world.root))
+    nobody = cast(Any, None)  # nothing is trained here
+    workshop = Workshop(jobs=nobody, candidates=nobody, plans=nobody, folder=world.folder / "loop", datasets=world.root)
     app = build_console(
         world.store,
         world.catalogue,
