@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from export.dataset import Snapshot
 
@@ -30,6 +31,8 @@ class RowChange:
         before: Label as JSON text, or split, in the first snapshot; None where the row is not in it.
         after: The same in the second.
         label: As JSON text, in the second; of a removed row in the first.
+        source: The same.
+        was: Label and source in the first; of an added row in the second.
     """
 
     row_id: str
@@ -39,13 +42,21 @@ class RowChange:
     label: str
     source: str
     case_id: str
+    was: tuple[str, str]
 
     @property
     def inverse(self) -> RowChange:
         """Seen from the other side."""
-        label = self.before if self.change is Change.RELABELLED and self.before is not None else self.label
-        change = _INVERSE.get(self.change, self.change)
-        return replace(self, change=change, before=self.after, after=self.before, label=label)
+        label, source = self.was
+        return replace(
+            self,
+            change=_INVERSE.get(self.change, self.change),
+            before=self.after,
+            after=self.before,
+            label=label,
+            source=source,
+            was=(self.label, self.source),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +103,12 @@ def diff(before: Snapshot, after: Snapshot) -> Difference:
     same = 0
     for row_id in sorted(old.keys() | new.keys()):
         a, b = old.get(row_id), new.get(row_id)
-        label, _, source, case = b or a or ("", "", "", "")
-        given = {"row_id": row_id, "label": label, "source": source, "case_id": case}
+        first, second = a or b, b or a
+        if first is None or second is None:
+            continue
+        was = (first[0], first[2])
+        given: dict[str, Any] = {"row_id": row_id, "label": second[0], "source": second[2], "was": was}
+        given["case_id"] = second[3]
         if a is None or b is None:
             change = Change.ADDED if a is None else Change.REMOVED
             rows.append(RowChange(change=change, before=a and a[0], after=b and b[0], **given))

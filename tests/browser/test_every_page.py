@@ -54,6 +54,9 @@ def paths(world: SliceWorld) -> dict[str, str]:
         "case": case,
         "report": "0" * 20,
         "alarm": ALARM,
+        "dataset": "0" * 16,  # this world keeps none: their pages are judged in test_dataset_pages
+        "other_dataset": "1" * 16,
+        "record_id": "nobody",
     } | {"selection_id": gathered}
     found, missing = addresses(world.app, values)
     assert not missing, f"give this test a value for the parameters of {missing}"
