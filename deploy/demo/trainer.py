@@ -26,6 +26,7 @@ from deploy.demo.learn import Change, find_changes, learn
 from deploy.demo.network import DigitNet
 from deploy.demo.pictures import DEAD
 from export.contracts.dataset import Source, Split
+from export.contracts.manifest import RuntimeKind
 from export.dataset import Rows
 from export.training.run import TrainingRun
 
@@ -88,6 +89,7 @@ def main(argv: Sequence[str]) -> None:
             example_inputs={INPUT: held.images[:64]},
             reference_inputs={INPUT: held.images},
             reference_labels=held.labels,
+            runtimes=(RuntimeKind.ONNX,),
         )
         run.done()
 
