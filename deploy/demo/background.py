@@ -3,7 +3,7 @@
     python -m deploy.demo.background HTTP_HOST:PORT [--grpc HOST:PORT] [--rate 280] [--run NAME] [--seed 0]
 
 Six clients keep an HTTP connection, one opens a new one for every request, one speaks gRPC. Orders come as JSON lines
-on standard input (`Order`), accounts go out as JSON lines twice a second (`Account`); when standard input ends, so does
+on standard input (`Order`), accounts go out as JSON lines every second (`Account`); when standard input ends, so does
 the process. Every request has exactly one fate: answered (right or wrong, by the truth that this process knows), or
 failed with a reason. Nothing is sent twice.
 """
@@ -27,7 +27,7 @@ from deploy.demo.traffic import MODEL, binary_request
 from deploy.demo.wire import BrokenAnswer, Wire
 
 KEPT = 6  # clients that keep their connection
-ACCOUNT_S = 0.5
+ACCOUNT_S = 1.0
 REASONS = 40  # kept, word for word
 
 
@@ -43,7 +43,7 @@ class Order:
 
 @dataclass(kw_only=True)
 class Account:
-    """What became of the requests of one half second, by version: [answered, right]."""
+    """What became of the requests of one second, by version: [answered, right]."""
 
     time_s: float
     scene: str

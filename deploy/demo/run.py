@@ -75,7 +75,8 @@ def run_story(invocation: Invocation, out: Console, *, quick: bool, as_json: boo
     loaded = load_settings(invocation.loaded.file, environ, Path.cwd())
     own = StatePaths(loaded.state)
     with running_system(loaded, own, paths.logs / "demo-up.log", out, environ):
-        return _tell(loaded.settings, own, paths, faults, settings, out, quick=quick, as_json=as_json)
+        shown: dict[str, Any] = {"overlay": overlay(Path("trainer.json"), quick=quick)}  # no path of this machine
+        return _tell(loaded.settings, own, paths, faults, shown, out, quick=quick, as_json=as_json)
 
 
 def run_story_on(invocation: Invocation, out: Console, *, quick: bool, as_json: bool) -> int:
@@ -89,8 +90,8 @@ def run_story_on(invocation: Invocation, out: Console, *, quick: bool, as_json: 
             f"retrain.trainers: program must be [python, -m, deploy.demo.trainer, --faults, {faults}]; "
             "or stop the system (`make down`): then the demo starts one of its own",
         )
-    settings: dict[str, Any] = {}
-    return _tell(invocation.settings, invocation.paths, paths, faults, settings, out, quick=quick, as_json=as_json)
+    shown: dict[str, Any] = {"overlay": "none: a running system was used"}
+    return _tell(invocation.settings, invocation.paths, paths, faults, shown, out, quick=quick, as_json=as_json)
 
 
 def _tell(
@@ -115,7 +116,7 @@ def _tell(
         log=paths.logs / "demo-clients.log",
         out=out,
         quick=quick,
-        settings={"overlay": variables(chosen)},
+        settings=chosen,
     )
     write_atomically(paths.demo / "report.json", json.dumps(asdict(told), indent=1))
     write_atomically(paths.demo / "report.html", render_told(told))

@@ -1,4 +1,4 @@
-"""What the whole story leaves: figures by the half second, events, turns of the loop, claims. Plain data."""
+"""What the whole story leaves: figures by the second, events, turns of the loop, claims. Plain data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """Half a second of traffic.
+    """A second of traffic.
 
     Attributes:
         answers: {version: (answered, right)}, by the truth that the clients know.
