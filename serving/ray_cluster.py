@@ -27,7 +27,7 @@ from export.contracts.errors import HardcaseError
 from serving.auth import is_loopback, require_safe_bind
 from serving.deployment import build
 from serving.pools import APPLICATION, ClusterOptions, PoolSpec, check_pools
-from serving.ray_environment import NEEDED
+from serving.ray_environment import ADDRESS_FILE, NEEDED
 
 RAY_ERRORS: tuple[type[Exception], ...] = (ray.exceptions.RayError, RayServeException, TimeoutError)
 _OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through the object store; Ray wants at least 75 MiB
@@ -146,6 +146,8 @@ def _start_local(pools: Sequence[PoolSpec], cluster: ClusterOptions) -> None:
         _node_ip_address="127.0.0.1",
         _temp_dir=str(cluster.folder) if cluster.folder is not None else None,
     )
+    if cluster.folder is not None:  # for those of this machine that are let in: jobs of trainings
+        (cluster.folder / ADDRESS_FILE).write_text(ray.get_runtime_context().gcs_address)
 
 
 def _attach(address: str) -> None:

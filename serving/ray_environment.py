@@ -21,6 +21,7 @@ from pathlib import Path
 # Without these a cluster cannot serve our way; the others only make it quicker to notice what fails.
 NEEDED = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 
+ADDRESS_FILE = "gcs_address"  # in the folder of a cluster of ours: where it is
 _SOCKET_PATH_BYTES = 107  # sun_path of a Unix socket on Linux, without its NUL
 _LAST_RESORT_S = 5
 _NODE_FOLDER_BYTES = 57  # Ray puts each node's files into a folder named by the node's id, 56 hex digits

@@ -29,6 +29,7 @@ from deploy.jobs.supervise import FOLDER, TEMPORARY_FAILURE
 from export.contracts import codec
 from export.training.lines import to_line
 from monitoring.loop.contracts import Job, JobReport, JobState
+from serving.ray_environment import ADDRESS_FILE
 
 NAMESPACE = "hardcase-jobs"
 LOOK_S = 0.3
@@ -69,7 +70,7 @@ class Runner:
 def address_of(asked: str, environment: dict[str, str]) -> str:
     """Where the cluster is: "auto" is the one that this run of Hardcase started, where there is one."""
     if asked == "auto" and "HARDCASE_RUN_TEMP" in environment:
-        told = Path(environment["HARDCASE_RUN_TEMP"], "ray", "ray_current_cluster")
+        told = Path(environment["HARDCASE_RUN_TEMP"], "ray", ADDRESS_FILE)
         if told.is_file():
             return told.read_text().strip()
     return asked

@@ -27,6 +27,7 @@ _FIELDS = {
     EventKind.ARTEFACT: ("path", "text"),
     EventKind.DONE: ("metrics", "text"),
 }
+_REQUIRED = {EventKind.METRIC: ("name", "value"), EventKind.ARTEFACT: ("path",), EventKind.NOTE: ("text",)}
 
 
 class LineSplitter:
@@ -108,17 +109,16 @@ def to_line(event: TrainingEvent) -> bytes:
     plain: dict[str, Any] = {"event": event.kind.value}
     for name in _FIELDS[event.kind]:
         value = getattr(event, name)
-        if value not in (None, "", {}):
+        if value not in (None, "", {}) or name in _REQUIRED.get(event.kind, ()):
             plain[name] = value
     return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _checked(kind: EventKind, plain: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    required = {EventKind.METRIC: ("name", "value"), EventKind.ARTEFACT: ("path",), EventKind.NOTE: ("text",)}
     for name in _FIELDS[kind]:
         value = plain.get(name)
         if value is None:
-            if name in required.get(kind, ()):
+            if name in _REQUIRED.get(kind, ()):
                 raise ValueError(name)
             continue
         yield name, _CHECKS[name](value)

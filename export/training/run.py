@@ -162,8 +162,8 @@ class TrainingRun(AbstractContextManager["TrainingRun"]):
         if not np.isfinite(value):
             self.note(f"{name} is {value}" + ("" if step is None else f" at step {step}"))
             return
-        self._metrics[name] = value
         self._say(TrainingEvent(kind=EventKind.METRIC, name=name, value=value, step=step))
+        self._metrics[name] = value
 
     def note(self, text: str) -> None:
         """Something that people should read."""
