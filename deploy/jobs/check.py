@@ -30,6 +30,6 @@ def found_wrong(spec: JobSpec, book: Book) -> str:
     named = manifest.provenance.dataset_snapshot
     if named is None:
         book.note("the package does not say from which snapshot it was made")
-    elif spec.snapshot_digest and named != spec.snapshot_digest:
+    elif spec.snapshot_digest and named.removeprefix("sha256:") != spec.snapshot_digest.removeprefix("sha256:"):
         return "the package says that it was made from another snapshot than the one that was asked for"
     return ""

@@ -204,7 +204,7 @@ class TrainingRun(AbstractContextManager["TrainingRun"]):
             source=source,
             git_commit=git_commit(),
             environment=environment(),
-            dataset_snapshot=self.request.snapshot_digest,
+            dataset_snapshot=self.snapshot.digest,
             parent_version=self.request.parent_version,
             metrics=dict(self._metrics if metrics is None else metrics),
         )
@@ -273,5 +273,5 @@ class TrainingRun(AbstractContextManager["TrainingRun"]):
             found = self.snapshot.digest
         except (HardcaseError, OSError, ValueError):
             raise RequestRefused("the snapshot cannot be read") from None
-        if found != self.request.snapshot_digest:
+        if found.removeprefix("sha256:") != self.request.snapshot_digest.removeprefix("sha256:"):
             raise RequestRefused("the snapshot is another one than the request names")

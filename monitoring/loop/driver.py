@@ -16,6 +16,7 @@ from export.contracts.errors import Conflict, HardcaseError, PackageError, Unava
 from export.contracts.manifest import Manifest
 from export.contracts.training import PACKAGE_FOLDER, REQUEST_FILE, TrainingRequest
 from monitoring import schema as t
+from monitoring.api.fields import from_ns, to_text
 from monitoring.loop import rows, writes
 from monitoring.loop.contracts import Job, JobKind, JobReport, JobState, Stage, Workshop
 from monitoring.loop.machine import Act, Facts, Step, step
@@ -185,6 +186,7 @@ class Driver:
             parent_version=None if parent is None else one.champion,
             parameters=one.parameters,
             reason=one.reason,
+            asked_at=to_text(from_ns(one.asked_ns)),
         )
         self.output(one).mkdir(parents=True, exist_ok=True)
         return Job(

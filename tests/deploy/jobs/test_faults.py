@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -40,17 +41,7 @@ def _gone(mark_of: Path) -> bool:
     return True
 
 
-def test_a_trainer_that_says_nothing_is_ended(tmp_path):
-    jobs = jobs_of(tmp_path, "time.sleep(60)")
-    jobs.start(job(tmp_path, silence_s=0.4))
-    report = end(jobs)
-    assert (report.state, report.reason) == (JobState.FAILED, "it has said nothing for 0.4 s")
-    assert begun(tmp_path) == 1
-    assert _gone(tmp_path / "jobs" / "one")
-
-
-def test_a_trainer_beyond_its_budget_that_ignores_sigterm_and_forked_is_killed_with_all_of_its_own(tmp_path):
-    code = """
+DEAF = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
@@ -59,21 +50,54 @@ if os.fork() == 0:
 while True:
     print('busy', flush=True); time.sleep(0.05)
 """
-    jobs = jobs_of(tmp_path, code)
-    jobs.start(job(tmp_path, budget_s=0.5))
-    report = end(jobs)
-    assert report.reason == "it was not done after 0.5 s; it did not end when asked, and was killed"
-    assert _gone(tmp_path / "jobs" / "one")
+GREEDY = """
+held = []
+while True:
+    held.append(bytearray(os.urandom(1 << 20) * 32)); print(len(held), flush=True)
+"""
+MANY = """
+for _ in range(4):
+    subprocess.Popen([sys.executable, '-c', 'import time; x = bytearray(b"1" * (80 << 20)); time.sleep(60)'])
+while True:
+    print('here', flush=True); time.sleep(0.1)
+"""
+HOARDER = """
+for i in range(10_000):
+    open(f"{request['output']}/{i}", "wb").write(b"1" * 100_000)
+    print(i, flush=True); time.sleep(0.01)
+"""
+OUTLIVED = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n" + VERDICT
+# name: (trainer, its limits, the job's, words of how it ends; "" is success)
+ENDS: dict[str, tuple[str, dict[str, object], dict[str, float], str]] = {
+    "silent": ("time.sleep(60)", {}, {"silence_s": 0.5}, "it has said nothing for 0.5 s"),
+    "deaf": (DEAF, {}, {"budget_s": 1}, "it was not done after 1 s; it did not end when asked, and was killed"),
+    "outlived": (OUTLIVED, {}, {}, ""),
+    "greedy": (GREEDY, {"memory_bytes": 300 << 20}, {}, "MemoryError|bytes of memory|SIGKILL"),
+    "many": (MANY, {"memory_bytes": 250 << 20}, {}, f"it took more than {250 << 20} bytes of memory"),
+    "hoarder": (HOARDER, {"output_bytes": 2_000_000}, {}, "it wrote more than 2000000 bytes"),
+}
 
 
-def test_children_that_outlive_a_trainer_are_ended_and_do_not_hold_its_end_up(tmp_path):
-    code = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n" + VERDICT
-    jobs = jobs_of(tmp_path, code)
-    began = time.monotonic()
+def test_a_trainer_ends_at_its_limits_and_takes_all_of_its_own_with_it(tmp_path):
+    """All at once, each in a folder of its own."""
+    running = {}
+    for name, (code, limits, of_job, _) in ENDS.items():
+        root = tmp_path / name
+        root.mkdir()
+        running[name] = jobs_of(root, code, **limits)
+        running[name].start(job(root, **of_job))
+    for name, (_, _, _, words) in ENDS.items():
+        report = end(running[name])
+        assert re.search(words, report.reason), (name, report)
+        assert report.state is (JobState.FAILED if words else JobState.SUCCEEDED), (name, report)
+        assert begun(tmp_path / name) == 1, "the fault happened"
+        assert _gone(tmp_path / name / "jobs" / "one"), name
+
+
+def test_a_program_that_is_not_there_fails(tmp_path):
+    jobs = jobs_of(tmp_path, "", argv=("/nowhere/trainer",))
     jobs.start(job(tmp_path))
-    assert end(jobs).state is JobState.SUCCEEDED
-    assert time.monotonic() - began < 15
-    assert _gone(tmp_path / "jobs" / "one")
+    assert end(jobs).reason == "the program cannot be started: No such file or directory"
 
 
 def test_a_flood_of_output_is_bounded_and_its_end_is_kept(tmp_path):
@@ -100,46 +124,6 @@ print('the end')
     assert 5000 <= len(said) < 5200
     assert json.loads(said[-2])["event"] == "done"
     assert "were left out" in said[-1]
-
-
-def test_a_trainer_that_fills_memory_is_ended(tmp_path):
-    code = "held = []\nwhile True:\n    held.append(bytearray(os.urandom(1 << 20) * 32)); print(len(held), flush=True)"
-    jobs = jobs_of(tmp_path, code, memory_bytes=300 << 20)
-    jobs.start(job(tmp_path))
-    report = end(jobs)
-    assert report.state is JobState.FAILED
-    assert "MemoryError" in report.reason or "bytes of memory" in report.reason or "SIGKILL" in report.reason
-    assert int(jobs.log("one").split()[0]) >= 1
-
-
-def test_many_children_count_together(tmp_path):
-    code = """
-for _ in range(4):
-    subprocess.Popen([sys.executable, '-c', 'import time; x = bytearray(b"1" * (80 << 20)); time.sleep(60)'])
-while True:
-    print('here', flush=True); time.sleep(0.1)
-"""
-    jobs = jobs_of(tmp_path, code, memory_bytes=250 << 20)
-    jobs.start(job(tmp_path))
-    assert end(jobs).reason == f"it took more than {250 << 20} bytes of memory"
-    assert _gone(tmp_path / "jobs" / "one")
-
-
-def test_a_trainer_that_fills_the_disk_is_ended(tmp_path):
-    code = """
-for i in range(10_000):
-    open(f"{request['output']}/{i}", "wb").write(b"1" * 100_000)
-    print(i, flush=True); time.sleep(0.01)
-"""
-    jobs = jobs_of(tmp_path, code, output_bytes=2_000_000)
-    jobs.start(job(tmp_path))
-    assert end(jobs).reason == "it wrote more than 2000000 bytes"
-
-
-def test_a_program_that_is_not_there_fails(tmp_path):
-    jobs = jobs_of(tmp_path, "", argv=("/nowhere/trainer",))
-    jobs.start(job(tmp_path))
-    assert end(jobs).reason == "the program cannot be started: No such file or directory"
 
 
 def test_a_job_can_be_ended_and_stays_ended(tmp_path):
@@ -183,6 +167,7 @@ def test_two_monitors_that_start_one_job_at_once_start_it_once(tmp_path):
     assert begun(tmp_path) == 1
 
 
+@pytest.mark.slow  # the short form of the kills below has it in it
 def test_a_job_goes_on_when_the_process_that_started_it_is_killed(tmp_path):
     jobs = jobs_of(tmp_path, "time.sleep(1)\n" + VERDICT)
     monitor = _monitor(tmp_path, "time.sleep(1)\n" + VERDICT)
@@ -275,6 +260,7 @@ with open(request['output'] + '/finished', 'a') as f: f.write('!')
         assert len(folder.attempts()) >= killed
 
 
+@pytest.mark.slow
 def test_a_flock_tells_when_two_trainers_run_at_once(tmp_path):
     """The negative control of the test above: with two job ids the same trainer finds that it is not alone."""
     code = (
