@@ -135,9 +135,9 @@ class LoopDesk:
         if self.workshop is None and not asked.dry_run:
             raise InvalidRequest("this monitor trains nothing: it has no registry to put a package into")
         trigger = self.trigger
+        with self.view.store.read() as connection:  # before: what begins is no reason not to begin
+            alone = trigger.look(connection, asked.model, trigger.champion(asked.model), self._now_ns())
         look, begun = trigger.by_hand(asked.model, who.name, asked.reason, dry_run=asked.dry_run)
-        with self.view.store.read() as connection:
-            alone = trigger.look(connection, asked.model, look.champion, self._now_ns())
         return self._retrain(look, alone, begun)
 
     def approve(self, identity: str, who: Principal) -> m.Turn:
