@@ -24,6 +24,7 @@ from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
 from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
 from monitoring.metrics_review import REVIEW_FAMILIES, review_metrics
+from monitoring.metrics_rollouts import ROLLOUT_FAMILIES, rollout_metrics
 from monitoring.metrics_slices import SLICE_FAMILIES, slice_metrics
 from monitoring.metrics_tasks import TASK_FAMILIES, task_metrics
 from monitoring.metrics_tools import TOOL_FAMILIES, tool_metrics
@@ -163,6 +164,7 @@ FAMILIES = (
     *SLICE_FAMILIES,
     *REPORT_FAMILIES,
     *REVIEW_FAMILIES,
+    *ROLLOUT_FAMILIES,
     *TOOL_FAMILIES,
 )
 
@@ -202,6 +204,7 @@ class MonitorCollector:
         yield from part("tasks", lambda: task_metrics(store))
         yield from part("slices", lambda: slice_metrics(store, models))
         yield from part("alarms", lambda: alarm_metrics(store, models, options=alarms))
+        yield from part("roll-outs", lambda: rollout_metrics(store, models))
         yield from part("review", lambda: review_metrics(store, self._counts))
         if loop is not None:
             yield from part("tools", lambda: tool_metrics(store, loop.options.integrations))

@@ -94,6 +94,25 @@ _MODELS = (
         anchor="a-challenger-was-taken-out",
         console="/cases?model={{ $labels.model }}&version={{ $labels.version }}&from=$since",
     ),
+    _state(
+        "HardcaseRolledBack",
+        'sum by (model) (increase(hardcase_rollouts_total{state="rolled_back"}[1h]))',
+        "> 0",
+        summary="A new version of {{ $labels.model }} was taken back on its way to the champion",
+        action="hardcase rollout status MODEL says what spoke against it",
+        anchor="a-roll-out-went-back-or-waits",
+        console="/rollouts",
+    ),
+    _state(
+        "HardcaseRolloutWaits",
+        'max by (model) (hardcase_rollout{state="paused"})',
+        "== 1",
+        lasts="1h",
+        summary="The roll-out of {{ $labels.model }} is paused for an hour: it waits for a person",
+        action="hardcase rollout status MODEL says who or what paused it; resume or abort it",
+        anchor="a-roll-out-went-back-or-waits",
+        console="/rollouts",
+    ),
 )
 
 _REPLICAS = (

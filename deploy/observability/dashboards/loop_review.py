@@ -73,6 +73,35 @@ PEOPLE = Row(
             ),
         ),
         Panel(
+            title="How do roll-outs end?",
+            text="New versions by how their roll-outs ended, and those that are under way.",
+            unit="short",
+            low=0,
+            console="/rollouts",
+            queries=(
+                Query(
+                    expression=f"sum by (state) ({pick('hardcase_rollouts_total')})",
+                    legend="{{state}}",
+                ),
+                Query(expression=f"sum by (state) ({pick('hardcase_rollout')})", legend="now {{state}}"),
+            ),
+        ),
+        Panel(
+            title="What speaks against the version that is rolled out?",
+            text="Evidence as a share of what takes it back, and the share of requests that it has answered.",
+            unit="percentunit",
+            low=0,
+            high=1,
+            console="/rollouts",
+            queries=(
+                Query(
+                    expression=f"max by (metric) ({pick('hardcase_rollout_evidence_ratio')})",
+                    legend="{{metric}}",
+                ),
+                Query(expression=f"max({pick('hardcase_rollout_exposed_ratio')})", legend="answered by it"),
+            ),
+        ),
+        Panel(
             title="What lies in the labelling tools?",
             text="Cases by what became of them there, and how long a tool has not answered.",
             unit="short",

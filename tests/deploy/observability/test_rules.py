@@ -121,6 +121,20 @@ FAULTS: dict[tuple[str, str], tuple[dict[str, str], dict[str, str]]] = {
         {"hardcase_monitor_log_damages": f"2{LONG}"},
         {"hardcase_monitor_log_damages": f"0{LONG}"},
     ),
+    ("HardcaseRolledBack", "ticket"): (
+        {'hardcase_rollouts_total{model="m",state="rolled_back"}': "0x225 1x15"},
+        {
+            'hardcase_rollouts_total{model="m",state="rolled_back"}': f"3{LONG}",
+            'hardcase_rollouts_total{model="m",state="promoted"}': "0x225 1x15",
+        },
+    ),
+    ("HardcaseRolloutWaits", "ticket"): (
+        {'hardcase_rollout{model="m",state="paused"}': f"1{LONG}"},
+        {
+            'hardcase_rollout{model="m",state="paused"}': "0x230 1x10",
+            'hardcase_rollout{model="m",state="running"}': f"1{LONG}",
+        },
+    ),
     ("HardcaseChallengerTripped", "ticket"): (
         {f"hardcase_challenger_tripped{{{MV}}}": f"1{LONG}"},
         {f"hardcase_challenger_tripped{{{MV}}}": f"0{LONG}"},
