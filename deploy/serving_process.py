@@ -186,6 +186,7 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
     )
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it found credentials
 
 
 def _temporary(root: Path) -> Path:

@@ -14,6 +14,7 @@ import typer
 from deploy.cli import (
     accuracy_commands,
     alarm_commands,
+    capacity_commands,
     data_commands,
     dataset_commands,
     gate_commands,
@@ -84,6 +85,7 @@ notify_commands.register(app)
 accuracy_commands.register(app)
 people_commands.register(app)
 storage_commands.register(app)
+capacity_commands.register(app)
 render_commands.register(app)
 retrain_commands.register(app)
 load_commands.register(app)

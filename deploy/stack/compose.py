@@ -76,12 +76,11 @@ def compose(stack: Stack) -> dict[str, Any]:
                             "networks": ["inside"], "shm_size": "1g", "stop_grace_period": "60s"}  # fmt: skip
     ray_alive = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={TOKEN} ray health-check --address localhost:6379"
     ready = _fetch(f"http://localhost:{serving.port}/v2/health/ready")
+    database = {"POSTGRES_USER": "hardcase", "POSTGRES_DB": "hardcase", "PGDATA": "/var/lib/postgresql/data/db"}
     services: dict[str, Any] = {
         "postgres": _service(
             stack.postgres, IMAGES["postgres"], "pg_isready -U hardcase -d hardcase", user="999:999",
-            environment={"POSTGRES_USER": "hardcase", "POSTGRES_DB": "hardcase", "PGDATA": "/var/lib/postgresql/data/db",
-
-                         "POSTGRES_PASSWORD": "${POSTGRES_PASSWORD:?see .env.example}"},
+            environment={**database, "POSTGRES_PASSWORD": "${POSTGRES_PASSWORD:?see .env.example}"},
             volumes=["postgres:/var/lib/postgresql/data"], tmpfs=["/tmp", "/run/postgresql:uid=999,gid=999"],
             networks=["inside"],
         ),

@@ -61,8 +61,12 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """An empty server on a free port; skips the test where there is no PostgreSQL."""
+def postgres(also: str = "") -> Iterator[Postgres]:
+    """An empty server on a free port; skips the test where there is no PostgreSQL.
+
+    Args:
+        also: Another address to listen on, for tests with several machines; its network is trusted.
+    """
     programs = _programs()
     root = os.getuid() == 0
     known = {entry.pw_name for entry in pwd.getpwall()}
@@ -78,7 +82,10 @@ def postgres() -> Iterator[Postgres]:
         shutil.chown(folder, user)
     initdb = [*prefix, str(programs / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "hardcase"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1{f',{also}' if also else ''} -c fsync=off"
+    if also:
+        with (folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {also}/24 trust\n")
     url = f"postgresql+psycopg://hardcase@127.0.0.1:{port}/postgres"
     made = Postgres(url, folder, prefix, str(programs / "pg_ctl"), settings)
     made.start()

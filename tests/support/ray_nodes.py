@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from deploy import processes
 from serving.ray_environment import make_haproxy_keeper, make_token, ray_environment
 
@@ -47,11 +49,16 @@ class Node:
     address: str
     process: subprocess.Popen[bytes] | None = None
     run_id: str = ""
+    disk: tuple[Path, Path] | None = None
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """Before a command: run it on this machine."""
-        return ("ip", "netns", "exec", self.namespace)
+        """Before a command: run it on this machine. With a disk, `disk[0]` is what it finds at `disk[1]`."""
+        where = ("ip", "netns", "exec", self.namespace)
+        if self.disk is None:
+            return where
+        mount = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'  # in the mount namespace that `ip netns exec` makes
+        return (*where, "sh", "-c", mount, "sh", str(self.disk[0]), str(self.disk[1]))
 
 
 @dataclass
@@ -68,6 +75,11 @@ class Nodes:
     @property
     def token(self) -> Path:
         return self.folder / "token"
+
+    @property
+    def outside(self) -> str:
+        """The address of this machine, as the nodes reach it."""
+        return self.head.address.rpartition(".")[0] + ".254"
 
     @property
     def ray_address(self) -> str:
@@ -99,6 +111,15 @@ class Nodes:
         """End every process of a node."""
         if node.process is not None:
             processes.end_all(node.run_id, grace_s=2.0)
+            node.process.wait(10)
+            node.process = None
+
+    def kill(self, node: Node) -> None:
+        """Pull a machine's plug: every process that carries its mark is killed, the agent's too."""
+        for process in processes.members(node.run_id):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if node.process is not None:
             node.process.wait(10)
             node.process = None
 
