@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from deploy.cli.context import JsonFlag, console, invocation_of, print_json, print_table
 from deploy.errors import CommandError, Missing, Refused
-from deploy.monitor_client import MonitorClient
+
+if TYPE_CHECKING:
+    from deploy.monitor_client import MonitorClient
 
 rollout_app = typer.Typer(
     no_args_is_help=True, help="New versions step by step, on evidence, and back by themselves; needs a monitor."
@@ -196,4 +198,6 @@ def _share(value: float | None) -> str:
 
 
 def _client(ctx: typer.Context) -> MonitorClient:
+    from deploy.monitor_client import MonitorClient  # it needs the command's context, which this is a part of
+
     return MonitorClient.of(invocation_of(ctx).settings)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -90,6 +91,19 @@ class Traffic:
         """
         self._order = replace(self._order, **fields)  # type: ignore[arg-type]
         self._send()
+
+    def await_first(self, timeout_s: float = 120.0) -> None:
+        """Wait until requests are answered.
+
+        Raises:
+            CommandError: none is, or the process has ended.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.totals().answered:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                reasons = self.totals().reasons[:3]
+                raise CommandError("the demo's clients get no answer", "; ".join(reasons) or f"see {self._log.name}")
+            time.sleep(0.1)
 
     def accounts(self) -> list[Account]:
         """All so far, oldest first."""

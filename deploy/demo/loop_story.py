@@ -69,12 +69,13 @@ def tell_loop(
         events.append(event)
         out.print(f"  {clock(event.at_s):>5}  {event.kind.value:<9} {event.text}")
 
-    begun, wall = time.monotonic(), time.time()
     digits = load_digits()
     where = urlsplit(serving)
     order = Order(scene=Scene.UPRIGHT.value, rate=pace.rate)
     traffic = Traffic(f"{where.hostname}:{where.port}", grpc, run=run, seed=1, order=order, log=log)
     try:
+        traffic.await_first()
+        begun, wall = time.monotonic(), time.time()
         watch = Watch(client=client, registry=registry, started=begun, tell=tell)
         watch.begin()
         reviewer = Reviewer(client, run, digits.live.labels, error_rate=ERROR_RATE, seed=2)

@@ -46,7 +46,7 @@ def overlay(faults: Path, *, quick: bool) -> dict[str, Any]:
                 **{"cool_down_s": 5.0, "budget": 50},
             },
         },
-        "gate": {"audited_s": 90.0},
+        "gate": {"audited_s": 300.0},
         "rollout": {
             "steps": steps(quick=quick),
             # While the champion is wrong about almost everything, a better version must answer otherwise.
