@@ -155,7 +155,7 @@ def _labels_until(director: Director, began: float, until: float) -> int:
 def _moment(account: Account, wall: float) -> Moment:
     answered = sum(n for n, _ in account.answers.values())
     return Moment(
-        at_s=round(account.time_s - wall, 2),
+        at_s=round(max(account.time_s - wall, 0.0), 2),  # the first answers came before the clock began
         scene=account.scene,
         sent=account.sent,
         failed=account.failed,
