@@ -6,7 +6,7 @@ from deploy import processes
 from deploy.cli.context import Invocation
 from deploy.errors import CommandError
 from deploy.ports import PortNeed, check_port
-from deploy.serving_process import configure_logging, read_targets
+from deploy.serving_process import configure_logging
 from deploy.shipping.agent import beside_monitor
 from deploy.wiring import RegistryCatalogue, monitor_options
 
@@ -28,11 +28,11 @@ def run_monitor(invocation: Invocation, *, supervised: bool) -> None:
     from monitoring.server import serve_monitor
 
     try:
-        with beside_monitor(settings, paths, invocation.registry):
+        with beside_monitor(settings, paths, invocation.registry) as targets:
             serve_monitor(
                 monitor_options(settings, paths),
                 RegistryCatalogue(invocation.registry),
-                lambda: read_targets(paths),
+                targets,
                 workshop=make_workshop(settings, paths, invocation.registry),
             )
     except ValueError as error:

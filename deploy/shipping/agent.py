@@ -9,9 +9,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from deploy.paths import StatePaths
+from deploy.serving_process import read_targets
 from deploy.settings import Settings
 from deploy.shipping.receiver import Receiver
 from deploy.shipping.shipper import Shipper
@@ -85,7 +86,7 @@ def beside_replicas(settings: Settings, paths: StatePaths) -> Iterator[None]:
     storage = settings.storage
     registry = open_registry(storage, paths.registry)
     assert isinstance(registry, BucketRegistry)
-    shipper = Shipper(paths.records, open_store(storage), node_name(storage))
+    shipper = Shipper(paths.records, open_store(storage), node_name(storage), targets=lambda: read_targets(paths))
     running = [
         puller(registry, storage.plan_poll_s).start(),
         Repeated("records", storage.ship_s, shipper.round).start(),
@@ -102,11 +103,15 @@ def beside_replicas(settings: Settings, paths: StatePaths) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def beside_monitor(settings: Settings, paths: StatePaths, registry: object) -> Iterator[None]:
-    """Keep the folder of received records, and the registry folder, while the monitor reads them."""
+def beside_monitor(settings: Settings, paths: StatePaths, registry: object) -> Iterator[Callable[[], Sequence[str]]]:
+    """Keep the folder of received records, and the registry folder, while the monitor reads them.
+
+    Yields:
+        What gives `host:port` of the replicas: those of this machine, or what the others say.
+    """
     storage = settings.storage
     if not storage.url or not isinstance(registry, BucketRegistry):
-        yield
+        yield lambda: read_targets(paths)
         return
     receiver = Receiver(paths.received, open_store(storage), lost_after_s=storage.lost_after_s)
     running = [
@@ -114,7 +119,7 @@ def beside_monitor(settings: Settings, paths: StatePaths, registry: object) -> I
         Repeated("records", storage.ship_s, receiver.round).start(),
     ]
     try:
-        yield
+        yield lambda: receiver.targets
     finally:
         for one in running:
             one.stop()

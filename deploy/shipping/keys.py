@@ -41,10 +41,12 @@ class Beat:
     Attributes:
         as_of_ns: Wall clock when the round began: what was committed by then has been sent.
         sources: Living sources, and dead ones that were not sent to their end.
+        targets: `host:port` of replicas that this machine knows of, for Prometheus.
     """
 
     as_of_ns: int
     sources: tuple[str, ...]
+    targets: tuple[str, ...] = ()
 
     def dump(self) -> bytes:
         """As an object."""
@@ -54,7 +56,11 @@ class Beat:
     def load(cls, data: bytes) -> Beat:
         """The inverse of `dump`."""
         plain = json.loads(data)
-        return cls(as_of_ns=int(plain["as_of_ns"]), sources=tuple(str(s) for s in plain["sources"]))
+        return cls(
+            as_of_ns=int(plain["as_of_ns"]),
+            sources=tuple(str(s) for s in plain["sources"]),
+            targets=tuple(str(t) for t in plain.get("targets", ())),
+        )
 
 
 def piece_of(key: str) -> tuple[str, Piece] | None:

@@ -67,6 +67,7 @@ class Receiver:
         self._tags: dict[str, str] = {}
         self._beats: dict[str, tuple[str, float, Beat]] = {}
         self._locks: dict[str, int] = {}
+        self.targets: tuple[str, ...] = ()  # of the replicas, as the machines said last
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (root / ".released").mkdir(exist_ok=True)
         for left in root.glob(".new-*"):
@@ -88,6 +89,7 @@ class Receiver:
             StorageUnavailable: the bucket is away; what has arrived can be read.
         """
         beats = self._read_beats()
+        self.targets = tuple(sorted({target for beat in beats for target in beat.targets}))
         sources: dict[str, _Remote] = {}
         for entry in self._store.list(RECORDS):
             _sort_in(sources, entry)

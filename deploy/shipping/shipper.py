@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,10 +53,19 @@ class Shipper:
         store: The bucket.
         node: This machine's name.
         wall_ns: Nanoseconds since the epoch.
+        targets: Gives `host:port` of the replicas that this machine knows of.
     """
 
-    def __init__(self, root: Path, store: ObjectStore, node: str, *, wall_ns: Callable[[], int] = time.time_ns) -> None:
-        self._root, self._store, self._node, self._wall_ns = root, store, node, wall_ns
+    def __init__(
+        self,
+        root: Path,
+        store: ObjectStore,
+        node: str,
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
+        targets: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        self._root, self._store, self._node, self._wall_ns, self._targets = root, store, node, wall_ns, targets
         self._seen_dead: set[str] = set()
         self._sent_counters: dict[str, bytes] = {}
         self._closed: set[str] = set()
@@ -78,7 +87,9 @@ class Shipper:
             if ended:
                 finished += 1
                 left.remove(source)
-        self._store.put(NODES + self._node, Beat(as_of_ns=as_of, sources=tuple(left)).dump())
+        self._store.put(
+            NODES + self._node, Beat(as_of_ns=as_of, sources=tuple(left), targets=tuple(self._targets())).dump()
+        )
         return Shipped(bytes=total, sources=len(sources), finished=finished)
 
     def leave(self) -> bool:

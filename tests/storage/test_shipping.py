@@ -226,10 +226,12 @@ def test_a_machine_that_never_comes_back_is_given_up_with_an_exact_account(tmp_p
 def test_the_monitor_knows_up_to_when_it_has_everything(tmp_path: Path):
     there, made = tmp_path / "there", MemoryStore()
     for node, time_ns in (("a", 500), ("b", 300)):
-        Shipper(tmp_path / node, made, node, wall_ns=lambda t=time_ns: t).round()  # type: ignore[misc]
+        where = [f"{node}:30000"]
+        Shipper(tmp_path / node, made, node, wall_ns=lambda t=time_ns: t, targets=lambda w=where: w).round()  # type: ignore[misc]
     receiver = Receiver(there, made)
     receiver.round()
     assert (there / AS_OF_FILE).read_bytes() == b"300"
+    assert receiver.targets == ("a:30000", "b:30000")
     assert as_of_ns(tmp_path / "nowhere", 7) == 7
     receiver.close()
 
