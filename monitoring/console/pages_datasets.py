@@ -17,6 +17,7 @@ from monitoring.console.build import Builder
 from monitoring.console.build_datasets import dataset_page, datasets_page, diff_page, lineage_page
 from monitoring.console.pages import form_of, render
 from monitoring.datasets import lineage
+from monitoring.datasets.build import manifest_of
 
 
 def datasets_router(builder: Builder, desk: DatasetDesk) -> APIRouter:
@@ -51,8 +52,11 @@ def datasets_router(builder: Builder, desk: DatasetDesk) -> APIRouter:
         return render(request, "lineage.html", lineage_page(builder, desk, found))
 
     @router.get("/lineage/version/{model}")
-    def version_lineage(request: Request, model: Annotated[fields.Name, Path()], version: fields.Name) -> Response:
-        found = lineage.of_version(store, catalogue, desk.folder, model, version)
+    def version_lineage(
+        request: Request, model: Annotated[fields.Name, Path()], version: fields.Name | None = None
+    ) -> Response:
+        folder = desk.folder
+        found = lineage.of_version(store, catalogue, folder, model, version or manifest_of(catalogue, model).version)
         return render(request, "lineage.html", lineage_page(builder, desk, found))
 
     @router.get("/lineage/record/{record_id:path}")

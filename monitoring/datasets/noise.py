@@ -78,7 +78,7 @@ def find_suspects(
     if len(index) < LEAST_ROWS:
         return []
     said, own, near = given[index], probabilities[index], units[index]
-    suggested = _off_diagonal(said, own)
+    suggested = off_diagonal(said, own)
     found = []
     rows = np.flatnonzero(suggested >= 0)
     for start in range(0, len(rows), BLOCK):
@@ -124,7 +124,7 @@ def suspects_among(rows: Sequence[Labelled], classes: Sequence[Any]) -> list[Sus
     return find_suspects([x.row.row_id for x, _ in asked], labels, probabilities, units)
 
 
-def _off_diagonal(given: npt.NDArray[np.int64], p: Floats) -> npt.NDArray[np.int64]:
+def off_diagonal(given: npt.NDArray[np.int64], p: Floats) -> npt.NDArray[np.int64]:
     """The class that each row is confidently of instead, (rows,); -1 where it is not."""
     classes = p.shape[1]
     thresholds = np.full(classes, np.inf)
