@@ -46,5 +46,5 @@ class Program:
 
 
 def gate_program() -> Program:
-    """The gate's own: `python -m deploy.gate_job REQUEST`."""
-    return Program(argv=(sys.executable, "-m", "deploy.gate_job"), pass_on=("PYTHONPATH",), nice=5)
+    """The gate's own: `python -m deploy.gate_job REQUEST`. Begun again as often as it is broken off."""
+    return Program(argv=(sys.executable, "-m", "deploy.gate_job"), pass_on=("PYTHONPATH",), nice=5, restarts=100)

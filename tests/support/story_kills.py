@@ -5,7 +5,7 @@ again; traffic and the stand-in reviewer go on as if nothing was. In the end the
 undisturbed run has: one turn, promoted; its version the champion; one training job for the one trigger, one gate, one
 roll-out; no label counted twice. Requests of the moments in which nothing served fail, and are counted.
 
-Each kill costs a start of the system, about ten seconds on two quiet cores: `--kills 50` takes about twelve minutes.
+Each kill costs a start of the system, about ten seconds on two quiet cores: `--kills 50` takes about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.support.hardcase_process import Place, Running
 
 LABELS = 110
 HEALTHY_S = 8.0
-LIMIT_S = 2400.0
+LIMIT_S = 3600.0
 
 
 @dataclass(kw_only=True)
@@ -106,7 +106,9 @@ def run(folder: Path, kills: int, seed: int = 0) -> Ending:
                 processes += kill_everything(system)
                 done += 1
                 system = place.start()
-                next_kill = time.monotonic() + rng.uniform(0.2, 6.0)
+                # Mostly soon, so that starting is hit; sometimes late, so that the turn gets on.
+                soonest, latest = (0.2, 6.0) if rng.random() < 0.7 else (6.0, 40.0)
+                next_kill = time.monotonic() + rng.uniform(soonest, latest)
             _review(reviewer)
             turns = _turns(place)
             if done >= kills and turns and Stage(turns[-1]["stage"]).ended:
