@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import Missing, UsageError
+from deploy.packaging_options import read_task, role_of, task_of
+from deploy.packaging_trained import TRAINED, export_trained, import_trained
 from deploy.sample_files import read_images, read_labels, read_samples
 from export.contracts import codec
 from export.contracts.manifest import Execution, SampleSource, Task, TaskKind
 from export.contracts.preprocess import ImageDecode
-from export.contracts.signature import InputSpec, OutputRole, Signature
+from export.contracts.signature import InputSpec, Signature
 from export.package import Package
 from export.registry import Registry
 
@@ -54,6 +56,8 @@ def export_target(
     if samples is not None:
         given["reference_inputs"] = read_samples(samples)
         given["reference_labels"] = None if labels is None else read_labels(labels)
+    if "estimator" in given:
+        return export_trained(target, given, out)
     for needed in ("module", "example_inputs", "name", "version", "task"):
         if needed not in given:
             raise UsageError(f"{target} returned no '{needed}'", "see export.from_torch.export_module")
@@ -128,12 +132,12 @@ def import_file(
         UsageError: the options do not fit together or the file.
         PackageError: the import was refused.
     """
-    given_roles = dict(_role(text) for text in roles)
+    given_roles = dict(role_of(text) for text in roles)
     task = Task(kind=TaskKind.CLASSIFICATION, class_names=class_names) if class_names else None
     if task_file is not None:
         if class_names:
             raise UsageError("--classes and --task both name the classes: put them into the task's class_names")
-        task = _read_task(task_file)
+        task = read_task(task_file)
     declared = None if preprocess is None else _preprocessing(preprocess)
     if images is not None and samples is not None:
         raise UsageError("--images and --samples are two ways to give the same rows: choose one")
@@ -147,7 +151,7 @@ def import_file(
         "version": version,
         "out_dir": out / f"{name}-{version}",
         "output_roles": given_roles,
-        "task": _task(task, given_roles),
+        "task": task_of(task, given_roles),
         "preprocess": declared,
         "samples": rows if labels is None else None,  # reference rows serve as samples
         "made_up": made_up,
@@ -160,8 +164,13 @@ def import_file(
         if signature is not None:
             raise UsageError("--signature is for TorchScript: an ONNX file carries its own")
         return import_onnx(file, **common)
+    if file.suffix.lower() in TRAINED:
+        return import_trained(file, common, class_names)
     if file.suffix.lower() not in (".pt", ".pth", ".torchscript", ".ts"):
-        raise UsageError(f"'{file.name}' is neither .onnx nor TorchScript (.pt, .pth, .ts)")
+        raise UsageError(
+            f"'{file.name}' is neither .onnx, TorchScript (.pt, .pth, .ts), XGBoost (.ubj, .json) nor Keras (.keras)",
+            "models in pickles are exported from your code: hardcase export file.py:function",
+        )
     from export.from_onnx import import_torchscript
 
     if signature is None:
@@ -179,36 +188,6 @@ def _preprocessing(path: Path) -> dict[str, ImageDecode]:
     from deploy.preprocess_file import read_preprocess  # Pillow comes with it
 
     return read_preprocess(path)
-
-
-def _read_task(path: Path) -> Task:
-    try:
-        return codec.loads(Task, path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--task: {error}") from None
-
-
-def _role(text: str) -> tuple[str, OutputRole]:
-    output, equals, role = text.partition("=")
-    try:
-        return output, OutputRole(role)
-    except ValueError:
-        allowed = ", ".join(OutputRole)
-        problem = f"no role '{role}'" if equals else "expected OUTPUT=ROLE"
-        raise UsageError(f"--role {text}: {problem}", f"roles are {allowed}") from None
-
-
-def _task(given: Task | None, roles: Mapping[str, OutputRole]) -> Task:
-    if given is not None:
-        return given
-    named = set(roles.values())
-    if named & {OutputRole.LOGITS, OutputRole.PROBABILITIES}:
-        return Task(kind=TaskKind.CLASSIFICATION)
-    if OutputRole.BOXES in named:
-        return Task(kind=TaskKind.DETECTION)
-    if named & {OutputRole.VALUE, OutputRole.VALUE_MEMBERS, OutputRole.VALUE_QUANTILES}:
-        return Task(kind=TaskKind.REGRESSION)
-    return Task(kind=TaskKind.OTHER)
 
 
 def admit_and_add(registry: Registry, folder: Path) -> Package:

@@ -66,10 +66,11 @@ def export_command(
     register_it: Annotated[bool, typer.Option("--register", help="Add the package to the registry as well.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Turn a trained PyTorch module into a package, if the exported files compute what the module computes.
+    """Turn a trained model into a package, if the exported files compute what the model computes.
 
-    The function returns the keyword arguments of `export.from_torch.export_module` as a dict. --samples and --labels,
-    held-out rows, take the place of its `reference_inputs` and `reference_labels`. When ONNX Runtime,
+    The function returns the keyword arguments of `export.from_torch.export_module` as a dict; or, with the key
+    `estimator`, a model of scikit-learn, XGBoost or Keras and the fields of `export.converted.ExportOptions`. --samples
+    and --labels, held-out rows, take the place of its `reference_inputs` and `reference_labels`. When ONNX Runtime,
     TorchScript and the module part, nothing is written and the report says where they part (exit code 4).
 
     Example: hardcase export train.py:package --register
@@ -82,7 +83,14 @@ def export_command(
 
 def import_command(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A .onnx or TorchScript (.pt) file.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .onnx, TorchScript (.pt), XGBoost (.ubj, .json) or Keras (.keras) file.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
     name: Annotated[str, typer.Option("--name", help="Name of the model.")],
     version: Annotated[str, typer.Option("--version", help="Version of the model.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder in which the package folder is made.")] = Path(
@@ -120,11 +128,13 @@ def import_command(
     register_it: Annotated[bool, typer.Option("--register", help="Add the package to the registry as well.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring an existing ONNX or TorchScript file in as a package.
+    """Bring an existing ONNX, TorchScript, XGBoost or Keras file in as a package.
 
     Real rows (--samples) become golden cases, and the file must answer them alike at every batch size; with --labels
     they become the reference profile, too. Without rows, random ones within the signature take their place: they show
     that every later load computes what the file computes now, and the package says that they were made up.
+
+    Models of XGBoost and Keras become ONNX, and must answer --samples as their own library does (exit code 4).
 
     Example: hardcase import model.onnx --name digits --version 2 --role y=logits --register
 

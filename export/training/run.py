@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 STOPPED = 128 + signal.SIGTERM  # what a shell says of a program that SIGTERM ended
 V = TypeVar("V", str, int, float, bool)
+Listener: TypeAlias = Callable[[str, float, int | None], None]  # name, value, step
 
 
 class TrainingStopped(SystemExit):
@@ -73,6 +74,7 @@ class TrainingRun(AbstractContextManager["TrainingRun"]):
         self._stopping = threading.Event()
         self._metrics: dict[str, float] = {}
         self._asked: set[str] = set()
+        self._listeners: list[Listener] = []
         self._done = False
 
     @classmethod
@@ -164,6 +166,13 @@ class TrainingRun(AbstractContextManager["TrainingRun"]):
             return
         self._say(TrainingEvent(kind=EventKind.METRIC, name=name, value=value, step=step))
         self._metrics[name] = value
+        for listener in self._listeners:
+            listener(name, value, step)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Have every metric told to somebody else, too; returns how to end that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def note(self, text: str) -> None:
         """Something that people should read."""
