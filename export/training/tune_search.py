@@ -48,6 +48,15 @@ def tune(
         for _, score in zip(range(most), steps, strict=False):
             ray_tune.report({SCORE: float(score)})
 
+    scores: dict[int, list[float]] = {}
+
+    class Collect(ray_tune.Callback):
+        """Keeps every score as it comes in: Tune's own files may be switched off."""
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **more: Any) -> None:
+            """A step of a trial is done."""
+            scores.setdefault(int(trial.config[NUMBER]), []).append(float(result[SCORE]))
+
     started = time.monotonic()
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, {"cpu": cpus}),
@@ -58,19 +67,19 @@ def tune(
             scheduler=ASHAScheduler(max_t=most, grace_period=plan.rungs[0], reduction_factor=plan.keep),
             time_budget_s=budget_s,
         ),
-        run_config=ray_tune.RunConfig(name="search", storage_path=str(folder.absolute()), verbose=0),
+        run_config=ray_tune.RunConfig(
+            name="search", storage_path=str(folder.absolute()), verbose=0, callbacks=[Collect()]
+        ),
     )
     results = tuner.fit()
-    trials = [_trial(results[i], sets) for i in range(len(results))]
-    trials.sort(key=lambda trial: trial.number)
+    problems: dict[int, str] = {}
+    for result in (results[i] for i in range(len(results))):
+        if result.error is not None and result.config is not None:
+            problems[result.config[NUMBER]] = type(result.error).__name__
+    trials = tuple(
+        Trial(number=i, parameters=dict(one), scores=tuple(scores.get(i, ())), problem=problems.get(i, ""))
+        for i, one in enumerate(sets)
+    )
     seconds = time.monotonic() - started
     complete = any(len(trial.scores) >= most for trial in trials)
-    return Found(best=pick(trials, sign), trials=tuple(trials), complete=complete, seconds=seconds)
-
-
-def _trial(result: Any, sets: Sequence[Parameters]) -> Trial:
-    number = int(result.config[NUMBER])
-    frame = result.metrics_dataframe
-    scores = tuple(float(v) for v in frame[SCORE]) if frame is not None and SCORE in frame else ()
-    problem = "" if result.error is None else f"{type(result.error).__name__}"
-    return Trial(number=number, parameters=dict(sets[number]), scores=scores, problem=problem)
+    return Found(best=pick(trials, sign), trials=trials, complete=complete, seconds=seconds)
