@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from export.training.search import Found, Parameters, Plan, Train, Trial, pick
+from export.training.search import Found, Plan, Train, Trial, pick
+from export.training.search_space import Parameters
 
 SCORE, NUMBER = "score", "trial"
 

@@ -19,7 +19,8 @@ SCRIPT = """
 import json, math, sys
 from pathlib import Path
 import ray
-from export.training.search import LogUniform, Plan, draw
+from export.training.search import Plan
+from export.training.search_space import LogUniform, draw
 from export.training.tune_search import tune
 
 def train(parameters):

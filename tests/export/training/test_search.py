@@ -9,18 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from export.training.search import (
-    Choice,
-    Found,
-    Integers,
-    LogUniform,
-    Parameters,
-    Plan,
-    Uniform,
-    draw,
-    halve,
-    search,
-)
+from export.training.search import Found, Plan, halve, search
+from export.training.search_space import Choice, Integers, LogUniform, Parameters, Uniform, draw
 from tests.support.training_request import said_run
 
 SPACE = {"lr": LogUniform(low=1e-4, high=1e-1), "width": Choice(values=(16, 32, 64)), "depth": Integers(low=1, high=4),
