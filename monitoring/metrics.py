@@ -22,6 +22,7 @@ from monitoring.metric_family import Family
 from monitoring.metric_family import make as _family
 from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
+from monitoring.metrics_loop import LOOP_FAMILIES, loop_metrics
 from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
 from monitoring.metrics_review import REVIEW_FAMILIES, review_metrics
 from monitoring.metrics_rollouts import ROLLOUT_FAMILIES, rollout_metrics
@@ -166,6 +167,7 @@ FAMILIES = (
     *REVIEW_FAMILIES,
     *ROLLOUT_FAMILIES,
     *TOOL_FAMILIES,
+    *LOOP_FAMILIES,
 )
 
 
@@ -206,6 +208,7 @@ class MonitorCollector:
         yield from part("alarms", lambda: alarm_metrics(store, models, options=alarms))
         yield from part("roll-outs", lambda: rollout_metrics(store, models))
         yield from part("review", lambda: review_metrics(store, self._counts))
+        yield from part("loop", lambda: loop_metrics(store, models))
         if loop is not None:
             yield from part("tools", lambda: tool_metrics(store, loop.options.integrations))
 

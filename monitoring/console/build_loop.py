@@ -8,7 +8,7 @@ from monitoring.api import fields
 from monitoring.api import loop_models as m
 from monitoring.api.loop_views import LoopDesk
 from monitoring.console import loop_parts as p
-from monitoring.console import parts, words
+from monitoring.console import parts
 from monitoring.console.build import Builder
 from monitoring.console.loop_picture import TONES, WORDS, stations
 from monitoring.loop.contracts import Stage
@@ -104,7 +104,7 @@ def _line(turn: m.Turn, now: datetime) -> p.TurnLine:
         stage=turn.stage.value.replace("_", " "),
         tone=TONES.get(turn.stage, "now"),
         at=fields.to_text(turn.asked_at),
-        took=words.duration(max(0.0, (end - turn.asked_at).total_seconds())),
+        took=_span((end - turn.asked_at).total_seconds()),
         actor=turn.actor,
         words=turn.problem or turn.reason,
     )
@@ -141,14 +141,14 @@ def _curves(events: list[m.TurnEvent]) -> tuple[parts.Panel, ...]:
         if len(points) == 1:
             continue
         points.sort(key=lambda point: point.at_s)
-        axis = parts.Axis(from_s=points[0].at_s, to_s=points[-1].at_s, step_s=1, counts=True)
+        axis = parts.Axis(from_s=points[0].at_s, to_s=points[-1].at_s + 1, step_s=1, counts=True)
         series = parts.Series(name=name, tone="tone-1", points=tuple(points))
         made.append(
             parts.Panel(
                 key=f"curve-{len(made)}",
                 title=name,
                 hint="By the trainer's steps.",
-                unit="ratio",
+                unit="count",
                 axis=axis,
                 series=(series,),
             )
@@ -193,3 +193,12 @@ def _share(turn: m.Turn) -> float | None:
     if turn.step is None or not turn.steps or turn.stage.ended:
         return None
     return min(1.0, max(0.0, turn.step / turn.steps))
+
+
+def _span(seconds: float) -> str:
+    """A time in the two units that people would use."""
+    left = max(0, round(seconds))
+    for size, unit, smaller, name in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if left >= size:
+            return f"{left // size} {unit} {left % size // smaller} {name}"
+    return f"{left} s"

@@ -14,6 +14,7 @@ class Station:
     Attributes:
         state: "done", "now", "ended" (here it ended without a promotion), "" (not reached).
         x: Of its middle in the picture, y likewise, in the units of its view box.
+        name_x: Where its name stands, from there; name_y and anchor likewise.
         path: From this station to the next one, in the same units.
     """
 
@@ -23,6 +24,9 @@ class Station:
     state: str
     x: float
     y: float
+    name_x: float
+    name_y: float
+    anchor: str
     path: str
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from monitoring.api import loop_models as m
 from monitoring.console.loop_parts import Station
 from monitoring.loop.contracts import Stage
 
 WIDTH, HEIGHT = 760, 330
-_RX, _RY = 285.0, 112.0
-_CX, _CY = WIDTH / 2, HEIGHT / 2 - 8
-_GAP = 0.155  # of the ring, in radians, that an arrow leaves free on both sides of a station
+_RX, _RY = 252.0, 118.0
+_CX, _CY = WIDTH / 2, HEIGHT / 2
+_GAP = 30.0  # that an arrow leaves free on both sides of a station
+_ASIDE = 0.6  # stations that lie further to the side than this share of the ring have their name beside them
 
 STATIONS = (
     ("watch", "Traffic", "Requests are answered, recorded and watched."),
@@ -70,8 +72,7 @@ def stations(turn: m.Turn | None) -> tuple[Station, ...]:
             state = "done"
         elif i == at:
             state = "ended" if ended else "now"
-        x, y = _place(i)
-        made.append(Station(key=key, name=name, hint=hint, state=state, x=x, y=y, path=_arrow(i)))
+        made.append(Station(key=key, name=name, hint=hint, state=state, path=_arrow(i), **_place(i)))
     return tuple(made)
 
 
@@ -86,9 +87,14 @@ def station_of(turn: m.Turn) -> int:
     return 3 if turn.requested_at is not None else 2
 
 
-def _place(i: int) -> tuple[float, float]:
+def _place(i: int) -> dict[str, Any]:
+    """Middle of a station, and where its name stands: outside of the ring, so that no arrow crosses it."""
     angle = _angle(i)
-    return round(_CX + _RX * math.cos(angle), 1), round(_CY + _RY * math.sin(angle), 1)
+    side, down = math.cos(angle), math.sin(angle)
+    made: dict[str, Any] = {"x": round(_CX + _RX * side, 1), "y": round(_CY + _RY * down, 1)}
+    if abs(side) > _ASIDE:
+        return made | {"name_x": math.copysign(25, side), "name_y": 5.0, "anchor": "start" if side > 0 else "end"}
+    return made | {"name_x": 0.0, "name_y": 35.0 if down > 0 else -25.0, "anchor": "middle"}
 
 
 def _angle(i: int) -> float:
@@ -98,7 +104,12 @@ def _angle(i: int) -> float:
 
 def _arrow(i: int) -> str:
     """The arc of the ring from a station to the next."""
-    begin, end = _angle(i) + _GAP, _angle(i + 1) - _GAP
+    begin, end = _angle(i) + _turn(_angle(i)), _angle(i + 1) - _turn(_angle(i + 1))
     x1, y1 = _CX + _RX * math.cos(begin), _CY + _RY * math.sin(begin)
     x2, y2 = _CX + _RX * math.cos(end), _CY + _RY * math.sin(end)
     return f"M{x1:.1f} {y1:.1f} A{_RX:g} {_RY:g} 0 0 1 {x2:.1f} {y2:.1f}"
+
+
+def _turn(angle: float) -> float:
+    """The gap as an angle: the ring is an ellipse, on which a radian is longer at top and bottom than at the sides."""
+    return _GAP / math.hypot(_RX * math.sin(angle), _RY * math.cos(angle))

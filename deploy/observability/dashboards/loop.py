@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.observability.dashboards.loop_review import PEOPLE
+from deploy.observability.dashboards.loop_turns import RETRAINING
 from deploy.observability.panels import Board, Panel, Query, Row, Step, pick, rate
 
 _REQUESTS = 'account="requests"'
@@ -210,5 +211,5 @@ LOOP = Board(
     uid="hardcase-loop",
     title="Hardcase / Loop",
     text="From records to cases, labels and rollouts.",
-    rows=(_INGEST, _QUEUE, PEOPLE, _AUDIT, _ACCOUNT, _ROLLOUTS),
+    rows=(_INGEST, _QUEUE, PEOPLE, _AUDIT, _ACCOUNT, RETRAINING, _ROLLOUTS),
 )
