@@ -5,7 +5,7 @@ again; traffic and the stand-in reviewer go on as if nothing was. In the end the
 undisturbed run has: one turn, promoted; its version the champion; one training job for the one trigger, one gate, one
 roll-out; no label counted twice. Requests of the moments in which nothing served fail, and are counted.
 
-Each kill costs a start of the system, about ten seconds on two quiet cores: `--kills 50` takes about a quarter of an hour.
+Each kill costs a start of the system, about ten seconds on two quiet cores: fifty take a quarter of an hour or more.
 """
 
 from __future__ import annotations
