@@ -52,6 +52,7 @@ def overlay(faults: Path, *, quick: bool) -> dict[str, Any]:
             # While the champion is wrong about almost everything, a better version must answer otherwise.
             "disagreement": 0.95,
             "latency_floor_ms": 50.0,  # two cores that also train
+            "fresh_s": 20.0,
         },
     }
 
