@@ -32,7 +32,7 @@ def run_monitor(invocation: Invocation, *, supervised: bool) -> None:
             serve_monitor(
                 monitor_options(settings, paths),
                 RegistryCatalogue(invocation.registry),
-                targets,
+                lambda: list(targets()),
                 workshop=make_workshop(settings, paths, invocation.registry),
             )
     except ValueError as error:

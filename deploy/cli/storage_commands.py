@@ -98,6 +98,24 @@ def storage_pull(ctx: typer.Context, as_json: JsonFlag = False) -> None:
     raise typer.Exit(1 if pulled.problems else 0)
 
 
+@storage_app.command("snapshot")
+def storage_snapshot(
+    ctx: typer.Context,
+    digest: Annotated[str, typer.Argument(help="Of the snapshot, sha256:...")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring a snapshot of a data set to this machine, for a trainer that runs here.
+
+    Example: hardcase storage snapshot sha256:...
+    """
+    from deploy.storage import open_store
+    from export.storage.snapshots import download_snapshot
+
+    invocation = _with_bucket(ctx)
+    found = download_snapshot(open_store(invocation.settings.storage), digest, invocation.paths.datasets)
+    print_json({"folder": str(found.folder)}) if as_json else console().print(str(found.folder))
+
+
 def _with_bucket(ctx: typer.Context) -> Invocation:
     invocation = invocation_of(ctx)
     if not invocation.settings.storage.url:

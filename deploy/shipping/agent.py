@@ -19,8 +19,10 @@ from deploy.shipping.shipper import Shipper
 from deploy.storage import node_name, open_registry, open_store
 from export.bucket_registry import BucketRegistry
 from export.contracts.errors import HardcaseError
+from export.storage.snapshots import upload_new
 
 FULL_LOOK_S = 30.0
+SNAPSHOT_S = 10.0
 _log = logging.getLogger("hardcase.node")
 
 
@@ -113,10 +115,12 @@ def beside_monitor(settings: Settings, paths: StatePaths, registry: object) -> I
     if not storage.url or not isinstance(registry, BucketRegistry):
         yield lambda: read_targets(paths)
         return
-    receiver = Receiver(paths.received, open_store(storage), lost_after_s=storage.lost_after_s)
+    store, sent = open_store(storage), set[str]()
+    receiver = Receiver(paths.received, store, lost_after_s=storage.lost_after_s)
     running = [
         puller(registry, storage.plan_poll_s).start(),
         Repeated("records", storage.ship_s, receiver.round).start(),
+        Repeated("snapshots", SNAPSHOT_S, lambda: upload_new(store, paths.datasets, sent)).start(),
     ]
     try:
         yield lambda: receiver.targets

@@ -48,7 +48,13 @@ from ray.serve.config import HTTPOptions
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 config = ServeDeploySchema.parse_obj(yaml.safe_load(open(sys.argv[1])))
-serve.start(http_options=HTTPOptions(host=config.http_options.host, port=config.http_options.port))
+for attempt in range(3):  # on a busy machine the first proxy may be too slow for its own health check
+    try:
+        serve.start(http_options=HTTPOptions(host=config.http_options.host, port=config.http_options.port))
+        break
+    except (ray.exceptions.RayError, TimeoutError):
+        if attempt == 2:
+            raise
 _get_global_client().deploy_apps(config)
 print("applied")
 """
