@@ -48,7 +48,7 @@ class Pace:
     chapters: int = 5
 
 
-QUICK = Pace(healthy_s=10.0, after_s=6.0, healthy_labels=5, labels=100, requests=5_000, chapters=2)
+QUICK = Pace(healthy_s=10.0, after_s=6.0, healthy_labels=5, labels=100, requests=5_000, rate=120.0, chapters=2)
 
 
 @dataclass(kw_only=True)
@@ -154,7 +154,7 @@ class Director:
             elif mine.champion_s is not None and self.traffic.order.pool == "a":
                 self.traffic.change(pool="b")
                 self.watch.note(Happened.WORLD, "from now on the clients show digits that nobody has labelled")
-        self.pass_time(self.pace.after_s if mine.stage is Stage.PROMOTED else 1.0)
+        self.pass_time(self.pace.after_s if mine.stage is Stage.PROMOTED else 0.0)
 
     def enough(self) -> None:
         """Go on until there were as many requests as promised."""
