@@ -95,8 +95,8 @@ labels, and Hardcase.</p>
 <th>shift to champion</th></tr>
 {"".join(_recovery(r) for r in told.recoveries)}</table></div>
 <p class="soft">Shares of right answers among all that were answered, by the truth that the clients know and Hardcase
-does not. With the first new champion the clients go over to digits that nobody had labelled by then; the second shift is
-labelled and judged on those.</p>
+does not. With the first new champion the clients go over to digits that nobody had labelled by then; the second shift
+is labelled and judged on those.</p>
 <h2>Labels</h2>
 <div class="scroll"><table><tr><th>chapter</th><th>typed</th><th>of them audit items</th><th>mistyped</th></tr>
 {
