@@ -134,10 +134,12 @@ class Judge:
         )
 
     def _text(self, answered: Answered, row: int) -> str:
-        shown = self._task.show(answered, row)
-        if shown.predicted_label is not None:
-            return shown.predicted_label[:MAX_TEXT]
-        return "" if shown.predicted is None else str(shown.predicted)
+        predicted = int(answered.predicted[row])
+        if answered.details is None and predicted >= 0:
+            return self._name(predicted)[
+                :MAX_TEXT
+            ]  # what `show` says, without the probabilities that nobody reads here
+        return (self._task.show(answered, row).predicted_label or "")[:MAX_TEXT]
 
     def _facts(self, answered: Answered, row: int, truth: Any, verdict: Verdict) -> dict[str, Any]:
         if self._kind is TaskKind.CLASSIFICATION and verdict.classes:
