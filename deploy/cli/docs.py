@@ -59,6 +59,14 @@ def commands() -> list[str]:
     return [path for path, _ in _leaves(typer.main.get_command(app), "hardcase")]
 
 
+def with_default() -> list[str]:
+    """Groups of commands that can be called without the name of one, such as `hardcase gate`."""
+    from deploy.cli.main import app
+
+    groups = getattr(typer.main.get_command(app), "commands", {})
+    return [f"hardcase {name}" for name, group in groups.items() if hasattr(group, "default_command")]
+
+
 def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     children = getattr(command, "commands", None)
     if not children:

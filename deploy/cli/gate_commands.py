@@ -22,6 +22,8 @@ RUN = "run"
 class WithDefault(TyperGroup):
     """`hardcase gate CANDIDATE` is `hardcase gate run CANDIDATE`."""
 
+    default_command = RUN
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the command's name in where it was left out."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):

@@ -26,6 +26,8 @@ STATIONS = ("asked", "requested", "training", "trained", "gating", "gated", "rol
 class DefaultGroup(TyperGroup):
     """`hardcase retrain MODEL` is `hardcase retrain start MODEL`."""
 
+    default_command = START
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the default command in where none is named."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):

@@ -81,7 +81,7 @@ def test_every_link_leads_to_a_file_that_exists(name: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_in_a_shell_block_exists(name: str):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    commands = set(cli_docs.commands())
+    commands = set(cli_docs.commands()) | set(cli_docs.with_default())
     wrong = []
     for block in blocks(ROOT / name, "bash", "sh", "shell"):
         for line in block.splitlines():
