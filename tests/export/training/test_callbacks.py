@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,11 +27,16 @@ from tests.support.training import Linear, make_request, make_snapshot
 SMALL: dict[str, Any] = {"runtimes": (RuntimeKind.ONNX,), "batch_sizes": (1, 8)}
 
 
+def open_run(root: Path) -> TrainingRun:
+    """Opened by the test itself: pytest's capture of a fixture's output is another than that of the test's."""
+    path = make_request(root, make_snapshot(root / "data", rows=60))
+    return TrainingRun.open(["trainer", str(path)], seeds=("random", "numpy"))
+
+
 @pytest.fixture
-def run(tmp_path: Path, capfd: object) -> Iterator[TrainingRun]:
-    path = make_request(tmp_path, make_snapshot(tmp_path / "data", rows=60))
-    with closing(TrainingRun.open(["trainer", str(path)], seeds=("random", "numpy"))) as opened:
-        yield opened
+def opened() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
 def said(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -54,7 +59,8 @@ def loader(run: TrainingRun, split: Split) -> torch.utils.data.DataLoader[Any]:
     return torch.utils.data.DataLoader(pairs, batch_size=16)  # type: ignore[arg-type]
 
 
-def test_a_loop_in_the_way_of_catalyst(run, capfd):
+def test_a_loop_in_the_way_of_catalyst(opened, capfd, tmp_path):
+    run = opened.enter_context(closing(open_run(tmp_path)))
     runner = SimpleNamespace(epoch_metrics={}, epoch_step=0, num_epochs=2, model=Linear())
     callback = CatalystCallback(run, **SMALL)
     callback.on_experiment_start(runner)
@@ -71,8 +77,9 @@ def test_a_loop_in_the_way_of_catalyst(run, capfd):
 
 
 @pytest.mark.filterwarnings("default")
-def test_lightning(run, capfd, tmp_path):
+def test_lightning(opened, capfd, tmp_path):
     lightning = pytest.importorskip("lightning.pytorch")
+    run = opened.enter_context(closing(open_run(tmp_path)))
 
     class Module(lightning.LightningModule):  # type: ignore[misc,name-defined]  # not installed everywhere
         def __init__(self) -> None:
@@ -104,9 +111,10 @@ def test_lightning(run, capfd, tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_hugging_face_trainer(run, capfd, tmp_path):
+def test_hugging_face_trainer(opened, capfd, tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
+    run = opened.enter_context(closing(open_run(tmp_path)))
 
     class Wrapped(nn.Module):
         def __init__(self) -> None:
@@ -139,14 +147,17 @@ def test_hugging_face_trainer(run, capfd, tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_fastai(run, capfd):
+def test_fastai(opened, capfd, tmp_path):
     pytest.importorskip("fastai")
+    run = opened.enter_context(closing(open_run(tmp_path)))
+    from fastai.callback.progress import ProgressCallback
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.metrics import accuracy
 
     loaders = DataLoaders(loader(run, Split.TRAIN), loader(run, Split.VALIDATION), device=torch.device("cpu"))
     learner = Learner(loaders, Linear(), loss_func=nn.CrossEntropyLoss(), metrics=accuracy)
-    with learner.no_bar(), learner.no_logging():
+    learner.remove_cb(ProgressCallback)
+    with learner.no_logging():
         learner.fit(2, cbs=[fastai_callback(run, **SMALL)])
     check(run, said(capfd), "accuracy")

@@ -42,6 +42,7 @@ def train(request: Path) -> tuple[list[TrainingEvent], str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_trainer_makes_the_package_that_was_asked_for_and_a_repetition_makes_the_same_bytes(tmp_path):
     snapshot = make_snapshot(tmp_path / "data")
     made = {}
