@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from monitoring import schema as t
 from tests.support.console_pages import addresses
 from tests.support.console_store import START_S, complete
+from tests.support.rollout_world import rollout_with_evidence
 from tests.support.slice_world import EIGHTS, SliceWorld, slice_world
 
 pytestmark = pytest.mark.browser
@@ -56,12 +57,17 @@ def paths(world: SliceWorld) -> dict[str, str]:
         "alarm": ALARM,
         "dataset": "0" * 16,  # this world keeps none: their pages are judged in test_dataset_pages
         "other_dataset": "1" * 16,
+        "rollout_id": rollout_with_evidence(world.store, "digits", "1", "2"),
+        "gate": "0" * 16,  # nor a gate or a training
+        "training": "0" * 12,
         "record_id": "nobody",
     } | {"selection_id": gathered}
     found, missing = addresses(world.app, values)
     assert not missing, f"give this test a value for the parameters of {missing}"
     for part in ("/review/classes/{model}", "/review/sheets/{case}"):  # JSON, and a piece of a page
         found.pop(part, None)
+    if "/lineage/version/{model}" in found:
+        found["/lineage/version/{model}"] += "?version=2"
     found["/models/{model}/drift"] = "/models/fresh/drift"  # the filled store has no sketches
     return found
 

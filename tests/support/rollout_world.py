@@ -17,8 +17,9 @@ from monitoring import schema as t
 from monitoring.flags import FLAG_BITS
 from monitoring.rollout import rows
 from monitoring.rollout.duty import Driver, drive
-from monitoring.rollout.policy import LIMITS, Metric, RolloutPolicy, Step, StepKind
+from monitoring.rollout.policy import LIMITS, EventKind, Metric, RolloutPolicy, Step, StepKind
 from monitoring.rollout.rows import Rollout
+from monitoring.rollout.standing import APART, Block, Counts, Standing
 from monitoring.store import Store
 
 MODEL = "digits"
@@ -207,3 +208,20 @@ class World:
             "sequence": 0,
             "total_us": 40_000 if rng.random() < who.slow else int(rng.lognormal(7, 0.4)),
         }
+
+
+def rollout_with_evidence(store: Store, model: str, candidate: str, champion: str) -> str:
+    """A roll-out in the middle of its first canary step, for pages; nobody drives it."""
+    counts = Counts(bad=4, n=60, champion_bad=150, champion_n=9000)
+    with store.write() as connection:
+        identity = rows.begin(
+            connection, model=model, candidate=candidate, champion=champion, policy=QUICK, author="ann", now_ns=START_NS
+        )
+        standing = Standing().enter(1, StepKind.CANARY, 2, START_NS)
+        for _ in range(2):
+            block = Block(cursor=0, answered=9060, exposed=60, counts=dict.fromkeys(APART, counts), budget_us=3200.0)
+            standing = standing.look(block, QUICK, START_NS + 2_000_000_000, counts_time=True)
+        rows.note(connection, identity, EventKind.STEP, 1, rows.ITSELF, "canary 0.5 %", now_ns=START_NS, revision=2)
+        one = replace(rows.look(connection, identity), standing=standing, reason="not enough traffic: 8 of 10 requests")
+        rows.save(connection, one)
+    return identity
