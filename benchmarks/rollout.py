@@ -24,7 +24,8 @@ from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
 from monitoring.rollout import betting
 from monitoring.rollout.policy import Metric, RolloutPolicy, StepKind
-from monitoring.rollout.standing import APART, PAIRED, tests_of
+from monitoring.rollout.readings import tests_of
+from monitoring.rollout.standing import APART, PAIRED
 
 RESULTS = ROOT / "benchmarks" / "results" / "rollout.json"
 RATE = 200  # requests a second

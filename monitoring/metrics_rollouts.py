@@ -10,7 +10,7 @@ from monitoring import schema as t
 from monitoring.metric_family import Family, Made, make
 from monitoring.rollout import rows
 from monitoring.rollout.policy import Metric, RolloutState
-from monitoring.rollout.standing import readings
+from monitoring.rollout.readings import readings
 from monitoring.store import Store
 
 ENDED = Family(

@@ -15,8 +15,8 @@ from monitoring.people.contracts import Principal
 from monitoring.rollout import rows
 from monitoring.rollout.options import RolloutOptions
 from monitoring.rollout.policy import EventKind, RolloutState
+from monitoring.rollout.readings import Reading, readings
 from monitoring.rollout.rows import Ask, Rollout, RolloutEvent
-from monitoring.rollout.standing import Reading, readings
 from monitoring.rollout.words import METRIC_WORDS, step_words
 from monitoring.store import Store
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from monitoring.rollout.policy import RolloutPolicy, RolloutState, Step, StepKind
-from monitoring.rollout.standing import Reading, Standing, readings
+from monitoring.rollout.readings import Reading, readings
+from monitoring.rollout.standing import Standing
 from monitoring.rollout.words import METRIC_WORDS, percent, seconds
 
 _SLACK = 5  # requests: a share of few is a matter of luck

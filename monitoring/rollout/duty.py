@@ -25,7 +25,8 @@ from monitoring.loop.contracts import Plans, Workshop
 from monitoring.rollout import rows
 from monitoring.rollout.decide import Decision, Move, Now, decide
 from monitoring.rollout.evidence import gather, trouble_since
-from monitoring.rollout.plans import is_written, plan_at_end, plan_of_step, plan_without, routes_alike
+from monitoring.rollout.intents import intent_of, step_intent, step_plan
+from monitoring.rollout.plans import is_written, routes_alike
 from monitoring.rollout.policy import EventKind, RolloutState, StepKind
 from monitoring.rollout.rows import ITSELF, Ask, Intent, Rollout, Wish
 from monitoring.rollout.words import step_words
@@ -122,7 +123,7 @@ def _resolve(
         if decision.move is not Move.ROLL_BACK:  # what speaks against the candidate is stronger than any wish
             return _grant(connection, rollout, wish, decision, plan, now_ns)
     if decision.move is not Move.HOLD:
-        return _intent(rollout, decision.move, decision.reason, plan, ITSELF), rollout
+        return intent_of(rollout, decision.move, decision.reason, plan, ITSELF), rollout
     reason = rollout.reason if rollout.state is RolloutState.PAUSED else decision.reason
     if _NUMBERS.sub("", reason) != _NUMBERS.sub("", rollout.reason):
         step, found = rollout.standing.step, decision.readings
@@ -144,58 +145,17 @@ def _grant(
         rollout = replace(rollout, state=RolloutState.RUNNING, reason="resumed")
         if step < 0:
             return None, rollout
-        wanted = _plan_of(rollout, step, plan, "resumed")
+        wanted = step_plan(rollout, step, plan, "resumed")
         if routes_alike(plan, wanted):
             return None, rollout
-        return _step_intent(wanted, plan, step, wish.actor, "resumed"), rollout
+        return step_intent(wanted, plan, step, wish.actor, "resumed"), rollout
     if wish.ask is Ask.ABORT:
-        return _intent(rollout, Move.ABORT, words, plan, wish.actor), rollout
+        return intent_of(rollout, Move.ABORT, words, plan, wish.actor), rollout
     last = len(rollout.policy.steps) - 1
     if step == last:
-        return _intent(rollout, Move.FINISH, words, plan, wish.actor), rollout
+        return intent_of(rollout, Move.FINISH, words, plan, wish.actor), rollout
     rollout = replace(rollout, state=RolloutState.RUNNING)
-    return _step_intent(_plan_of(rollout, last, plan, words), plan, last, wish.actor, words), rollout
-
-
-def _intent(rollout: Rollout, move: Move, words: str, plan: TrafficPlan, actor: str) -> Intent:
-    """The plan that a move wants."""
-    step = rollout.standing.step
-    reason = _reason(rollout, words)
-    if move is Move.ADVANCE:
-        # where nobody answers there is nothing to be compared with
-        following = step + 1 if rollout.champion is not None else len(rollout.policy.steps) - 1
-        return _step_intent(_plan_of(rollout, following, plan, words), plan, following, actor, words)
-    if move is Move.FINISH:
-        state, kind, wanted = RolloutState.PROMOTED, EventKind.PROMOTED, plan_at_end(plan, reason=reason)
-    else:
-        back = move is Move.ROLL_BACK
-        state = RolloutState.ROLLED_BACK if back else RolloutState.ABORTED
-        kind = EventKind.ROLLED_BACK if back else EventKind.ABORTED
-        wanted = plan_without(plan, candidate=rollout.candidate, champion=rollout.champion, reason=reason)
-    return Intent(plan=wanted, expected=plan.revision, step=step, state=state, kind=kind, actor=actor, words=words)
-
-
-def _step_intent(wanted: TrafficPlan, plan: TrafficPlan, step: int, actor: str, words: str) -> Intent:
-    return Intent(
-        plan=wanted,
-        expected=plan.revision,
-        step=step,
-        state=RolloutState.RUNNING,
-        kind=EventKind.STEP,
-        actor=actor,
-        words=words,
-    )
-
-
-def _plan_of(rollout: Rollout, step: int, plan: TrafficPlan, words: str) -> TrafficPlan:
-    reason = _reason(rollout, f"{step_words(rollout.policy.steps[step])}; {words}")
-    return plan_of_step(
-        plan, rollout.policy, step, candidate=rollout.candidate, champion=rollout.champion, reason=reason
-    )
-
-
-def _reason(rollout: Rollout, words: str) -> str:
-    return f"roll-out {rollout.id}: {words}"[:500]
+    return step_intent(step_plan(rollout, last, plan, words), plan, last, wish.actor, words), rollout
 
 
 def _write(driver: Driver, rollout: Rollout, intent: Intent, plan: TrafficPlan, now_ns: int) -> bool:
@@ -236,9 +196,8 @@ def _write(driver: Driver, rollout: Rollout, intent: Intent, plan: TrafficPlan, 
             revision=written.revision,
             evidence=found,
         )
-        ended = now_ns if intent.state.ended else None
         after = replace(now, standing=standing, state=intent.state, reason=words, intent=None, changed_ns=now_ns)
-        rows.save(connection, replace(after, ended_ns=ended))
+        rows.save(connection, replace(after, ended_ns=now_ns if intent.state.ended else None))
     logger.info("roll-out %s of %s: %s", rollout.id, rollout.model, words)
     return False
 
@@ -268,7 +227,7 @@ def _changed_by_others(driver: Driver, rollout: Rollout, plan: TrafficPlan, now_
         _end(driver, rollout, RolloutState.ABORTED, EventKind.ABORTED, plan, reason, now_ns)
         return None
     who = f"{plan.author} changed the plan (revision {plan.revision}" + (f": {plan.reason})" if plan.reason else ")")
-    wanted = _plan_of(rollout, standing.step, plan, "")
+    wanted = step_plan(rollout, standing.step, plan, "")
     if routes_alike(plan, wanted):  # a pin: nothing that concerns this
         return replace(rollout, standing=replace(standing, revision=plan.revision))
     if rollout.candidate not in (plan.champion, plan.challenger):

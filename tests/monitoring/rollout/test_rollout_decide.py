@@ -14,7 +14,8 @@ from export.contracts import codec
 from monitoring.rollout import betting
 from monitoring.rollout.decide import Move, Now, decide
 from monitoring.rollout.policy import Limit, Metric, RolloutPolicy, Step, StepKind
-from monitoring.rollout.standing import Block, Counts, Pairs, Standing, readings
+from monitoring.rollout.readings import readings
+from monitoring.rollout.standing import Block, Counts, Pairs, Standing
 from tests.support.rollout_world import QUICK
 
 SECOND = 1_000_000_000
