@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.contracts.privacy import PrivacyPolicy
+from monitoring.archive_options import ArchiveOptions
 from monitoring.gate.options import GateOptions
 from monitoring.inference_options import InferenceOptions
 from monitoring.integrations.mlflow.options import ExperimentOptions
@@ -177,26 +178,6 @@ class RetentionOptions:
     dead_letter_rows: int = 10_000
     log_bytes: int = 4 << 30
     event_rows: int = 50_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArchiveOptions:
-    """Whether consumed segments become Parquet, and when.
-
-    Attributes:
-        enabled: Off leaves segments as they are, until retention or the quota takes them.
-        file_bytes: Segments of a source are gathered until they make so many bytes ...
-        age_s: ... or the oldest is older than this.
-        days: Files whose newest record is older go.
-        max_bytes: Bytes of all files; past it the oldest go.
-    """
-
-    enabled: bool = False
-    file_bytes: int = 64 << 20
-    age_s: float = 900.0
-    interval_s: float = 10.0
-    days: float = 90.0
-    max_bytes: int = 64 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

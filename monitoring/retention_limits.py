@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from export.contracts.privacy import PrivacyPolicy, policy_of
 from monitoring import schema as t
 from monitoring.archive.catalogue import list_files, replace_file
+from monitoring.archive_options import ArchiveOptions
 from monitoring.case_rows import InputState
-from monitoring.options import ArchiveOptions
 
 DAY_NS = 86_400 * 10**9
 

@@ -19,10 +19,10 @@ from monitoring.archive.catalogue import add_files, covered_to, list_files
 from monitoring.archive.columns import Known
 from monitoring.archive.files import head_of, parse
 from monitoring.archive.write import ArchiveWriter, Lookup, Strip
+from monitoring.archive_options import ArchiveOptions
 from monitoring.batches import Place
 from monitoring.ingest_rows import START
 from monitoring.keys import printable
-from monitoring.options import ArchiveOptions
 from monitoring.records.decode import DecodedRecords
 from monitoring.records.frames import segment_numbers, segment_path
 from monitoring.records.reader import Frame, Position, RecordLogReader

@@ -13,10 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from deploy.workshop import RegistryCandidates, RegistryPlans
 from monitoring.integrations import tool_rows
 from monitoring.integrations.mlflow.names import Service
+from monitoring.loop import rows
+from monitoring.loop.contracts import JobState, Stage, Workshop
+from monitoring.loop.driver import Driver
+from monitoring.loop.machine import RolloutEnd
+from monitoring.loop.options import LoopOptions
+from monitoring.loop.stations import Rolled
+from tests.support.loop_world import MemoryJobs, MemoryStations
 from tests.support.mlflow_server import PROGRAM, RealMlflow, real_mlflow
 from tests.support.mlflow_world import MlflowWorld, mlflow_world
+from tests.support.packages import digits_like_package
 
 pytestmark = [
     pytest.mark.slow,
@@ -104,3 +113,72 @@ def test_a_promoted_version_appears_with_alias_metrics_and_lineage(server: RealM
     world.turns()
     assert server.script(LOOK)["version"]["hardcase.version"] == "1"
     assert tool_rows.tool_row(world.store, Service.MLFLOW).failures == 0
+
+
+# What somebody does who has trained a model elsewhere: MLflow's own ONNX flavour, registered and tagged for Hardcase.
+REGISTER = """
+import json, sys
+import mlflow, onnx
+from mlflow import MlflowClient
+mlflow.set_experiment("somebody else's")
+with mlflow.start_run():
+    made = mlflow.onnx.log_model(onnx.load(sys.argv[1]), name="model", registered_model_name="digits")
+client = MlflowClient()
+version = max(client.search_model_versions("name='digits'"), key=lambda v: int(v.version))
+client.set_model_version_tag("digits", version.version, "hardcase", "import")
+print(json.dumps({"number": version.version}))
+"""
+TAGS = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient()
+found = client.get_model_version("digits", sys.argv[1])
+print(json.dumps({"tags": found.tags, "aliases": list(found.aliases)}))
+"""
+
+
+def test_a_version_registered_there_is_pulled_gated_and_rolled_out(
+    server: RealMlflow, world: MlflowWorld, tmp_path: Path
+):
+    """MLflow and the registry are real; the stations of the loop (gate's job, roll-out) end as the test says."""
+    theirs = digits_like_package(tmp_path / "theirs", seed=9).dir / "model.onnx"
+    world.turns()
+    number = str(server.script(REGISTER, str(theirs))["number"])
+    world.later()
+    world.turns()
+    (version,) = set(world.registry.versions("digits")) - {"1"}
+    package = world.registry.package("digits", version)
+    assert package.manifest.provenance.source == f"mlflow:digits/{number}"
+    assert (package.dir / "model.onnx").read_bytes() != b""
+    seen = server.script(TAGS, number)
+    assert (seen["tags"]["hardcase"], seen["tags"]["hardcase.version"]) == ("taken", version)
+    assert seen["aliases"] == ["candidate"]
+
+    jobs, stations = MemoryJobs(), MemoryStations()
+    driver = Driver(
+        store=world.store,
+        workshop=Workshop(
+            jobs=jobs, candidates=RegistryCandidates(world.registry), plans=RegistryPlans(world.registry),
+            folder=tmp_path / "loop", datasets=tmp_path / "datasets",
+        ),
+        stations=stations,
+        options=LoopOptions(),
+        clock=lambda: world.now[0] / 1e9,
+    )  # fmt: skip
+    with world.store.read() as connection:
+        (turn,) = rows.turns(connection, open_only=True)
+    assert (turn.stage, turn.version, turn.actor) == (Stage.TRAINED, version, "mlflow")
+    driver.turn()
+    assert jobs.starts == [turn.gate_job], "no training, the gate at once"
+    jobs.state[turn.gate_job] = JobState.SUCCEEDED
+    for _ in range(4):
+        driver.turn()
+    assert stations.begun, "the roll-out has not begun"
+    world.plan(version)
+    stations.end = Rolled(end=RolloutEnd.PROMOTED, words="every step passed")
+    driver.turn()
+    world.later()
+    world.turns()
+    seen = server.script(TAGS, number)
+    assert seen["aliases"] == ["champion"]
+    assert seen["tags"]["hardcase.stage"] == "promoted"

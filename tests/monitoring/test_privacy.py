@@ -16,8 +16,9 @@ from export.contracts.privacy import Keep, PrivacyPolicy, policy_of
 from export.contracts.signature import InputSpec
 from export.contracts.traffic import Variant
 from monitoring import schema as t
+from monitoring.archive_options import ArchiveOptions
 from monitoring.cycle import make_loop
-from monitoring.options import ArchiveOptions, CaseOptions
+from monitoring.options import CaseOptions
 from monitoring.privacy import at_rest
 from monitoring.purge import Purger
 from monitoring.records.record import CaptureOptions, Feedback, Outcome

@@ -18,11 +18,11 @@ from monitoring.archive.catalogue import list_files
 from monitoring.archive.compact import Compactor
 from monitoring.archive.files import archived
 from monitoring.archive.read import archived_sources, read_frames, read_groups
+from monitoring.archive_options import ArchiveOptions
 from monitoring.batches import Place
 from monitoring.cycle import Loop, Refetch, make_loop
 from monitoring.ingest import Ingest
 from monitoring.ingest_rows import read_cursors
-from monitoring.options import ArchiveOptions
 from monitoring.records.reader import RecordLogReader
 from monitoring.records.record import CaptureOptions, Outcome, Ragged, RecordBatch, RecordSchema, Rows, TensorColumn
 from monitoring.records.writer import RecordLogWriter

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from monitoring import schema as t
 from monitoring.archive.catalogue import list_files
 from monitoring.archive.files import archived
+from monitoring.archive_options import ArchiveOptions
 from monitoring.cycle import Loop, make_loop
 from monitoring.erasure import rows as rows_module
 from monitoring.erasure.duty import Eraser
 from monitoring.erasure.requests import ErasureState, digest_of, find_erasure, request_erasure
-from monitoring.options import ArchiveOptions
 from monitoring.records.record import Feedback
 from monitoring.records.verify import verify
 from monitoring.report_shelf import Report, ReportShelf, ReportState
