@@ -24,6 +24,7 @@ from monitoring.gate.judge import Judged
 
 SHARD = 2048  # inputs of a task
 UNDER_WAY = 2  # tasks for each processor
+CPUS = 1.0  # of a task
 Files = Mapping[str, bytes]
 Sets = Sequence[tuple[GateSet, LabelledSet]]
 Tell = Callable[[int, int, str], None]
@@ -86,7 +87,7 @@ def answer_on_ray(request: GateRequest, sets: Sets, tell: Tell) -> list[list[Jud
 
 
 def _spread(ray: Any, request: GateRequest, sets: Sets, tell: Tell) -> list[list[Judged]]:
-    task = ray.remote(num_cpus=1, max_retries=3)(answer_shard)
+    task = ray.remote(num_cpus=CPUS, max_retries=3)(answer_shard)
     folders = (Path(request.champion), Path(request.candidate))
     files = [ray.put(_files(folder)) for folder in folders]
     keys = [read_package(folder).digest for folder in folders]

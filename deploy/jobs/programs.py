@@ -45,6 +45,10 @@ class Program:
         return {"PYTHONUNBUFFERED": "1", **wanted, **dict(self.environment)}
 
 
+# By these a gate that is held on a Ray cluster (`gate.ray`) finds its credential; the last is a path.
+_FOR_GATES = ("PYTHONPATH", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+
+
 def gate_program() -> Program:
     """The gate's own: `python -m deploy.gate_job REQUEST`. Begun again as often as it is broken off."""
-    return Program(argv=(sys.executable, "-m", "deploy.gate_job"), pass_on=("PYTHONPATH",), nice=5, restarts=100)
+    return Program(argv=(sys.executable, "-m", "deploy.gate_job"), pass_on=_FOR_GATES, nice=5, restarts=100)
