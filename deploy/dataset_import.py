@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deploy.dataset_images import SPLITS, Progress, Raw, read_folder
 from deploy.errors import CommandError
 from export.contracts.arrays import load_npz
-from export.contracts.dataset import SNAPSHOT_FILE, Split
+from export.contracts.dataset import SNAPSHOT_FILE
 from export.contracts.datatypes import Datatype
 from export.contracts.manifest import Manifest
 from export.contracts.signature import InputSpec
@@ -26,31 +27,6 @@ from monitoring.datasets.splits import Candidate, with_splits
 
 MAX_BYTES = 8 << 30
 LABELS = ("label", "labels", "y", "target")
-SPLITS = {"train": Split.TRAIN, "training": Split.TRAIN, "validation": Split.VALIDATION, "valid": Split.VALIDATION,
-          "val": Split.VALIDATION, "test": Split.TEST}  # fmt: skip
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Raw:
-    """Examples as a file gives them.
-
-    Attributes:
-        inputs: By name, each with as many rows as there are labels.
-        labels: Of each row, in any spelling.
-        splits: "train", "validation" or "test" of each row; None: they are dealt out.
-        groups: Of each row; rows of one group stay together. None: every row is its own.
-        weights: Of each row; None: 1.
-        where: How to name row i in an error.
-    """
-
-    inputs: Mapping[str, Sequence[Array] | Array]
-    labels: Sequence[Any]
-    splits: Sequence[str] | None = None
-    groups: Sequence[str] | None = None
-    weights: Sequence[float] | None = None
-    where: Callable[[int], str] = field(default=lambda i: f"row {i}")
 
 
 def import_dataset(
@@ -104,7 +80,7 @@ def read_raw(path: Path, manifest: Manifest, label: str, on_start: Progress, on_
     if not path.exists():
         raise CommandError(f"{path.name} is not there")
     if path.is_dir():
-        return _folder(path, manifest, on_start, on_rows)
+        return read_folder(path, manifest, on_start, on_rows)
     try:
         if path.suffix == ".npz":
             return _npz(path, manifest, label, on_start, on_rows)
@@ -214,73 +190,6 @@ def _csv(path: Path) -> dict[str, list[str]]:
     if bad is not None:
         raise ValueError(f"line {bad + 2} has {len(rows[bad])} fields, the first line {len(head)}")
     return {name: [row[i] for row in rows] for i, name in enumerate(head)}
-
-
-def _folder(path: Path, manifest: Manifest, on_start: Progress, on_rows: Progress) -> Raw:
-    """`<class>/<file>`, or `<split>/<class>/<file>`."""
-    specs = manifest.signature.inputs
-    if len(specs) != 1:
-        raise CommandError("a folder of images is for models with one input")
-    tops = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    split_of = all(p.name.lower() in SPLITS for p in tops)
-    files = [
-        (file, kind.name, top.name if split_of else "")
-        for top in tops
-        for kind in (sorted(p for p in top.iterdir() if p.is_dir()) if split_of else [top])
-        for file in sorted(kind.iterdir())
-        if file.suffix.lower() in IMAGES
-    ]
-    if not files:
-        raise CommandError(f"{path.name} holds no images in folders named as their classes")
-    on_start(len(files))
-    tensors = []
-    for file, _, _ in files:
-        tensors.append(_image(file, specs[0]))
-        on_rows(1)
-    return Raw(
-        inputs={specs[0].name: tensors},
-        labels=[kind for _, kind, _ in files],
-        splits=[split for _, _, split in files] if split_of else None,
-        where=lambda i: str(files[i][0].relative_to(path)),
-    )
-
-
-def _image(file: Path, spec: InputSpec) -> Array:
-    """A file as one row of the input: as it is, where the model takes files, else as the tensor that it shows."""
-    data = file.read_bytes()
-    if spec.preprocess is not None:
-        row = np.empty(spec.shape[1:] if len(spec.shape) > 1 else (1,), dtype=object)
-        row[...] = data
-        return row
-    from export.contracts.imagefile import ImageRefused
-    from export.contracts.imagepixels import preview
-
-    layout = spec.display.layout
-    if layout is None or spec.datatype is Datatype.BYTES:
-        raise CommandError(f"input '{spec.name}' is no picture: its signature names no layout")
-    shape = spec.shape[1:]
-    size = dict(zip(layout, shape[-len(layout) :], strict=True))
-    try:
-        pixels = preview(data, 1 << 14, 1 << 28)
-    except ImageRefused as error:
-        raise CommandError(f"{file.name}: {error}") from None
-    if pixels.shape[:2] != (size["H"], size["W"]):
-        raise CommandError(
-            f"{file.name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, the model takes {size['W']} x {size['H']}"
-        )
-    channels = int(size.get("C", 1))
-    colours = pixels[..., None] if pixels.ndim == 2 else pixels  # (H, W, C)
-    if channels == 1 and colours.shape[-1] != 1:
-        colours = np.rint(colours @ np.array([0.299, 0.587, 0.114]))[..., None]
-    elif channels == 3 and colours.shape[-1] == 1:
-        colours = np.repeat(colours, 3, axis=-1)
-    low, high = spec.display.value_range or (0.0, 255.0)
-    values = low + colours.astype(np.float64) / 255.0 * (high - low)
-    if layout == "CHW":
-        values = np.moveaxis(values, -1, 0)
-    elif layout == "HW":
-        values = values[..., 0]
-    return values.reshape(shape).astype(spec.datatype.numpy)
 
 
 def _shaped(array: Array, spec: InputSpec, rows: int) -> Array:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.context import Invocation, JsonFlag, console, invocation_of, print_json, print_table
+from deploy.cli import dataset_file_commands
+from deploy.cli.context import JsonFlag, console, invocation_of, print_json, print_table
 from deploy.cli.exchange_commands import progress_bar
-from deploy.errors import CommandError, NotRunning, Refused
+from deploy.cli.lineage_commands import lineage
+from deploy.errors import CommandError, NotRunning
 
 dataset_app = typer.Typer(
     no_args_is_help=True, help="Data set snapshots: what versions are trained on, named by their content."
@@ -18,16 +19,9 @@ dataset_app = typer.Typer(
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the snapshot: 16 hex digits.")]
 
 
-class Format(StrEnum):
-    """What a snapshot is exported as."""
-
-    PARQUET = "parquet"  # one file
-    NPZ = "npz"  # arrays
-    IMAGES = "images"  # a folder by split and class
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    dataset_file_commands.add_to(dataset_app)
     app.add_typer(dataset_app, name="dataset", rich_help_panel="Data")
     app.command("lineage", rich_help_panel="Data")(lineage)
 
@@ -151,78 +145,6 @@ def dataset_diff(
     print_table(("row", "change", "before", "after", "from", "case"), listed, empty="")
 
 
-@dataset_app.command("export")
-def dataset_export(
-    ctx: typer.Context,
-    identity: Annotated[str, typer.Argument(metavar="ID", help="Id of a snapshot here, or the path of its folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new file, or for images a new folder.")],
-    kind: Annotated[
-        Format, typer.Option("--format", help="Parquet, arrays, or images by split and class.")
-    ] = Format.PARQUET,
-    split: Annotated[str | None, typer.Option("--split", help="Only train, validation or test.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Write a snapshot for other programs. Reads its folder; needs no monitor.
-
-    Example: hardcase dataset export 43adf2b2969062c5 --format images -o digits
-    """
-    from deploy.dataset_export import export_snapshot
-    from export.dataset import Snapshot
-
-    if split not in (None, "train", "validation", "test"):
-        raise CommandError("--split: train, validation or test")
-    snapshot = Snapshot.open(_folder(invocation_of(ctx), identity))
-    with progress_bar("writing") as (start, advance):
-        rows = export_snapshot(snapshot, kind.value, out, split=split, on_start=start, on_rows=advance)
-    if as_json:
-        print_json({"id": snapshot.id, "rows": rows, "format": kind.value, "out": str(out)})
-    else:
-        console().print(f"{rows} rows in {out}")
-
-
-@dataset_app.command("verify")
-def dataset_verify(
-    ctx: typer.Context,
-    identity: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Id, or the path of a folder; default: all that are here.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Check that folders still hold what their digests name. Needs no monitor; exit code 4 when one does not.
-
-    Example: hardcase dataset verify
-    """
-    from export.contracts.errors import SnapshotError
-    from export.dataset import Snapshot
-
-    call = invocation_of(ctx)
-    root = call.paths.datasets
-    folders = [_folder(call, identity)] if identity else sorted(p for p in root.glob("[0-9a-f]*") if p.is_dir())
-    found = []
-    with progress_bar("checking") as (start, advance):
-        start(len(folders))
-        for folder in folders:
-            problem = None
-            try:
-                if (folder / "data.parquet").exists() or identity:
-                    Snapshot.open(folder)
-                else:
-                    problem = "its data were erased"
-            except SnapshotError as error:
-                problem = error.message
-            found.append({"id": folder.name, "whole": problem is None, "problem": problem})
-            advance(1)
-    broken = [f for f in found if not f["whole"] and f["problem"] != "its data were erased"]
-    if as_json:
-        print_json({"datasets": found})
-        if broken:
-            raise typer.Exit(4)
-        return
-    print_table(("id", "whole", "problem"), [tuple(f.values()) for f in found], empty="No snapshots here.")
-    if broken:
-        raise Refused(f"{len(broken)} of {len(found)} snapshots are not what they were")
-
-
 @dataset_app.command("suspects")
 def dataset_suspects(ctx: typer.Context, identity: IdArgument, as_json: JsonFlag = False) -> None:
     """Labels in a snapshot that look wrong: the model was sure of another class, and inputs like it have others.
@@ -241,63 +163,6 @@ def dataset_suspects(ctx: typer.Context, identity: IdArgument, as_json: JsonFlag
     ]  # fmt: skip
     columns = ("case", "label", "suggested", "probability", "neighbours agree", "by", "look")
     print_table(columns, rows, empty=f"No label looks wrong, of {found['asked']} that could be asked about.")
-
-
-def lineage(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="RECORD|CASE|VERSION", help="A record's id, a case's, or a version.")],
-    model: Annotated[
-        str | None, typer.Option("--model", help="With a version, and where record ids are not unique.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """From a production answer to the versions trained on it, or from a version back to the answers behind it.
-
-    Of a version give the model too, or write MODEL:VERSION. Needs a running monitor.
-
-    Example: hardcase lineage digits:3
-    """
-    found = _lineage(_client(ctx), name, model)
-    if as_json:
-        print_json(found)
-        return
-    from rich.tree import Tree
-
-    tree = Tree(found["about"])
-    branch = tree.add(f"{len(found['records'])} answers")
-    for r in found["records"][:20]:
-        case = f" · case {r['case']}" if r["case"] else ""
-        branch.add(f"record {r['record_id']} · {r['model']} {r['version']} said {r['predicted']}{case}")
-    branch = tree.add(f"{len(found['said'])} times somebody said what is right")
-    for s in found["said"][:20]:
-        branch.add(f"{s['actor']}: {s['what']} {s['label'] if s['label'] is not None else ''} · case {s['case']}")
-    branch = tree.add(f"{len(found['snapshots'])} data sets")
-    for s in found["snapshots"]:
-        d = s["dataset"]
-        branch.add(f"snapshot {d['id']} · {s['rows']} of {d['rows']} rows · {d['name']}")
-    branch = tree.add(f"{len(found['versions'])} versions trained on them")
-    for v in found["versions"]:
-        branch.add(f"{v['model']} {v['version']} · snapshot {v['snapshot']}" + (" · champion" if v["champion"] else ""))
-    console().print(tree)
-
-
-def _lineage(client: Any, name: str, model: str | None) -> Any:
-    from deploy.errors import Missing
-
-    if ":" in name and model is None:
-        model, _, version = name.partition(":")
-        return client.get(f"/api/lineage/version/{_quoted(model)}", version=version)
-    if len(name) == 16 and set(name) <= set("0123456789abcdef"):
-        try:
-            return client.get(f"/api/lineage/case/{name}")
-        except Missing:
-            pass  # a record may have such an id, too
-    if model is not None:
-        try:
-            return client.get(f"/api/lineage/version/{_quoted(model)}", version=name)
-        except CommandError:
-            pass  # it is no version of the model: then it is a record's id
-    return client.get(f"/api/lineage/record/{_quoted(name)}", model=model)
 
 
 def _recipe(path: Path | None, fields: list[str]) -> dict[str, Any]:
@@ -337,17 +202,6 @@ def _show(found: dict[str, Any]) -> None:
 
 def _shares(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items() if n)
-
-
-def _folder(call: Invocation, identity: str) -> Path:
-    here = call.paths.datasets / identity
-    if here.is_dir():
-        return here
-    if Path(identity).is_dir():
-        return Path(identity)
-    from deploy.errors import Missing
-
-    raise Missing(f"there is no snapshot {identity} here")
 
 
 def _tell_monitor(ctx: typer.Context) -> None:

@@ -80,6 +80,9 @@ SCRUBBED = (
     "slices",
     "snapshots",
     "test_sets",
+    "training_events",
+    "trainings",
+    "trigger_decisions",
     "versions",
     "windows",  # sums and histograms
 )
