@@ -104,7 +104,8 @@ class Nodes:
             node.process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT,
                 env=clean() | self.access() | dict(mine if environment is None else environment)
-                | {processes.RUN_ID: node.run_id, "PYTHONPATH": str(ROOT)},
+                | {processes.RUN_ID: node.run_id, "PYTHONPATH": str(ROOT)}
+                | {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"},  # a busy machine takes its time
             )  # fmt: skip
 
     def stop(self, node: Node) -> None:
