@@ -180,6 +180,5 @@ def _turn(seen: SeenTurn, fault: str, totals: Totals, moments: Sequence[Moment],
         ended_s=None if seen.ended_s is None else round(seen.ended_s, 2),
         took_s=None if seen.ended_s is None else round(seen.ended_s - seen.first_s, 2),
         answered=answered,
-        jobs=1,
         pages={"loop": f"{client.base}/loop"},
     )

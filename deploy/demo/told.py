@@ -69,7 +69,6 @@ class Turn:
     ended_s: float | None
     took_s: float | None
     answered: int
-    jobs: int
     pages: dict[str, str] = field(default_factory=dict)
 
 

@@ -188,7 +188,7 @@ def told() -> Told:
         for t in range(120)
     ]  # fmt: skip
     good = Turn(id="a", version="2", stage="promoted", fault="", reason="", trigger="alarm", began_s=15, ended_s=30,
-                took_s=15, answered=40, jobs=1)  # fmt: skip
+                took_s=15, answered=40)  # fmt: skip
     bad = replace(good, id="b", version="3", stage="rejected", fault="shuffled", answered=0)
     brittle = replace(good, id="c", version="4", stage="rolled_back", fault="dead_pixel", answered=3, ended_s=52.0)
     return Told(
