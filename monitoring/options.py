@@ -276,11 +276,6 @@ class MonitorOptions:
         return self.records_root.with_name("archive")
 
     @property
-    def datasets_root(self) -> Path:
-        """Folder of data set snapshots, beside the record log."""
-        return self.records_root.with_name("datasets")
-
-    @property
     def loop_root(self) -> Path:
         """State of the loop, beside the record log: what trainings and gates leave."""
         return self.records_root.with_name("loop")

@@ -26,6 +26,7 @@ from monitoring.datasets.recipes import NONE, PARENT, Noise, Recipe
 from monitoring.datasets.rows import SnapshotRow, SnapshotState, add_snapshot, adopt, latest_of, look
 from monitoring.datasets.splits import Candidate, components, with_splits
 from monitoring.gate.holdout import held_out
+from monitoring.keys import printable
 from monitoring.store import Store
 
 
@@ -73,7 +74,7 @@ def build_snapshot(
     if not rows:
         raise InvalidRequest("nothing to train on: no row is labelled, kept and asked for. " + " ".join(more))
     parts = ManifestParts(
-        name=recipe.name or f"{model} from {len(rows)} rows",
+        name=printable(recipe.name) or f"{model} from {len(rows)} rows",
         model=model,
         task=manifest.task,
         signature=manifest.signature,

@@ -139,8 +139,10 @@ class Recipe:
     @property
     def span_ns(self) -> tuple[int, int]:
         """From and to, nanoseconds since the epoch."""
+        latest = (1 << 63) - 1  # what a column holds
         since = to_ns(self.since, "since") if self.since else 0
-        return since, to_ns(self.until, "until") if self.until else (1 << 63) - 1
+        until = to_ns(self.until, "until") if self.until else latest
+        return min(since, latest), min(until, latest)
 
 
 def to_ns(text: str, name: str) -> int:
@@ -155,5 +157,5 @@ def to_ns(text: str, name: str) -> int:
         raise ValueError(f"{name}: {text[:64]!r} is no time, as 2026-05-01T12:00:00Z is one") from None
     if moment.tzinfo is None:
         raise ValueError(f"{name}: {text[:64]!r} says no time zone; end it with Z for UTC")
-    delta = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 10**9 + delta.microseconds * 1000

@@ -62,7 +62,7 @@ class Eraser:
         counts += found
         waits = self._log(erasure, wanted, counts)
         self._archive(wanted, counts)
-        root = self._options.datasets_root
+        root = self._options.records_root.with_name("datasets")
         counts["data_sets"] += erase_from_snapshots(self._store, root, ids, erasure.model, self._wall_ns())
         counts["gates"] += erase_from_gates(self._store, self._options.loop_root, ids)
         counts["rescored"] += erase_rescored(self._options.records_root.with_name("rescored"), wanted)
