@@ -13,8 +13,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from monitoring import schema as t
+from monitoring.gate.rows import record_gate
 from tests.support.console_pages import addresses
 from tests.support.console_store import START_S, complete
+from tests.support.gate_world import failed_gate
 from tests.support.rollout_world import rollout_with_evidence
 from tests.support.slice_world import EIGHTS, SliceWorld, slice_world
 
@@ -45,6 +47,7 @@ def paths(world: SliceWorld) -> dict[str, str]:
     about |= {"fired_ns": START_S * 10**9, "from_ns": START_S * 10**9, "changed_ns": START_S * 10**9}
     with world.store.write() as connection:
         connection.execute(t.alarms.insert().values(**complete(t.alarms, about)))
+        gate = record_gate(connection, failed_gate(), now_ns=START_S * 10**9)
     case = next(c.id for c in world.store.cases(limit=40).cases if c.outcome == "ok")
     # There is no report: that address shows the page of errors. (Evidently takes longer than all pages together.)
     gathered = world.post("/api/selections", {"model": "digits", "cases": list(world.day.case_ids[:5])}, 201)["id"]
@@ -58,8 +61,8 @@ def paths(world: SliceWorld) -> dict[str, str]:
         "dataset": "0" * 16,  # this world keeps none: their pages are judged in test_dataset_pages
         "other_dataset": "1" * 16,
         "rollout_id": rollout_with_evidence(world.store, "digits", "1", "2"),
-        "gate": "0" * 16,  # nor a gate or a training
-        "training": "0" * 12,
+        "gate": gate,
+        "training": "0" * 12,  # nor a training
         "record_id": "nobody",
     } | {"selection_id": gathered}
     found, missing = addresses(world.app, values)

@@ -19,8 +19,10 @@ from export.contracts.manifest import Task
 from export.contracts.signature import Signature
 from export.dataset import DatasetRow, ManifestParts, Snapshot, write_snapshot
 from export.package import Package
-from monitoring.gate.contracts import GatePolicy, SetKind
-from monitoring.gate.job import GateBudgets, GateRequest, GateSet
+from monitoring.gate.contracts import EvaluatedSet, GatePolicy, Measured, Outcome, SetKind
+from monitoring.gate.decide import decide
+from monitoring.gate.fit import contract
+from monitoring.gate.job import GateBudgets, GateRequest, GateResult, GateSet, SetResult, Version
 from tests.support import packages
 
 Array = np.ndarray[Any, Any]
@@ -234,3 +236,49 @@ class InThisProcess:
 
     def memory_mib(self) -> float:
         return 1.0
+
+
+def failed_gate(name: str = "audited") -> GateResult:
+    """A failed gate with a check of every kind and a set with an evil name."""
+    rng = np.random.default_rng(0)
+    champion = (rng.random(300) < 0.9).astype(float)
+    candidate = np.where(rng.random(300) < 0.3, 0.0, champion)
+    mask = np.arange(300) < 100
+    given = {"champion": champion, "candidate": candidate, "ids": tuple(f"i{k}" for k in range(300))}
+    sets = [
+        EvaluatedSet(name=name, kind=SetKind.AUDITED, slices={"class <b>": mask}, **given),  # type: ignore[arg-type]
+        EvaluatedSet(name="golden", kind=SetKind.GOLDEN, used=99, **given),  # type: ignore[arg-type]
+    ]
+    costs = [Measured(name="size_mib", champion=1.0, candidate=2.0, limit=3.0)]
+    verdict = decide(sets, costs, GatePolicy(), [contract("inputs", Outcome.PASSED, "takes every request")])
+    same = {"digest": "sha256:00", "unusable": 1, "trained_on": 2, "used": 0}
+    return GateResult(
+        id="g1",
+        model="digits",
+        training_id="",
+        task="classification",
+        champion=Version(version="1", digest="sha256:11"),
+        candidate=Version(version="2"),
+        outcome=verdict.outcome,
+        words=verdict.words,
+        checks=verdict.checks,
+        sets=tuple(
+            SetResult(
+                name=s.name,
+                kind=s.kind,
+                source=s.name,
+                inputs=300,
+                champion={"accuracy": 0.9},
+                candidate={"accuracy": 0.6},
+                **same,
+            )  # type: ignore[arg-type]
+            for s in sets
+        ),
+        negative_flips=verdict.negative_flips,
+        positive_flips=verdict.positive_flips,
+        policy=GatePolicy(),
+        budgets=GateBudgets(),
+        costs={"size_mib": (1.0, 2.0)},
+        started_at="2026-11-21T10:00:00Z",
+        seconds={"all": 1.0},
+    )

@@ -12,70 +12,23 @@ from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
-from monitoring.gate.contracts import CheckKind, EvaluatedSet, GatePolicy, Measured, Outcome, SetKind
+from monitoring.gate.contracts import CheckKind, GatePolicy, Outcome
 from monitoring.gate.decide import decide
 from monitoring.gate.evaluated import InputLine
 from monitoring.gate.fit import contract
-from monitoring.gate.job import GateBudgets, GateResult, SetResult, Version
 from monitoring.gate.junit import junit_xml
 from monitoring.gate.lineage import lineage_event
 from monitoring.gate.report.page import ShownInput, report_html
+from tests.support.gate_world import failed_gate
 
 NASTY = '</script><script>alert(1)</script>\x00 & "quotes"'
 
 
-def result(name: str = "audited") -> GateResult:
-    """A failed gate with a check of every kind and a set with an evil name."""
-    rng = np.random.default_rng(0)
-    champion = (rng.random(300) < 0.9).astype(float)
-    candidate = np.where(rng.random(300) < 0.3, 0.0, champion)
-    mask = np.arange(300) < 100
-    given = {"champion": champion, "candidate": candidate, "ids": tuple(f"i{k}" for k in range(300))}
-    sets = [
-        EvaluatedSet(name=name, kind=SetKind.AUDITED, slices={"class <b>": mask}, **given),  # type: ignore[arg-type]
-        EvaluatedSet(name="golden", kind=SetKind.GOLDEN, used=99, **given),  # type: ignore[arg-type]
-    ]
-    costs = [Measured(name="size_mib", champion=1.0, candidate=2.0, limit=3.0)]
-    verdict = decide(sets, costs, GatePolicy(), [contract("inputs", Outcome.PASSED, "takes every request")])
-    same = {"digest": "sha256:00", "unusable": 1, "trained_on": 2, "used": 0}
-    return GateResult(
-        id="g1",
-        model="digits",
-        training_id="",
-        task="classification",
-        champion=Version(version="1", digest="sha256:11"),
-        candidate=Version(version="2"),
-        outcome=verdict.outcome,
-        words=verdict.words,
-        checks=verdict.checks,
-        sets=tuple(
-            SetResult(
-                name=s.name,
-                kind=s.kind,
-                source=s.name,
-                inputs=300,
-                champion={"accuracy": 0.9},
-                candidate={"accuracy": 0.6},
-                **same,
-            )  # type: ignore[arg-type]
-            for s in sets
-        ),
-        negative_flips=verdict.negative_flips,
-        positive_flips=verdict.positive_flips,
-        policy=GatePolicy(),
-        budgets=GateBudgets(),
-        costs={"size_mib": (1.0, 2.0)},
-        started_at="2026-11-21T10:00:00Z",
-        seconds={"all": 1.0},
-    )
-
-
 def test_junit_has_what_the_schema_of_jenkins_asks_and_nothing_else() -> None:
     """Field by field after Jenkins' junit-10.xsd: elements in order, attributes known, numbers that add up."""
-    made = result(NASTY)
+    made = failed_gate(NASTY)
     root = ElementTree.fromstring(junit_xml(made))
     assert root.tag == "testsuites"
     assert set(root.attrib) <= {"name", "time", "tests", "failures", "disabled", "errors", "skipped"}
@@ -104,7 +57,7 @@ def test_junit_has_what_the_schema_of_jenkins_asks_and_nothing_else() -> None:
 
 def test_openlineage_has_what_its_schema_asks() -> None:
     """Field by field after OpenLineage 2-0-2 (RunEvent) and TestRunFacet 1-0-1."""
-    made = result()
+    made = failed_gate()
     event = json.loads(json.dumps(lineage_event(made, "2026-11-21T10:00:05Z"), allow_nan=False))
     assert set(event) == {"eventType", "eventTime", "producer", "schemaURL", "run", "job", "inputs", "outputs"}
     assert event["eventType"] == "COMPLETE"
@@ -136,7 +89,7 @@ def line(**given: Any) -> InputLine:
 
 
 def test_the_report_runs_only_its_own_script_whatever_labels_say() -> None:
-    page = report_html(result(NASTY), [ShownInput(line=line())], every=5)
+    page = report_html(failed_gate(NASTY), [ShownInput(line=line())], every=5)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
     assert "default-src 'none'" in policy[1].replace("&#39;", "'")
@@ -153,7 +106,7 @@ def test_the_report_runs_only_its_own_script_whatever_labels_say() -> None:
 
 @pytest.mark.parametrize("kind", list(CheckKind))
 def test_every_kind_of_check_is_in_the_report(kind: CheckKind) -> None:
-    made = result()
+    made = failed_gate()
     assert kind in {c.kind for c in made.checks}
     page = report_html(made, [], every=0)
     for check in made.checks:
@@ -165,7 +118,7 @@ def test_a_report_without_any_set_says_why() -> None:
     broken = contract("package", Outcome.FAILED, "the candidate's package is broken: no readable manifest.json")
     verdict = decide([], [], GatePolicy(), [broken])
     made = replace(
-        result(), checks=verdict.checks, sets=(), costs={}, negative_flips=(), positive_flips=(),
+        failed_gate(), checks=verdict.checks, sets=(), costs={}, negative_flips=(), positive_flips=(),
         outcome=verdict.outcome, words=verdict.words,
     )  # fmt: skip
     assert made.outcome is Outcome.FAILED
