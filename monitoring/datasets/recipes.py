@@ -142,7 +142,7 @@ class Recipe:
         latest = (1 << 63) - 1  # what a column holds
         since = to_ns(self.since, "since") if self.since else 0
         until = to_ns(self.until, "until") if self.until else latest
-        return min(since, latest), min(until, latest)
+        return min(max(since, 0), latest), min(max(until, 0), latest)
 
 
 def to_ns(text: str, name: str) -> int:
