@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +33,10 @@ def job(root: Path, job_id: str = "one", kind: JobKind = JobKind.GATE, **more: o
     output = root / "output" / job_id
     output.mkdir(parents=True, exist_ok=True)
     request = root / f"{job_id}.json"
-    request.write_text(json.dumps({"id": job_id, "output": str(output), "model": "m", "version": "2"}))
+    if not request.exists():  # whole or not at all: processes that are killed call this, too
+        half = root / f".{job_id}.{os.getpid()}"
+        half.write_text(json.dumps({"id": job_id, "output": str(output), "model": "m", "version": "2"}))
+        half.replace(request)
     given = {"budget_s": 30.0, "silence_s": 20.0, "program": "t", **more}
     return Job(id=job_id, kind=kind, model="m", request=request, output=output, **given)
 
