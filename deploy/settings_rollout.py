@@ -37,7 +37,7 @@ class LimitSettings(Section):
 
     metric: MetricName
     """`errors`; `invalid` (NaN or infinity); `latency` (slower than the budget); `flagged` (uncertain or novel);
-    `disagreement` (with the champion, against what the gate saw); `wrong` (by labels of audited requests)."""
+    `disagreement` (with the champion, against what is expected); `wrong` (by labels of audited requests)."""
     tolerance: float = Field(ge=0, lt=1)
     """A candidate that is worse by no more than this is rolled back with at most the promised chance."""
     margin: float = Field(gt=0, lt=1)
@@ -72,7 +72,8 @@ class RolloutPolicySettings(Section):
     exposure: float = Field(default=0.01, gt=0, lt=1)
     """Share of all requests since its beginning that the candidate may have answered in steps up to this share."""
     disagreement: float | None = Field(default=None, ge=0, le=1)
-    """Share of requests that a candidate may answer otherwise than the champion; empty: what the gate saw."""
+    """Share of requests that a candidate may answer otherwise than the champion; empty: what whoever begins the roll-out
+    says (`--disagreement`), and where nobody does it is shown and not tested."""
     latency_factor: float = Field(default=1.5, ge=1, allow_inf_nan=False)
     """An answer is slow when it takes longer than the champion's 95 % quantile times this."""
     latency_floor_ms: float = Field(default=2.0, ge=0, allow_inf_nan=False)
