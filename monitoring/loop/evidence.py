@@ -52,7 +52,7 @@ def gather(connection: sa.Connection, model: str, champion: str, now_ns: int) ->
     known = known_to(connection, model, champion)
     changed_ns = _changed(connection, model)
     present, before = _present(connection, model, changed_ns, known)
-    failures, slices = _failures(connection, model, known.until_ns)
+    failures, slices = _failures(connection, model, champion, known.until_ns)
     return Evidence(
         now_s=now_ns / _S,
         trained_s=None if known.trained_ns is None else known.trained_ns / _S,
@@ -118,10 +118,11 @@ def _labels(connection: sa.Connection, model: str, since_ns: int) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def _failures(connection: sa.Connection, model: str, since_ns: int) -> tuple[int, dict[str, int]]:
+def _failures(connection: sa.Connection, model: str, champion: str, since_ns: int) -> tuple[int, dict[str, int]]:
+    """The champion's own: what an earlier version failed at while this one was judged says nothing about it."""
     c, f, m, s = t.cases.c, t.feedback.c, t.slice_members.c, t.slices.c
     said = sa.select(f.id_hash).where(f.model == model, *_said_since(since_ns))
-    failed = (c.model == model, c.correct.is_(False), c.label.is_not(None), c.id_hash.in_(said))
+    failed = (c.model == model, c.version == champion, c.correct.is_(False), c.label.is_not(None), c.id_hash.in_(said))
     count = int(connection.scalar(sa.select(sa.func.count()).select_from(t.cases).where(*failed)) or 0)
     if not count:
         return 0, {}

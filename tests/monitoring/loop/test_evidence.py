@@ -40,7 +40,7 @@ def labelled(world: LoopWorld) -> Iterator[Store]:
             one |= {"time_ns": (_first_s(connection) + 100 + i) * S, "label": "3", "joined": True, "withdrawn": False}
             connection.execute(t.feedback.insert().values(**complete(t.feedback, one)))
             here = t.cases.c.id == row.id
-            connection.execute(t.cases.update().where(here).values(label="3", correct=bool(i % 2)))
+            connection.execute(t.cases.update().where(here).values(version="2", label="3", correct=bool(i % 2)))
             connection.execute(t.records.update().where(t.records.c.id_hash == row.id_hash).values(label="3"))
     yield world.store
     with world.store.write() as connection:
@@ -80,6 +80,14 @@ def test_what_was_said_before_the_champions_snapshot_is_known_to_it(labelled: St
     assert (found.labels, found.failures, found.present, found.trained_present) == (5, 2, 10, 5)
     assert found.trained_s == then / S
     assert found.starts_s == (then / S,)
+
+
+def test_failures_of_an_earlier_version_say_nothing_about_the_champion(labelled: Store) -> None:
+    with labelled.write() as connection:
+        connection.execute(t.cases.update().values(version="1"))
+    with labelled.read() as connection:
+        found = gather(connection, "digits", "2", 10**18)
+    assert (found.labels, found.failures) == (10, 0)
 
 
 def test_a_turn_under_way_is_named(labelled: Store, world: LoopWorld) -> None:
