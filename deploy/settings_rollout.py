@@ -72,8 +72,8 @@ class RolloutPolicySettings(Section):
     exposure: float = Field(default=0.01, gt=0, lt=1)
     """Share of all requests since its beginning that the candidate may have answered in steps up to this share."""
     disagreement: float | None = Field(default=None, ge=0, le=1)
-    """Share of requests that a candidate may answer otherwise than the champion; empty: what whoever begins the roll-out
-    says (`--disagreement`), and where nobody does it is shown and not tested."""
+    """Share of requests that a candidate may answer otherwise than the champion; empty: what whoever begins the
+    roll-out says (`--disagreement`), and where nobody does it is shown and not tested."""
     latency_factor: float = Field(default=1.5, ge=1, allow_inf_nan=False)
     """An answer is slow when it takes longer than the champion's 95 % quantile times this."""
     latency_floor_ms: float = Field(default=2.0, ge=0, allow_inf_nan=False)
