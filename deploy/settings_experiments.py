@@ -36,8 +36,6 @@ class ExperimentSettings(Section):
     """A version that somebody tags `hardcase: import` in MLflow is fetched, checked, gated and rolled out."""
     poll_s: Seconds = 30.0
     """Time between two looks at MLflow when nothing changed here."""
-    public_url: Url = ""
-    """Where browsers reach it, for links; empty: `url`."""
 
     @model_validator(mode="after")
     def _one_way_in(self) -> ExperimentSettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,14 +98,6 @@ def make_worker(
         incoming=incoming,
         poll_s=options.poll_s,
     )
-
-
-def run_link(options: ExperimentOptions, experiment: str, run: str) -> str:
-    """Where people find a run; "" where there is none."""
-    if not (options.url and run):
-        return ""
-    base = (options.public_url or options.url).rstrip("/")
-    return f"{base}/#/experiments/{urllib.parse.quote(experiment)}/runs/{urllib.parse.quote(run)}"
 
 
 def mlflow_duty(

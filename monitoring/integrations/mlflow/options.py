@@ -20,7 +20,6 @@ class ExperimentOptions:
         file_bytes: Larger files are left out, in both directions.
         imports: Whether versions tagged `hardcase: import` are fetched, gated and rolled out.
         poll_s: Time between two looks at what is registered, and at whether the aliases are right.
-        public_url: Where people reach it; empty: where the monitor does.
     """
 
     url: str = ""
@@ -33,7 +32,6 @@ class ExperimentOptions:
     file_bytes: int = 512 << 20
     imports: bool = False
     poll_s: float = 30.0
-    public_url: str = ""
 
     def experiment_of(self, model: str) -> str:
         """The experiment of a model."""
