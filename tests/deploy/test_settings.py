@@ -59,7 +59,17 @@ def test_the_defaults_are_the_options_own_defaults():
         (
             MonitorOptions,
             "monitor",
-            {"records_root", "state_dir", "privacy", "integrations", "notify", "gate", "rollout", "loop"},
+            {
+                "experiments",
+                "records_root",
+                "state_dir",
+                "privacy",
+                "integrations",
+                "notify",
+                "gate",
+                "rollout",
+                "loop",
+            },
         ),
         (IntegrationOptions, "integrations", set()),
     ],
