@@ -141,11 +141,7 @@ class Driver:
             case Act.JUDGE:
                 self.workshop.jobs.start(self._gate_job(one))
             case Act.RECORD:
-                with self.store.write() as connection:
-                    said = self.stations.record(connection, one, self.gate_output(one), self._now_ns())
-                    return writes.move(
-                        connection, one, todo.stage, self._now_ns(), gate_id=said.gate_id, gate_words=said.words
-                    )
+                return self._record(one, todo, report)
             case Act.ROLL_OUT:
                 with self.store.write() as connection:
                     begun = self.stations.roll_out(connection, one, self._now_ns())
@@ -231,6 +227,17 @@ class Driver:
             if heard is None or todo.stage is one.stage:
                 return heard
             return writes.move(connection, heard, todo.stage, now_ns, problem=todo.problem)
+
+    def _record(self, one: TurnRow, todo: Step, report: JobReport | None) -> TurnRow | None:
+        """Take over the last of what the gate's job has said, and its verdict."""
+        assert report is not None  # it has ended, so it was seen
+        with self.store.write() as connection:
+            now_ns = self._now_ns()
+            heard = writes.hear(connection, one, report.events, report.next, report.where, now_ns)
+            if heard is None:
+                return None
+            said = self.stations.record(connection, heard, self.gate_output(one), now_ns)
+            return writes.move(connection, heard, todo.stage, now_ns, gate_id=said.gate_id, gate_words=said.words)
 
     def _admit(self, one: TurnRow) -> str:
         """Have the package checked and registered; returns its digest."""
