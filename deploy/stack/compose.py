@@ -155,9 +155,9 @@ _BUILD = {"context": "${HARDCASE_SOURCE:-..}", "dockerfile_inline": DOCKERFILE.r
 # The image has no ps: a raylet is found where the kernel lists processes.
 _WORKER_ALIVE = "grep -qsx raylet /proc/[0-9]*/comm"
 _MAKE_BUCKET = (
-    "import os, botocore.session as b; "
-    "c = b.get_session().create_client('s3', endpoint_url=os.environ['S3_ENDPOINT'] or None, region_name='us-east-1'); "
-    "n = os.environ['S3_URL'].split('/')[2]; "
+    "from os import environ as e; import botocore.session as b; "
+    "c = b.get_session().create_client('s3', endpoint_url=e['S3_ENDPOINT'] or None, region_name='us-east-1'); "
+    "n = e['S3_URL'].split('/')[2]; "
     "n in [x['Name'] for x in c.list_buckets()['Buckets']] or c.create_bucket(Bucket=n)"
 )
 
