@@ -14,13 +14,13 @@ import sqlalchemy as sa
 
 from monitoring import schema as t
 from monitoring.alarms.labels import Use
-from monitoring.alarms.watch import AlarmState
+from monitoring.alarms.rows_turn import read_watch
+from monitoring.alarms.watch import AlarmState, Promise
 from monitoring.loop import rows
 from monitoring.loop.regret import FRESH, regret_of
 from monitoring.slices.issues import OPEN
 from monitoring.triggers.contracts import Evidence, Regret
 
-SETTLED = 200  # audited labels of a new champion after which an older alarm that is still open is about it too
 AUDITED = 20_000  # labels that the regret looks at
 STARTS = 1_000
 _OPEN_ALARMS = (AlarmState.FIRING.value, AlarmState.RECOVERING.value)
@@ -95,14 +95,21 @@ def _snapshot_ns(connection: sa.Connection, made: rows.TurnRow) -> int | None:
 
 
 def _alarms(connection: sa.Connection, model: str, champion: str) -> tuple[str, ...]:
-    a, x = t.alarms.c, t.audit_labels.c
-    query = sa.select(a.id, a.version).where(a.model == model, a.state.in_(_OPEN_ALARMS)).order_by(a.fired_ns, a.id)
+    """Open alarms about the champion: its own, and older ones that its labels alone would have raised again.
+
+    An alarm of an earlier version stays open until labels speak for a rate below the tolerance; what was gathered for
+    it is thrown away when another version is watched.
+    """
+    a = t.alarms.c
+    query = sa.select(a.id, a.version, a.promise, a.threshold)
+    query = query.where(a.model == model, a.state.in_(_OPEN_ALARMS)).order_by(a.fired_ns, a.id)
     found = connection.execute(query).all()
-    if not found:
-        return ()
-    settled = sa.select(sa.func.count()).where(x.model == model, x.version == champion, x.use == Use.COUNTED.value)
-    every = all(row.version == champion for row in found) or (connection.scalar(settled) or 0) >= SETTLED
-    return tuple(row.id for row in found if every or row.version == champion)
+    watch = read_watch(connection, model) if any(row.version != champion for row in found) else None
+    again = {
+        promise.value: watch.line(promise).level if watch is not None and watch.version == champion else 0.0
+        for promise in Promise
+    }
+    return tuple(row.id for row in found if row.version == champion or again[row.promise] >= row.threshold)
 
 
 def _said_since(since_ns: int) -> tuple[sa.ColumnElement[bool], ...]:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from export.contracts.codec import to_plain
 from monitoring import schema as t
+from monitoring.alarms.watch import AlarmState, Line, Watch
 from monitoring.loop.evidence import gather
 from monitoring.loop.regret import FRESH, rate_now, regret_of
 from monitoring.store import Store
@@ -102,10 +104,30 @@ def test_a_turn_under_way_is_named(labelled: Store, world: LoopWorld) -> None:
 )
 def test_only_open_alarms_of_the_champion_count(labelled: Store, version: str, state: str, counts: bool) -> None:
     alarm = {"id": "a" * 16, "model": "digits", "version": version, "promise": "lifetime", "number": 1, "state": state}
+    row = alarm | {"threshold": 100.0, "examples": [], "from_ns": 0}
     with labelled.write() as connection:
-        connection.execute(t.alarms.insert().values(**complete(t.alarms, alarm | {"examples": [], "from_ns": 0})))
+        connection.execute(t.alarms.insert().values(**complete(t.alarms, row)))
     with labelled.read() as connection:
         assert gather(connection, "digits", "2", 10**18).alarms == (("a" * 16,) if counts else ())
+
+
+@pytest.mark.parametrize(("watched", "level", "counts"), [("2", 150.0, True), ("2", 50.0, False), ("3", 150.0, False)])
+def test_an_older_alarm_counts_once_the_champions_own_labels_would_raise_it(
+    labelled: Store, watched: str, level: float, counts: bool
+) -> None:
+    alarm = {"id": "a" * 16, "model": "digits", "version": "1", "promise": "lifetime", "number": 1, "threshold": 100.0}
+    watch = Watch(model="digits", version=watched, lifetime=Line(state=AlarmState.FIRING, level=level))
+    with labelled.write() as connection:
+        row = alarm | {"state": "firing", "examples": [], "from_ns": 0}
+        connection.execute(t.alarms.insert().values(**complete(t.alarms, row)))
+        before = connection.execute(t.alarm_watches.delete().returning(*t.alarm_watches.c)).mappings().all()
+        connection.execute(t.alarm_watches.insert().values(model="digits", state=to_plain(watch)))
+    with labelled.read() as connection:
+        assert gather(connection, "digits", "2", 10**18).alarms == (("a" * 16,) if counts else ())
+    with labelled.write() as connection:
+        connection.execute(t.alarm_watches.delete())
+        for old in before:
+            connection.execute(t.alarm_watches.insert().values(**old))
 
 
 def test_regret_is_nothing_without_labels_and_nothing_while_nothing_changes() -> None:
