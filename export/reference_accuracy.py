@@ -104,9 +104,13 @@ def compile_accuracy(
     subset = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
     for kind, changed in rehearse(subset, seed):
         made = _answers(profile, names, answer(changed), targets[rows])
+        answered = np.flatnonzero(np.isfinite(made.probabilities).all(axis=1) & np.isfinite(made.features).all(axis=1))
+        if len(answered) < MIN_ROWS:
+            continue  # a model that answers NaN there says so itself: there is nothing to estimate
+        made = made.pick(answered)
         for dose in DOSES:
             count = round(WINDOW_ROWS * dose)
-            part = made.pick(rng.integers(0, len(rows), count))
+            part = made.pick(rng.integers(0, len(answered), count))
             rest = clean.pick(rng.integers(0, len(targets), WINDOW_ROWS - count))
             windows.append((f"{kind} {dose:.0%}", part.join(rest)))
     if all(kind in ("none", "classes") for kind, _ in windows):
