@@ -291,3 +291,26 @@ def test_models_of_every_kind_have_a_profile_with_the_parts_they_allow(factory: 
     assert made.classes is None
     assert (made.value_quantiles is not None) == (manifest.task.kind == "regression")
     assert made.scores(None, None) == {}
+
+
+@pytest.mark.parametrize("silent", [1, 10_000])
+def test_changes_to_which_a_model_answers_nan_teach_nothing(silent: int) -> None:
+    """Some of the rehearsed changes, or all of them: the reference is made without."""
+    inputs, outputs, y = world(600, 0)
+    calls = 0
+
+    def answer(changed: Arrays) -> Arrays:
+        nonlocal calls
+        calls += 1
+        rows = len(changed["x"])
+        made = {name: array[:rows].copy() for name, array in outputs.items()}
+        if calls <= silent:
+            made["logits"][:] = np.nan
+        return made
+
+    made = compile_reference(p.DIGITS_SIGNATURE, p.DIGITS_TASK, inputs, outputs, y, answer=answer)
+    assert calls > 5
+    assert made.accuracy is not None
+    learnt = {kind for kind in made.accuracy.kinds if kind not in ("none", "classes")}
+    assert bool(learnt) is (silent == 1)
+    assert np.isfinite(made.accuracy.features).all()
