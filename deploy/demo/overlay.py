@@ -36,6 +36,7 @@ def overlay(faults: Path, *, quick: bool) -> dict[str, Any]:
             # Half of what the reviewer sees are random audit items: alarm and gate live on them.
             "cases": {"audit_floor": 0.5, "audit_rate": 0.05, "audits_per_window": 20, "scored_per_window": 20},
             "alarms": {"interval_s": 0.5},
+            "slices": {"every_windows": 12, "records": 20_000},  # a minute, not half of one, of 70,000
             "reports": {"every_s": 0, "at_alarms": False},
         },
         "retrain": {

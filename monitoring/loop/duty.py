@@ -53,6 +53,6 @@ def loop_duties(trigger: Trigger, driver: Driver) -> tuple[Duty[Loop], ...]:
         return driver.turn()
 
     return (
-        Duty(name="triggers", interval_s=trigger.options.look_s, run=look, aside=True),
+        Duty(name="triggers", interval_s=trigger.options.look_s, run=look, aside=True, alone=True),
         Duty(name="trainings", interval_s=driver.options.step_s, run=move, aside=True, alone=True, while_behind=True),
     )
