@@ -31,7 +31,7 @@ class Pace:
         healthy_s: Of the first chapter.
         after_s: Traffic that a new champion is looked at for.
         healthy_labels: Typed while all is well.
-        labels: Typed in a chapter at most.
+        labels: Typed about one scene at most, however many chapters it lasts.
         turn_s: A turn of the loop that takes longer breaks the story off.
         requests: The story goes on until so many were sent.
         rate: Requests a second.
@@ -41,7 +41,7 @@ class Pace:
     healthy_s: float = 25.0
     after_s: float = 20.0
     healthy_labels: int = 10
-    labels: int = 120
+    labels: int = 180
     turn_s: float = 420.0
     requests: int = 102_000
     rate: float = 280.0
@@ -71,7 +71,8 @@ class Director:
     scenes: list[tuple[float, Scene]] = field(default_factory=list)
     typed_s: list[float] = field(default_factory=list)  # when each label was typed
     _debt_s: float = 0.0
-    _typed_before: int = 0
+    _typed_before: int = 0  # the chapter
+    _scene_before: int = 0
 
     def run(self) -> None:
         """Tell everything."""
@@ -115,6 +116,7 @@ class Director:
     def scene(self, scene: Scene) -> None:
         """Show something else from now on."""
         self.scenes.append((self.watch.now_s, scene))
+        self._scene_before = len(self.reviewer.labelled)
         self.traffic.change(scene=scene.value, rate=self.pace.rate)
 
     def fault(self, fault: str) -> None:
@@ -165,11 +167,11 @@ class Director:
         """A quarter of a second: look, and let the reviewer type if its time has come.
 
         Args:
-            labels: It types on until it has typed so many in this chapter.
+            labels: It types on until it has typed so many in this scene.
         """
         began = time.monotonic()
         self.watch.look()
-        typed = len(self.reviewer.labelled) - self._typed_before
+        typed = len(self.reviewer.labelled) - self._scene_before
         if typed < labels and self._debt_s <= 0.0:
             done = self.reviewer.review(labels - typed)
             self.typed_s += [self.watch.now_s] * done

@@ -48,7 +48,7 @@ def overlay(faults: Path, *, quick: bool) -> dict[str, Any]:
                 **{"cool_down_s": 5.0, "budget": 50},
             },
         },
-        "gate": {"audited_s": 300.0},
+        "gate": {"audited_s": 600.0},
         "rollout": {
             "steps": steps(quick=quick),
             # While the champion is wrong about almost everything, a better version must answer otherwise.
