@@ -23,6 +23,8 @@ from monitoring.datasets.noise import suspects_among
 from monitoring.datasets.recipes import Labels, Recipe
 from monitoring.datasets.rows import SnapshotRow, SnapshotState
 
+_NOWHERE = Path("/dev/null/datasets")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetDesk:
@@ -40,17 +42,17 @@ class DatasetDesk:
 
     @property
     def folder(self) -> Path:
-        """Where snapshots lie.
+        """Where snapshots lie; a place that never is where there are none, so that pages and lineage are empty there."""
+        return self.root or _NOWHERE
+
+    def build(self, asked: m.DatasetBuild, actor: str) -> m.Dataset:
+        """Make a snapshot.
 
         Raises:
             NotFound: this monitor keeps none.
         """
         if self.root is None:
             raise NotFound("this monitor keeps no data sets")
-        return self.root
-
-    def build(self, asked: m.DatasetBuild, actor: str) -> m.Dataset:
-        """Make a snapshot."""
         try:
             recipe = Recipe.from_plain(asked.recipe)
         except (ValueError, TypeError) as error:

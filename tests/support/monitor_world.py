@@ -275,6 +275,7 @@ def snapshot(store: Store) -> dict[str, list[tuple[Any, ...]]]:
             if table.name in NOT_DERIVED:
                 continue
             skip = {"id", "seq"} if table.name != "cases" else set()
+            skip |= {"routed"} if table.name == "notices" else set()  # how far they were told
             rows = []
             for r in c.execute(sa.select(table)).mappings():
                 row = {k: v for k, v in r.items() if k not in skip}
