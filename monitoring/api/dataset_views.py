@@ -42,7 +42,7 @@ class DatasetDesk:
 
     @property
     def folder(self) -> Path:
-        """Where snapshots lie; a place that never is where there are none, so that pages and lineage are empty there."""
+        """Where snapshots lie; a place that never is where there are none, so that pages are empty there."""
         return self.root or _NOWHERE
 
     def build(self, asked: m.DatasetBuild, actor: str) -> m.Dataset:
