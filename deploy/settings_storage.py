@@ -17,7 +17,8 @@ class StorageSettings(Section):
     region: str = Field(default="", pattern=r"^[a-z0-9-]*$")
     """Region of the bucket; empty: what the environment says."""
     node: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,63}$")
-    """Name of this machine among those that send records; empty: its host name."""
+    """Name of this machine among those that send records; empty: its host name
+    and an id that its state folder keeps."""
     plan_poll_s: Seconds = 1.0
     """How often a machine asks the bucket for a new traffic plan, and its replicas then look at the folder: a change
     arrives after this and `serving.plan_poll_s`."""

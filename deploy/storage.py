@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.errors import CommandError
+from deploy.run_state import write_atomically
 from deploy.settings_storage import StorageSettings
 from export.registry import Registry
 from export.storage.objects import ObjectStore
@@ -70,11 +71,22 @@ def first_pull(registry: Registry) -> None:
         logging.getLogger("hardcase.storage").warning("the bucket is away: starting with what this machine has")
 
 
-def node_name(settings: StorageSettings) -> str:
-    """This machine's name among those that send records."""
-    return (
-        settings.node or "".join(c if c.isalnum() or c in "_.-" else "_" for c in socket.gethostname())[:63] or "node"
-    )
+def node_name(settings: StorageSettings, state: Path) -> str:
+    """This machine's name among those that send records: as set, or its host name with an id that its disk keeps.
+
+    Two machines of one host name would take each other's beats for their own, and neither would ever be missed.
+
+    Args:
+        settings: May name it.
+        state: Folder of this machine's own state.
+    """
+    if settings.node:
+        return settings.node
+    file = state / "node-id"
+    if not file.exists():
+        write_atomically(file, secrets.token_hex(4))
+    host = "".join(c if c.isalnum() or c in "_.-" else "_" for c in socket.gethostname())[:50] or "node"
+    return f"{host}-{file.read_text().strip()}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,12 @@ def beside_replicas(settings: Settings, paths: StatePaths) -> Iterator[None]:
     storage = settings.storage
     registry = open_registry(storage, paths.registry)
     assert isinstance(registry, BucketRegistry)
-    shipper = Shipper(paths.records, open_store(storage), node_name(storage), targets=lambda: read_targets(paths))
+    shipper = Shipper(
+        paths.records,
+        open_store(storage),
+        node_name(storage, paths.records.parent),
+        targets=lambda: read_targets(paths),
+    )
     running = [
         puller(registry, storage.plan_poll_s).start(),
         Repeated("records", storage.ship_s, shipper.round).start(),

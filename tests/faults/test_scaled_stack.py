@@ -82,13 +82,13 @@ class World:
 
     def start(self, node: Node, *command: str) -> subprocess.Popen[bytes]:
         """One of our commands on a machine."""
-        log = (self.nodes.folder / f"{command[-1]}-{node.namespace[-1]}.log").open("ab")
         mark = {processes.RUN_ID: node.run_id} if node.run_id else {}
-        process = subprocess.Popen(
-            [*node.inside, sys.executable, "-m", "deploy.cli", "-c", str(self.settings_file), *command],
-            env=clean() | KEYS | self.nodes.access() | mark | {"PYTHONPATH": str(ROOT)}, cwd=ROOT,
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        with (self.nodes.folder / f"{command[-1]}-{node.namespace[-1]}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*node.inside, sys.executable, "-m", "deploy.cli", "-c", str(self.settings_file), *command],
+                env=clean() | KEYS | self.nodes.access() | mark | {"PYTHONPATH": str(ROOT)}, cwd=ROOT,
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
         self.started.append(process)
         return process
 
@@ -207,7 +207,13 @@ def test_a_node_is_lost_and_every_record_is_accounted_for(world: World, tmp_path
         # the second machine burns, with its disk
         nodes.kill(second)
         killed = time.monotonic()
-        until(lambda: any(a["final"] for a in world.accounts()), 60, what="the lost machine's account")
+        try:
+            until(lambda: any(a["final"] for a in world.accounts()), 60, what="the lost machine's account")
+        except AssertionError:
+            for log in sorted(nodes.folder.glob("*.log")):
+                print(log.name, log.read_text(errors="replace")[-3000:])
+            print(world.accounts())
+            raise
         found_lost_s = time.monotonic() - killed
         traffic.wait_for(200)
     assert before_kill == 0
