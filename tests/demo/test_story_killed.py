@@ -10,7 +10,14 @@ import pytest
 from monitoring.loop.contracts import Stage
 from tests.support.story_kills import run
 
-pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.fault,
+    pytest.mark.timeout(1800),
+    # connections to processes that were killed: the monitor's client has no end of its own
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
 def test_three_kills_of_everything_change_nothing_about_the_ending():
