@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import tables
 from benchmarks.figures import TIMES, Reached, Results, evaluate, rates, ratios
-from benchmarks.tables import markdown_table
+from benchmarks.markdown import markdown_table
 
 SCHEMA_VERSION = 1
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tables_loop
+from benchmarks.markdown import markdown_table
+
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """A Markdown table; columns in `right` are aligned to the right."""
-    rule = ["--:" if i in right else "---" for i in range(len(heads))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, rule, *rows))
 
 
 def taxes(r: dict[str, Any]) -> str:
@@ -346,7 +343,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         heavy_model,
         grpc,
     )
-}
+} | tables_loop.TABLES
 
 
 def table_of(name: str, folder: Path = RESULTS) -> str:
