@@ -29,7 +29,7 @@ command names another one. `--json`, where a command has it, prints one JSON doc
 | 5 | nothing is running there |
 | 6 | port or state folder in use |
 | 7 | undecided: the gate cannot tell with the labels there are |
-| 130 | interrupted |
+| 130, 143 | interrupted (Ctrl-C, SIGTERM) |
 
 Commands that ask serving send `Authorization: Bearer $HARDCASE_TOKEN`, those that ask the monitor
 `$HARDCASE_MONITOR_TOKEN`, when the variable is set.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -35,7 +37,7 @@ from deploy.errors import CommandError
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 failed · 2 wrong arguments or settings · 3 not found · 4 refused by a rule ·
-5 nothing is running there · 6 port or state folder in use · 7 undecided (gate) · 130 interrupted
+5 nothing is running there · 6 port or state folder in use · 7 undecided (gate) · 130, 143 interrupted (Ctrl-C, SIGTERM)
 """
 
 app = typer.Typer(
@@ -96,6 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows a line when it was printed
+    if argv is None:
+        _end_in_order()
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as stop:
@@ -109,6 +113,20 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         return _leave(_report(error, arguments), argv)
     return _leave(0, argv)
+
+
+def _end_in_order() -> None:
+    """Make SIGTERM and SIGHUP unwind the command like Ctrl-C does: what it started is stopped, what it wrote is whole.
+
+    Commands that run for long (`up`, `serve`, `monitor`) put handlers of their own in their place.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not under `nohup`
+            signal.signal(number, leave)
 
 
 def _leave(code: int, argv: list[str] | None) -> int:

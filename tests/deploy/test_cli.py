@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import pytest
 from deploy.cli import main
 from deploy.cli.docs import commands
 from tests.support.hardcase_process import Place
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -284,3 +288,36 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(place: Place):
     (bad,) = [c for c in json.loads(done.stdout) if c["verdict"] == "fail"]
     assert bad["name"] == f"port {place.serving_port}"
     assert "serving.port" in bad["advice"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_unwinds_a_command_that_runs(tmp_path: Path, number: signal.Signals, code: int):
+    program = """
+import contextlib, importlib, sys, time
+line = importlib.import_module("deploy.cli.main")
+
+@contextlib.contextmanager
+def something_started():
+    try:
+        print("started", flush=True)
+        yield
+    finally:
+        print("stopped", flush=True)
+
+@line.app.command("dawdle")
+def dawdle():
+    with something_started():
+        time.sleep(60)
+
+sys.argv = ["hardcase", "dawdle"]
+line.main()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(number)
+        assert process.stdout.read() == "stopped\n"
+        assert process.wait(20) == code
