@@ -163,6 +163,7 @@ class FeedbackRow:
     comment: str | None
     author: str | None
     joined: bool
+    id: int = 0  # counts up as feedback arrives
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -225,11 +225,13 @@ class Store:
         )
         return tuple(to_record(row) for row in self._all(query))
 
-    def feedback(self, model: str, record_id: str) -> tuple[FeedbackRow, ...]:
-        """Everything said about a record, oldest first."""
+    def feedback(self, model: str, record_id: str, time_ns: int | None = None) -> tuple[FeedbackRow, ...]:
+        """Everything said about records with an id, oldest first; with `time_ns`, about the one of that time."""
         f = t.feedback.c
         query = sa.select(t.feedback).where(f.id_hash == record_hash(model, record_id), f.record_id == record_id)
         query = query.where(f.withdrawn.is_(False))
+        if time_ns is not None:
+            query = query.where(sa.or_(f.about_ns.is_(None), f.about_ns == time_ns))
         rows = self._all(query.order_by(f.time_ns, f.uid))
         return tuple(pick(FeedbackRow, row | {"label": from_json(row["label"])}) for row in rows)
 

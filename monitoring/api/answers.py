@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from monitoring.api import fields, report_models
 from monitoring.api import models as m
+from monitoring.feedback_held import standings
 from monitoring.report_shelf import Report, ReportState
 from monitoring.review.contracts import Standing, Verdict
 from monitoring.review.machine import leased, shown_state
@@ -47,10 +49,14 @@ def signal(row: SignalRow) -> m.Signal:
     return m.Signal.model_validate(same | {"start": fields.from_ns(row.start_s * 1_000_000_000)})
 
 
-def feedback(row: FeedbackRow) -> m.Feedback:
-    """A feedback row as an answer."""
-    same = {n: getattr(row, n) for n in m.Feedback.model_fields if n != "time"}
-    return m.Feedback.model_validate(same | {"time": fields.from_ns(row.time_ns)})
+def feedback(rows: Sequence[FeedbackRow], time_ns: int, names: Sequence[str] = ()) -> list[m.Feedback]:
+    """What was said about the record of that time, with what became of it."""
+    made = []
+    for row, standing in zip(rows, standings(rows, time_ns, names), strict=True):
+        same = {n: getattr(row, n) for n in m.Feedback.model_fields if n not in ("time", "held", "because")}
+        more = {"time": fields.from_ns(row.time_ns), "held": standing.held, "because": standing.because}
+        made.append(m.Feedback.model_validate(same | more))
+    return made
 
 
 def report(row: Report) -> report_models.Report:

@@ -10,6 +10,7 @@ from export.contracts.cases import CaseState, FlagReason
 from monitoring.accuracy.estimate import AccuracyScope, Method
 from monitoring.api.fields import Asked, AskedTime, Name, Share, to_ns
 from monitoring.listing.order import Format, Sort
+from monitoring.listing.terms import Picked
 from monitoring.report_shelf import ReportKind
 from monitoring.review.contracts import Verdict
 
@@ -36,6 +37,10 @@ class CaseFilter(Asked):
     model: Name | None = None
     version: Name | None = None
     reason: FlagReason | None = None
+    picked: Picked | None = Field(
+        None, description="How it came to be a case: audit (drawn by lot), random (by lot, and nothing is odd), score, "
+        "rule, people, disagreement."
+    )  # fmt: skip
     state: CaseState | None = None
     correct: bool | None = Field(None, description="Only cases whose answer is known to be right, or wrong.")
     min_score: Share | None = Field(None, description="Lowest P(wrong).")

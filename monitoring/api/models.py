@@ -9,6 +9,7 @@ from pydantic import Field
 from export.contracts.cases import CaseState, FlagReason
 from export.contracts.traffic import ChallengerMode
 from monitoring.api.fields import Answer, Label, Share, Time
+from monitoring.feedback_held import Held
 from monitoring.review.contracts import Verdict
 
 
@@ -204,6 +205,8 @@ class Feedback(Answer):
     score: float | None
     comment: str | None
     author: str | None
+    held: Held = Field(description="What became of it: of several labels the newest counts, by the time it speaks of.")
+    because: str = Field(description="Why, in a sentence.")
 
 
 class CaseDetail(Case):

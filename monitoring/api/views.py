@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from export.contracts.cases import CaseState
@@ -208,7 +209,7 @@ class View:
             "truth": answers.row_truth(row.label, row.row),
             "class_names": list(manifest.task.class_names) if manifest is not None else [],
             "tensors": tensors,
-            "feedback": [answers.feedback(f) for f in self.store.feedback(row.model, row.record_id)],
+            "feedback": self._feedback(row, () if manifest is None else manifest.task.class_names),
         }
         fields = (
             "answer",
@@ -248,15 +249,19 @@ class View:
 
     def record(self, row: RecordRow) -> m.Record:
         """What is known of a record."""
+        manifest = self.manifest(row.model, row.version)
         same = (n for n in m.Record.model_fields if n not in ("time", "case", "feedback"))
         return m.Record.model_validate(
             {n: getattr(row, n) for n in same}
             | {
                 "time": fields.from_ns(row.time_ns),
                 "case": row.case_id if row.has_case else None,
-                "feedback": [answers.feedback(f) for f in self.store.feedback(row.model, row.record_id)],
+                "feedback": self._feedback(row, () if manifest is None else manifest.task.class_names),
             }
         )
+
+    def _feedback(self, row: CaseRow | RecordRow, names: Sequence[str]) -> list[m.Feedback]:
+        return answers.feedback(self.store.feedback(row.model, row.record_id, row.time_ns), row.time_ns, names)
 
     def accounting(self) -> m.Accounting:
         """Conservation of every source."""

@@ -24,10 +24,20 @@ from monitoring.console.build_review import VERDICTS, standing_line
 from monitoring.console.build_slices import like_case, of_case
 from monitoring.console.input_parts import InputKindShown, InputView
 from monitoring.console.review_parts import ActLine, SaidLine
+from monitoring.feedback_held import Held
 from monitoring.people.contracts import Principal, Role
 from monitoring.review.contracts import Verdict
+from monitoring.review.truths import AUTHOR
 from monitoring.rows import CaseRow, TensorRow
 
+HELD = {
+    Held.COUNTS: "counts",
+    Held.AGREES: "says the same",
+    Held.OVERTAKEN: "does not count",
+    Held.COMPLAINT: "complaint",
+    Held.REMARK: "remark",
+}
+SAME = (Held.COUNTS, Held.AGREES)
 MIN_HEAT = 16  # elements from which on an output is worth a heat map
 
 
@@ -68,6 +78,7 @@ def case_page(builder: Builder, findings: Findings, identity: str, who: Principa
         facts=facts_of(case),
         tensors=_tensors(case),
         feedback=tuple(_feedback(x, case.class_names) for x in case.feedback),
+        feedback_doubt=_doubt(case.feedback),
         history=tuple(_act(x, case.class_names) for x in history_of(view.store, identity)),
         labels=tags_of(view.store, identity),
         download=case.input,
@@ -148,8 +159,19 @@ def _feedback(x: m.Feedback, names: list[str]) -> case_parts.FeedbackLine:
         label=words.label(x.label, names) or (", ".join(x.labels) if x.labels else None),
         score=x.score,
         comment=x.comment,
-        author=x.author,
+        author=f"{x.author.removeprefix(AUTHOR)}, in review" if (x.author or "").startswith(AUTHOR) else x.author,
+        held=HELD[x.held],
+        tone="good" if x.held is Held.COUNTS else "bad" if x.held is Held.COMPLAINT else "",
+        because=x.because,
     )
+
+
+def _doubt(found: list[m.Feedback]) -> str:
+    """That people do not agree, in a sentence; "" where they do."""
+    others = sum(x.held is Held.OVERTAKEN for x in found)
+    if not others:
+        return ""
+    return f"{others} label{'s' if others > 1 else ''} of {others + sum(x.held in SAME for x in found)} say otherwise."
 
 
 def _act(x: ActRow, names: list[str]) -> ActLine:

@@ -18,7 +18,7 @@ from monitoring.console.input_parts import InputView
 from monitoring.console.list_parts import CasesPage, Chip, Facet, FacetChoice, ListCard, ViewLink
 from monitoring.listing.order import Sort
 from monitoring.listing.reading import read_cases, read_inputs, read_tags
-from monitoring.listing.terms import Field, Is, Term
+from monitoring.listing.terms import Field, Is, Picked, Term
 from monitoring.listing.views import plain_query, views_for
 from monitoring.people.contracts import Principal, Role
 from monitoring.review.machine import leased
@@ -38,14 +38,23 @@ SORTS = {
     Sort.UNSURE: "least sure",
     Sort.DECIDED: "decided last",
 }
+PICKED = {
+    Picked.AUDIT: "by lot (audit)",
+    Picked.RANDOM: "by lot, nothing odd",
+    Picked.SCORE: "by its scores",
+    Picked.RULE: "by a rule",
+    Picked.PEOPLE: "by people",
+    Picked.DISAGREEMENT: "by disagreement",
+}
 _FACETS = (
     (Field.IS, "state", "State"), (Field.REASON, "reason", "Reason"), (Field.TAG, "tag", "Tag"),
     (Field.MODEL, "model", "Model"), (Field.VERSION, "version", "Version"), (Field.CLASS, "class", "Answer"),
     (Field.LABEL, "label", "Truth"), (Field.ASSIGNEE, "assignee", "Assigned to"), (Field.VERDICT, "verdict", "Verdict"),
     (Field.BY, "by", "Decided by"),
 )  # fmt: skip
-_ORDER = ("q", "model", "version", "reason", "state", "correct", "min_score", "max_score", "class", "label", "tag",
-          "assignee", "by", "verdict", "slice", "record", "order", "from", "to", "grouped", "density")  # fmt: skip
+_ORDER = ("q", "model", "version", "reason", "picked", "state", "correct", "min_score", "max_score", "class", "label",
+          "tag", "assignee", "by", "verdict", "slice", "record", "order", "from", "to", "grouped",
+          "density")  # fmt: skip
 _CHIPS = {"min_score": "P(wrong) from", "max_score": "P(wrong) to", "correct": "answer", "class": "answer",
           "label": "truth", "by": "decided by"}  # fmt: skip
 _REVIEWED = ("model", "version", "slice", "tag", "order", "density", "state")  # what the review page can be asked for
@@ -154,6 +163,8 @@ def _chips(given: Mapping[str, str]) -> tuple[Chip, ...]:
 def _value(name: str, value: str) -> str:
     if name == "correct":
         return {"true": "right", "false": "wrong"}.get(value.lower(), value)
+    if name == "picked":
+        return PICKED[Picked(value)] if value in tuple(Picked) else value
     return words.reason(value) if name == "reason" else words.state(value) if name == "state" else value
 
 
@@ -198,6 +209,7 @@ def _reviews(given: Mapping[str, str]) -> str:
 def _filters(builder: Builder, given: Mapping[str, str], model: str | None) -> tuple[parts.Filter, ...]:
     models = [(name, name) for name in builder.view.models()]
     versions = [(v.version, v.version) for v in builder.view.store.versions(model) if v.version] if model else []
+    ways = [(way.value, PICKED[way]) for way in Picked]
     reasons = [(r.value, words.reason(r.value)) for r in FlagReason]
     states = [(s.value, words.state(s.value)) for s in CaseState]
     scores = [(f"{s:g}", f"at least {s * 100:.0f} %") for s in (0.25, 0.5, 0.75, 0.9)]
@@ -206,6 +218,7 @@ def _filters(builder: Builder, given: Mapping[str, str], model: str | None) -> t
         ("model", "Model", "every model", models),
         ("version", "Version", "every version", versions),
         ("reason", "Reason", "any reason", reasons),
+        ("picked", "Picked", "in any way", ways),
         ("state", "State", "any state", states),
         ("correct", "Answer", "known or not", answers),
         ("min_score", "P(wrong)", "any", scores),

@@ -42,3 +42,6 @@ class FeedbackLine:
     score: float | None
     comment: str | None
     author: str | None
+    held: str
+    tone: str
+    because: str

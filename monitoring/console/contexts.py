@@ -117,6 +117,7 @@ class CasePage:
     facts: tuple[Fact, ...]
     tensors: tuple[Fact, ...]
     feedback: tuple[FeedbackLine, ...]
+    feedback_doubt: str
     history: tuple[ActLine, ...]
     labels: tuple[str, ...]
     download: str | None

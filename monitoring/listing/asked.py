@@ -14,6 +14,7 @@ _WORDS = {
     "model": Field.MODEL,
     "version": Field.VERSION,
     "reason": Field.REASON,
+    "picked": Field.PICKED,
     "state": Field.IS,
     "predicted": Field.CLASS,
     "label": Field.LABEL,

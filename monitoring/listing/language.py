@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from export.contracts.cases import FlagReason
 from export.contracts.errors import InvalidRequest
-from monitoring.listing.terms import IS_WORDS, Field, Span, Term
+from monitoring.listing.terms import IS_WORDS, Field, Picked, Span, Term
 from monitoring.review.contracts import Verdict
 
 MAX_LENGTH, MAX_TERMS = 500, 24
@@ -28,7 +28,8 @@ _SPAN = re.compile(
 _AGO = re.compile(r"(\d{1,5})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _OTHER_NAMES = {"state": Field.IS, "predicted": Field.CLASS, "p": Field.SCORE, "truth": Field.LABEL,
-                "since": Field.AFTER, "until": Field.BEFORE, "id": Field.RECORD, "for": Field.ASSIGNEE}  # fmt: skip
+                "since": Field.AFTER, "until": Field.BEFORE, "id": Field.RECORD, "for": Field.ASSIGNEE,
+                "selection": Field.PICKED}  # fmt: skip
 
 Alike = Callable[[str], Sequence[str]]  # a class's name or index → what else means the same
 
@@ -137,6 +138,7 @@ def _identity(pattern: str, what: str) -> Callable[[Field, str, datetime], str]:
 _VALUES: dict[Field, Callable[[Field, str, datetime], str | Span | int]] = {
     Field.IS: _one_of(IS_WORDS),
     Field.REASON: _one_of([reason.value for reason in FlagReason]),
+    Field.PICKED: _one_of([way.value for way in Picked]),
     Field.VERDICT: _one_of([verdict.value for verdict in Verdict]),
     Field.SCORE: _span,
     Field.CONFIDENCE: _span,

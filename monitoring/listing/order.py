@@ -31,6 +31,7 @@ class Format(StrEnum):
 
 
 PRIORITY_STEP = 1e6  # more than any place in the queue
+SAMPLE, SAMPLED_FROM = 10_000, 50_000  # values looked at to guess where a page ends, and from how many on
 
 
 def places(columns: Columns, sort: Sort) -> npt.NDArray[Any]:
@@ -58,13 +59,13 @@ def after(columns: Columns, sort: Sort, value: float, identity: str) -> Bools:
 def first(columns: Columns, sort: Sort, fits: Bools, count: int) -> Ints:
     """The first `count` of the slots that fit, in order.
 
-    Nothing but the page is sorted: a partition finds the value at its end, another one the ids among its ties.
+    Nothing but the page is sorted: `_edge` finds the value at its end, a partition the ids among its ties.
     """
     slots = np.flatnonzero(fits)
     place = places(columns, sort)[slots]
     ids = columns["id"]
     if len(slots) > count:
-        edge = np.partition(place, len(place) - count)[len(place) - count]
+        edge = _edge(place, count)
         above, ties = slots[place > edge], slots[place == edge]
         wanted = count - len(above)
         if wanted < len(ties):
@@ -73,3 +74,20 @@ def first(columns: Columns, sort: Sort, fits: Bools, count: int) -> Ints:
         slots = np.concatenate([above, ties])
         place = places(columns, sort)[slots]
     return np.asarray(slots[np.lexsort((ids[slots], place))[::-1]], dtype=np.int64)
+
+
+def _edge(place: npt.NDArray[Any], count: int) -> Any:
+    """The value that the `count`-th highest of more than `count` values has.
+
+    NumPy's partition takes twenty times as long where most values are equal, as the times of decisions are while most
+    cases have none. So a sample says about where the edge is, and only what is above that is partitioned.
+    """
+    if len(place) > SAMPLED_FROM:
+        sample = np.sort(place[:: len(place) // SAMPLE])
+        near = sample[len(sample) - 1 - min(len(sample) - 1, 8 + 4 * count * len(sample) // len(place))]
+        above = place[place > near]
+        if len(above) >= count:
+            place = above
+        elif len(above) + int(np.count_nonzero(place == near)) >= count:
+            return near
+    return np.partition(place, len(place) - count)[len(place) - count]

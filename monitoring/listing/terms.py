@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from export.contracts.cases import CaseState, FlagReason
+from monitoring.case_pools import AUDIT_BIT, DISAGREEMENT_BIT, FEEDBACK_BIT, RULE_BITS, SCORE_BITS
 from monitoring.flags import FLAG_BITS
 from monitoring.listing.columns import STATES, TAG_SEPARATOR, Columns
 from monitoring.listing.words import Bools
@@ -26,6 +27,7 @@ class Field(StrEnum):
     VARIANT = "variant"  # champion, canary, shadow
     IS = "is"  # a state, or what is known: see `IS_WORDS`
     REASON = "reason"  # why it was flagged
+    PICKED = "picked"  # how it came to be a case: see `Picked`
     CLASS = "class"  # what was predicted, by name or index
     LABEL = "label"  # the truth
     SCORE = "score"  # P(wrong)
@@ -57,6 +59,24 @@ class Is(StrEnum):
     FAILED = "failed"  # the request got no answer
 
 
+class Picked(StrEnum):
+    """Words after `picked:`. A case may have come in several ways; `RANDOM` has come in no other."""
+
+    AUDIT = "audit"  # drawn by lot, with the chance that the case names: the unbiased sample
+    RANDOM = "random"  # drawn by lot, and nothing was odd about it
+    SCORE = "score"  # its P(wrong), or how novel its input is; of these a window keeps different ones
+    RULE = "rule"  # it failed, was not finite, or came too late
+    PEOPLE = "people"  # somebody contradicted its answer
+    DISAGREEMENT = "disagreement"  # another version answers otherwise
+
+
+PICKED_BITS: Mapping[Picked, int] = {
+    Picked.AUDIT: AUDIT_BIT,
+    Picked.SCORE: SCORE_BITS,
+    Picked.RULE: RULE_BITS,
+    Picked.PEOPLE: FEEDBACK_BIT,
+    Picked.DISAGREEMENT: DISAGREEMENT_BIT,
+}
 IS_WORDS = (*(state.value for state in CaseState), *(word.value for word in Is))
 
 
@@ -149,6 +169,13 @@ def _reason(columns: Columns, term: Term, members: Members) -> Bools:
     return np.asarray(columns["flags"] & np.uint16(bit), dtype=np.bool_)
 
 
+def _picked(columns: Columns, term: Term, members: Members) -> Bools:
+    word, flags = Picked(str(term.value)), columns["flags"]
+    if word is Picked.RANDOM:
+        return np.asarray(flags == AUDIT_BIT, dtype=np.bool_)
+    return np.asarray(flags & np.uint16(PICKED_BITS[word]), dtype=np.bool_)
+
+
 def _tag(columns: Columns, term: Term, members: Members) -> Bools:
     wanted = str(term.value).casefold()
 
@@ -202,6 +229,7 @@ _HOW: Mapping[Field, Callable[[Columns, Term, Members], Bools]] = {
     Field.VARIANT: _word("variant"),
     Field.IS: _is,
     Field.REASON: _reason,
+    Field.PICKED: _picked,
     Field.CLASS: _folded_word("answer"),
     Field.LABEL: _folded_word("label"),
     Field.SCORE: _span("p_wrong"),

@@ -16,6 +16,7 @@ from export.contracts.privacy import PrivacyPolicy
 from monitoring import schema as t
 from monitoring.cycle import Loop, make_loop
 from monitoring.erasure.rows import erase_rows
+from monitoring.feedback_held import Held, standings
 from monitoring.feedback_in import FeedbackDesk, ItemState, read_lines
 from monitoring.store import Store
 from tests.support import monitor_world as w
@@ -78,7 +79,10 @@ def test_two_sources_disagree_the_newest_holds_and_both_are_shown(world: tuple[L
         assert states(desk(loop).take([item], "digits")) == ["duplicate"]
     drain(loop)
     assert labels(loop) == {"a": "two"}  # the newer one, which came first
-    assert [(f.author, f.label) for f in loop.store.feedback("digits", "a")] == [("audit", "three"), ("till", "two")]
+    shown = loop.store.feedback("digits", "a")
+    assert [(f.author, f.label) for f in shown] == [("audit", "three"), ("till", "two")]
+    assert [s.held for s in standings(shown, w.START_S * w.SECOND)] == [Held.OVERTAKEN, Held.COUNTS]
+    assert standings(shown, 0)[0].because.startswith("it came last, but speaks of a time 1 d before")
     again = [{"id": "a", "label": "two", "source": "till"}, {"id": "a", "label": "one", "source": "till"}]
     assert states(desk(loop).take(again, "digits")) == ["duplicate", "accepted"]
 

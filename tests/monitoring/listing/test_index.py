@@ -19,8 +19,9 @@ from export.contracts.errors import InvalidRequest, NotFound
 from monitoring import schema as t
 from monitoring.flags import FLAG_BITS
 from monitoring.listing import follow
+from monitoring.listing.columns import Columns
 from monitoring.listing.language import parse
-from monitoring.listing.order import Sort
+from monitoring.listing.order import Sort, first
 from monitoring.listing.terms import Field
 from monitoring.store import Store
 from tests.monitoring.test_store import case
@@ -113,6 +114,10 @@ FITS = {
     "model:m1 is:open": lambda r: r["model"] == "m1" and r["state"] == "open",
     "-version:1": lambda r: r["version"] != "1",
     "reason:audit": lambda r: r["flags"] & FLAG_BITS[FlagReason.AUDIT],
+    "picked:random": lambda r: r["flags"] == 64,
+    "selection:score -picked:audit": lambda r: r["flags"] & 3 and not r["flags"] & 64,
+    "picked:rule": lambda r: r["flags"] & 28,
+    "picked:people picked:disagreement": lambda r: r["flags"] & 32 and r["flags"] & 128,
     "class:7": lambda r: r["predicted"] == 7 and not r["predicted_label"],
     "class:seven": lambda r: r["predicted_label"] == "Seven",
     "label:3": lambda r: r["label"] == "3",
@@ -297,3 +302,23 @@ def test_many_hits_are_found_as_few_are(tmp_path: Path):
     assert names.having("order-0000", at_start=True).tolist() == list(range(10))
     names.blank(np.array([3]))
     assert 3 not in names.having("order-")
+
+
+@pytest.mark.parametrize("kind", ["all differ", "most are equal", "all are equal", "few are above", "sorted"])
+def test_a_page_of_very_many_is_cut_where_sorting_them_would_cut_it(kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
+    count = 60_000
+    ids = rng.integers(0, 1 << 62, count).astype(np.uint64)
+    decided = {
+        "all differ": rng.integers(1, 1 << 60, count),
+        "most are equal": np.where(rng.random(count) < 0.2, rng.integers(1, 1 << 60, count), 0),
+        "all are equal": np.zeros(count, np.int64),
+        "few are above": np.where(np.arange(count) % 3000 == 0, np.arange(count), 0),
+        "sorted": np.arange(count),
+    }[kind]
+    columns = Columns(count=count)
+    columns.arrays |= {"id": ids, "decided_ns": decided.astype(np.int64)}
+    whole = np.lexsort((ids, decided))[::-1]
+    for wanted in (1, 51, 501, 50_001):
+        got = first(columns, Sort.DECIDED, np.ones(count, np.bool_), wanted)
+        assert got.tolist() == whole[:wanted].tolist()
