@@ -1,4 +1,4 @@
-"""What holds for the whole run: no process of a test outlives it.
+"""What holds for the whole run: no process of a test outlives it, and a test closes what it opens.
 
 A process that a failed test leaves behind keeps the run's output open, and whoever reads that waits for ever.
 """
@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
+from collections.abc import Iterator
 
 import psutil
 import pytest
+
+from tests.support.open_files import OpenFiles
 
 MARK = "TEST_RUN_OF"  # in the environment of whatever a test starts
 _ours = os.environ.setdefault(MARK, f"{os.getpid()}-{secrets.token_hex(6)}")
@@ -29,6 +33,32 @@ def _left_over() -> list[psutil.Process]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whatever a test opens and drops is found in that test."""
+    config.pluginmanager.register(OpenFiles(), "open-files")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_at_once() -> Iterator[None]:
+    """Empty stores are made from what the migrations wrote once (tests/support/store_template.py)."""
+    if "monitoring.database" not in sys.modules:  # nothing that was collected has to do with stores
+        yield
+        return
+    from tests.support import store_template
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monitoring.database.migrate", store_template.migrate)
+        yield
+
+
+@pytest.fixture
+def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the migrations: a new store runs them."""
+    from tests.support import store_template
+
+    monkeypatch.setattr("monitoring.database.migrate", store_template.MIGRATE)
 
 
 @pytest.hookimpl(trylast=True)

@@ -89,6 +89,20 @@ reports.
 Errors are `{"error": text}`. Times are RFC 3339 in UTC. Undefined values are null, never zero."""
 
 
+class Application(FastAPI):
+    """Ours, whose document is written when somebody asks for it: writing it takes as long as all the rest."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document. FastAPI adds a 422 of its own shape to every operation; ours is 400 with an `ErrorBody`."""
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+
 def build_console(
     store: Store,
     catalogue: Catalogue,
@@ -160,14 +174,14 @@ def build_console(
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)
-    app = FastAPI(
+    app = Application(
         title="Hardcase monitor",
         version="1",
         description=DESCRIPTION,
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
-        dependencies=[Depends(routes.refuse_unknown_query), Depends(Limits(store, reports.model_of))],
+        dependencies=[Depends(routes.KnownQueries()), Depends(Limits(store, reports.model_of))],
         responses=routes.PROBLEMS,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -236,7 +250,6 @@ def build_console(
     _require_roles(app)
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, roster=roster)
-    _describe_errors(app)
     return app
 
 
@@ -245,13 +258,3 @@ def _require_roles(app: FastAPI) -> None:
     open_changes = nameless_changes(app.routes)
     if open_changes:
         raise ValueError(f"these change something and name no role (monitoring.api.who): {', '.join(open_changes)}")
-
-
-def _describe_errors(app: FastAPI) -> None:
-    """FastAPI documents a 422 of its own shape for every operation; ours is 400 with an `ErrorBody`."""
-    document = app.openapi()
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring.accuracy.queries import labelled_history
@@ -32,22 +34,38 @@ START_PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def refuse_unknown_query(request: Request) -> None:
-    """Refuse a query parameter that the operation does not have, or that is given twice.
+class KnownQueries:
+    """Refuses a query parameter that the operation does not have, or that is given twice."""
 
-    Raises:
-        InvalidRequest: names the parameter.
-    """
-    schema = request.app.openapi()["paths"].get(request.scope["route"].path, {}).get(request.method.lower())
-    if schema is None:
-        return
-    allowed = [p["name"] for p in schema.get("parameters", ()) if p["in"] == "query"]
-    for name in request.query_params:
-        if name not in allowed:
-            known = f"this address knows {', '.join(allowed)}" if allowed else "this address knows none"
-            raise InvalidRequest(f"query parameter '{name[:64]}' is unknown: {known}")
-        if len(request.query_params.getlist(name)) > 1:
-            raise InvalidRequest(f"query parameter '{name}' is given more than once")
+    def __init__(self) -> None:
+        """Nothing has been asked yet: what an operation knows is read from its route when it is first called."""
+        self._known: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def __call__(self, request: Request) -> None:
+        """Check one request.
+
+        Raises:
+            InvalidRequest: names the parameter.
+        """
+        route = request.scope["route"]
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            return
+        operation = (request.method, route.path)
+        allowed = self._known.get(operation)
+        if allowed is None:
+            allowed = self._known[operation] = _query_parameters(route)
+        for name in request.query_params:
+            if name not in allowed:
+                known = f"this address knows {', '.join(allowed)}" if allowed else "this address knows none"
+                raise InvalidRequest(f"query parameter '{name[:64]}' is unknown: {known}")
+            if len(request.query_params.getlist(name)) > 1:
+                raise InvalidRequest(f"query parameter '{name}' is given more than once")
+
+
+def _query_parameters(route: APIRoute) -> tuple[str, ...]:
+    (operations,) = get_openapi(title="", version="", routes=[route])["paths"].values()
+    parameters = [p for operation in operations.values() for p in operation.get("parameters", ())]
+    return tuple(p["name"] for p in parameters if p["in"] == "query")
 
 
 def readiness(health: IngestHealth, options: ConsoleOptions) -> m.Health:

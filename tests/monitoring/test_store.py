@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from monitoring import schema as t
 from monitoring.cases import Candidate, admit
 from monitoring.options import CaseOptions
 from monitoring.store import CaseOrder, Store
+from tests.support import store_template
 
 
 @pytest.fixture
@@ -44,33 +49,64 @@ def case(identity: str, rank: float, **changes: Any) -> dict[str, Any]:
     return values | changes
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_schema(store: Store) -> None:
-    with store.read() as connection:
+@pytest.mark.usefixtures("real_migrations")
+def test_the_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) -> None:
+    opened = Store(f"sqlite:///{tmp_path / 'm.db'}")
+    with opened.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), t.metadata) == []
+    opened.close()
 
 
+def test_an_empty_store_of_the_tests_is_what_the_migrations_make(tmp_path: Path, store: Store) -> None:
+    """The other tests' stores are made at once (tests/support/store_template.py): with the same tables and rows."""
+    engine = database._engine(sa.make_url(f"sqlite:///{tmp_path / 'real.db'}"), is_sqlite=True, writes=True)
+    with engine.begin() as migrated, store.read() as copied:
+        store_template.MIGRATE(migrated)
+        question = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+        assert migrated.exec_driver_sql(question).all() == copied.exec_driver_sql(question).all()
+        for name in sa.inspect(migrated).get_table_names():
+            rows = f'SELECT * FROM "{name}"'
+            assert migrated.exec_driver_sql(rows).all() == copied.exec_driver_sql(rows).all(), name
+    engine.dispose()
+
+
+def migrated(path: Path, before: Callable[[int, sa.Connection], None]) -> int:
+    """Migrate a file; `before` is called before every statement. How many there were."""
+    engine = database._engine(sa.make_url(f"sqlite:///{path}"), is_sqlite=True, writes=True)
+    numbers = itertools.count()
+    try:
+        with engine.begin() as connection:
+            sa.event.listen(connection, "before_cursor_execute", lambda *_: before(next(numbers), connection))
+            store_template.MIGRATE(connection)
+    finally:
+        engine.dispose()
+    return next(numbers)
+
+
+@pytest.mark.usefixtures("real_migrations")
 def test_a_migration_cut_at_any_statement_leaves_an_empty_or_a_whole_database(tmp_path: Path) -> None:
-    cuts = 0
-    for limit in itertools.count():
-        engine = database._engine(sa.make_url(f"sqlite:///{tmp_path / 'm.db'}"), is_sqlite=True, writes=True)
-        statements = itertools.count()
+    """All statements are looked at, a dozen of them are cut at: each cut runs all migrations before it again."""
 
-        def cut(*_: object, statements: Any = statements, limit: int = limit) -> None:
-            if next(statements) == limit:
-                raise KeyboardInterrupt
+    def nothing_is_committed(_: int, connection: sa.Connection) -> None:
+        plain = connection.connection.dbapi_connection
+        assert plain is not None
+        assert plain.in_transaction
+        assert beside.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
-        try:
-            with engine.begin() as connection:
-                sa.event.listen(connection, "before_cursor_execute", cut)
-                database.migrate(connection)
-            break
-        except KeyboardInterrupt:
-            cuts += 1
-            with engine.begin() as connection:
-                assert sa.inspect(connection).get_table_names() == []
-        finally:
-            engine.dispose()
-    assert cuts > 15
+    sqlite3.connect(tmp_path / "whole.db").close()
+    with closing(sqlite3.connect(tmp_path / "whole.db", isolation_level=None)) as beside:
+        statements = migrated(tmp_path / "whole.db", nothing_is_committed)
+    assert statements > 100
+
+    def cut(number: int, _: sa.Connection, *, at: int) -> None:
+        if number == at:
+            raise KeyboardInterrupt
+
+    for at in sorted({0, 1, 2, *range(3, statements, statements // 9), statements - 2, statements - 1}):
+        with pytest.raises(KeyboardInterrupt):
+            migrated(tmp_path / "m.db", partial(cut, at=at))
+        with closing(sqlite3.connect(tmp_path / "m.db")) as seen:
+            assert seen.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     opened = Store(f"sqlite:///{tmp_path / 'm.db'}")
     with opened.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), t.metadata) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,12 @@ def fill(
                 )
             )
             version_id = int(made.inserted_primary_key[0])
+            made_windows, signals = [], []
             for i in range(windows):
-                connection.execute(t.windows.insert().values(**_window(rng, version_id, i, windows, share)))
-                connection.execute(t.signals.insert(), _signals(rng, version_id, i, windows))
+                made_windows.append(_window(rng, version_id, i, windows, share))
+                signals += _signals(rng, version_id, i, windows)
+            connection.execute(t.windows.insert(), made_windows)
+            connection.execute(t.signals.insert(), signals)
         rows, tensors, feedback = _cases(rng, windows, cases, text)
         connection.execute(t.cases.insert(), [complete(t.cases, r) for r in rows])
         connection.execute(t.case_tensors.insert(), tensors)
@@ -188,13 +192,17 @@ class _Cycle:
 
 def complete(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
     """Values with zero, false or empty for the required columns that a test does not care about."""
+    return _required(table) | values
+
+
+@cache
+def _required(table: sa.Table) -> dict[str, Any]:
     plain: dict[type, Any] = {bool: False, int: 0, float: 0.0, str: "", object: {}, bytes: b""}
-    missing = {
+    return {
         c.name: plain[c.type.python_type]
         for c in table.columns
-        if c.name not in values and not c.nullable and not (c.primary_key and c.autoincrement is True)
+        if not c.nullable and not (c.primary_key and c.autoincrement is True)
     }
-    return missing | values
 
 
 def _window(rng: np.random.Generator, version_id: int, i: int, windows: int, share: float) -> dict[str, Any]:
@@ -253,12 +261,17 @@ def _signals(rng: np.random.Generator, version_id: int, i: int, windows: int) ->
     return rows
 
 
+@cache
+def _digits() -> Any:
+    from sklearn.datasets import load_digits
+
+    return load_digits()
+
+
 def _cases(
     rng: np.random.Generator, windows: int, count: int, text: _Cycle
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    digits = _digits()
     rows, tensors, feedback = [], [], []
     for i in range(count):
         shifted = i % 3 != 0
