@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -52,7 +53,12 @@ def _text(path: Path) -> str:
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(_text(path), filename=str(path))
+    gc.disable()  # a tree is a great many objects that stay: collections that look at them take as long as parsing
+    try:
+        return ast.parse(_text(path), filename=str(path))
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def sources(*roots: str) -> list[Source]:
