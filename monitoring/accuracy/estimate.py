@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from export.contracts import accuracy as a
 from monitoring.accuracy.audit import MIN_LABELS, Floats, error_rate
@@ -205,7 +205,7 @@ def audited_error(found: Audited, rows: int, level: float = LEVEL) -> Estimate |
         return replace(base, missing=f"not enough data: {n} of {MIN_LABELS} audited labels")
     mean = float((weight * error).sum() / weight.sum())
     spread = math.sqrt(float((weight**2 * (error - mean) ** 2).sum()) / float(weight.sum()) ** 2 * n / (n - 1))
-    half = float(t.ppf(0.5 + level / 2.0, n - 1)) * spread
+    half = float(stdtrit(n - 1, 0.5 + level / 2.0)) * spread
     return replace(base, value=mean, low=max(0.0, mean - half), high=mean + half, level=level, trusted=True)
 
 
@@ -255,7 +255,7 @@ def _moved(reference: a.AccuracyReference, stats: WindowStats) -> float:
 
 def _rehearsed(found: a.Read, rows: int) -> Estimate:
     p = found.accuracy
-    chance = norm.ppf(0.5 + a.INTERVAL_SHARE / 2.0) * math.sqrt(max(p * (1.0 - p), 1.0 / rows) / rows)
+    chance = ndtri(0.5 + a.INTERVAL_SHARE / 2.0) * math.sqrt(max(p * (1.0 - p), 1.0 / rows) / rows)
     half = math.hypot(found.spread, float(chance))
     return Estimate(
         method=Method.REHEARSAL,

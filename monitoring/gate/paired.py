@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # `scipy.stats` is loaded when it is first used: half a second
 
 Floats = npt.NDArray[np.float64]
 TEETH = 3  # steps in a row with enough power
@@ -64,7 +64,7 @@ def better_p(x: Paired) -> float:
         >>> better_p(Paired(n=100, gains=5, losses=0))
         0.03125
     """
-    return float(stats.binom.sf(x.gains - 1, x.gains + x.losses, 0.5))
+    return float(scipy.stats.binom.sf(x.gains - 1, x.gains + x.losses, 0.5))
 
 
 def worse_p(x: Paired) -> float:
@@ -79,14 +79,14 @@ def inferior_p(x: Paired, margin: float) -> float:
         x: What was counted.
         margin: In accuracy, 0 <= margin < 1.
     """
-    return 1.0 if x.n == 0 else float(stats.norm.sf(_score(x, -margin)))
+    return 1.0 if x.n == 0 else float(scipy.stats.norm.sf(_score(x, -margin)))
 
 
 def interval(x: Paired, level: float) -> tuple[float, float]:
     """Tango's score interval for the difference of the accuracies; (-1, 1) without inputs."""
     if x.n == 0:
         return -1.0, 1.0
-    limit = float(stats.norm.isf((1 - level) / 2))
+    limit = float(scipy.stats.norm.isf((1 - level) / 2))
     return _root(x, limit, -1.0, x.difference), _root(x, -limit, x.difference, 1.0)
 
 
@@ -102,12 +102,12 @@ def power(n: int, changed: float, effect: float, alpha: float) -> float:
     if n <= 0 or changed <= 0:
         return 0.0
     changed = max(changed, effect)
-    low, high = stats.binom.interval(1 - 1e-9, n, changed)
+    low, high = scipy.stats.binom.interval(1 - 1e-9, n, changed)
     many = np.arange(int(low), int(high) + 1)
     # The smallest number of gains that convinces, for each number of changes.
-    needed = stats.binom.isf(alpha, many, 0.5) + 1
-    chance = stats.binom.sf(needed - 1, many, (changed + effect) / (2 * changed))
-    return float(np.sum(stats.binom.pmf(many, n, changed) * chance))
+    needed = scipy.stats.binom.isf(alpha, many, 0.5) + 1
+    chance = scipy.stats.binom.sf(needed - 1, many, (changed + effect) / (2 * changed))
+    return float(np.sum(scipy.stats.binom.pmf(many, n, changed) * chance))
 
 
 def labels_needed(changed: float, effect: float, alpha: float, wanted: float = 0.9) -> int | None:
@@ -117,7 +117,7 @@ def labels_needed(changed: float, effect: float, alpha: float, wanted: float = 0
     """
     if effect <= 0:
         return None
-    z = float(stats.norm.isf(alpha) + stats.norm.isf(1 - wanted))
+    z = float(scipy.stats.norm.isf(alpha) + scipy.stats.norm.isf(1 - wanted))
     n = max(1, int(0.9 * (z / effect) ** 2 * max(changed, effect)))
     step, enough = max(1, n // 200), 0
     while n < MAX_LABELS:
@@ -156,7 +156,7 @@ def mean_worse_p(champion: Floats, candidate: Floats, allowed: float) -> float:
     if len(differences) < 2 or not np.ptp(differences):
         return float(len(differences) < 2 or differences.mean() >= 0)
     statistic = differences.mean() / (differences.std(ddof=1) / math.sqrt(len(differences)))
-    return float(stats.t.cdf(statistic, len(differences) - 1))
+    return float(scipy.stats.t.cdf(statistic, len(differences) - 1))
 
 
 def mean_power(n: int, deviation: float, effect: float, alpha: float) -> float:
@@ -172,12 +172,12 @@ def mean_power(n: int, deviation: float, effect: float, alpha: float) -> float:
         return 0.0
     if deviation <= 0:
         return 1.0
-    return float(stats.norm.cdf(effect * math.sqrt(n) / deviation - stats.norm.isf(alpha)))
+    return float(scipy.stats.norm.cdf(effect * math.sqrt(n) / deviation - scipy.stats.norm.isf(alpha)))
 
 
 def mean_labels_needed(deviation: float, effect: float, alpha: float, wanted: float) -> int:
     """Inputs from which on `mean_power` is `wanted`."""
-    z = float(stats.norm.isf(alpha) + stats.norm.isf(1 - wanted))
+    z = float(scipy.stats.norm.isf(alpha) + scipy.stats.norm.isf(1 - wanted))
     return max(2, math.ceil((z * deviation / effect) ** 2))
 
 
@@ -185,7 +185,7 @@ def mean_interval(differences: Floats, level: float) -> tuple[float, float]:
     """Student's interval for the mean of paired differences, [n] with n >= 1; (-1, 1) for one alone."""
     if len(differences) < 2:
         return -1.0, 1.0
-    half = float(stats.t.isf((1 - level) / 2, len(differences) - 1)) * float(differences.std(ddof=1))
+    half = float(scipy.stats.t.isf((1 - level) / 2, len(differences) - 1)) * float(differences.std(ddof=1))
     mean, half = float(differences.mean()), half / math.sqrt(len(differences))
     return mean - half, mean + half
 

@@ -16,8 +16,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from scipy.stats import hypergeom
+import scipy
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -106,7 +105,7 @@ def find_slices(
 
 def _indicators(
     attributes: Mapping[str, Sequence[str] | npt.NDArray[np.str_]], min_rows: int
-) -> tuple[sparse.csc_matrix, list[tuple[str, str]]]:
+) -> tuple[scipy.sparse.csc_matrix, list[tuple[str, str]]]:
     """(n, values) 0/1, one column for each value that is common enough, and what the columns mean."""
     columns, names = [], []
     for attribute, given in attributes.items():
@@ -115,7 +114,7 @@ def _indicators(
             if value and min_rows <= count < len(codes):
                 columns.append((codes == code).astype(np.float64))
                 names.append((attribute, str(value)))
-    return sparse.csc_matrix(np.stack(columns, axis=1) if columns else np.empty((0, 0))), names
+    return scipy.sparse.csc_matrix(np.stack(columns, axis=1) if columns else np.empty((0, 0))), names
 
 
 class _Search:
@@ -138,7 +137,7 @@ class _Search:
         least = np.clip(failures, self.options.min_rows, size)
         return np.maximum(self.score(least, np.minimum(failures, least)), self.score(size, failures))
 
-    def run(self, matrix: sparse.csc_matrix, attribute_of: Sequence[str]) -> None:
+    def run(self, matrix: scipy.sparse.csc_matrix, attribute_of: Sequence[str]) -> None:
         """Enumerate all levels."""
         level: list[tuple[int, ...]] = [(column,) for column in range(matrix.shape[1])]
         indicators = matrix
@@ -168,8 +167,8 @@ class _Search:
         return [int(i) for i in alive]
 
     def _next(
-        self, survivors: Mapping[tuple[int, ...], int], indicators: sparse.csc_matrix, attribute_of: Sequence[str]
-    ) -> tuple[list[tuple[int, ...]], sparse.csc_matrix]:
+        self, survivors: Mapping[tuple[int, ...], int], indicators: scipy.sparse.csc_matrix, attribute_of: Sequence[str]
+    ) -> tuple[list[tuple[int, ...]], scipy.sparse.csc_matrix]:
         """Join slices that differ in their last condition; every parent must have survived."""
         groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for columns in survivors:
@@ -190,7 +189,7 @@ class _Search:
         left, right = (np.fromiter(side, np.int64) for side in zip(*pairs, strict=True))
         return level, indicators[:, left].multiply(indicators[:, right]).tocsc()
 
-    def found(self, matrix: sparse.csc_matrix, names: Sequence[tuple[str, str]]) -> list[AttributeSlice]:
+    def found(self, matrix: scipy.sparse.csc_matrix, names: Sequence[tuple[str, str]]) -> list[AttributeSlice]:
         """The best slices of which each says something that the ones before it, and its own parts, do not."""
         result: list[AttributeSlice] = []
         open_rows = np.ones(self.e.size, bool)  # records that no slice so far explains
@@ -221,10 +220,10 @@ class _Search:
         if size < self.options.min_rows:
             return 1.0
         failures, total = round(float(self.e[inside].sum())), round(float(self.e[among].sum()))
-        return float(hypergeom.sf(failures - 1, int(among.sum()), total, size))
+        return float(scipy.stats.hypergeom.sf(failures - 1, int(among.sum()), total, size))
 
     def _parent_says_it(
-        self, matrix: sparse.csc_matrix, columns: tuple[int, ...], inside: Mask, open_rows: Mask
+        self, matrix: scipy.sparse.csc_matrix, columns: tuple[int, ...], inside: Mask, open_rows: Mask
     ) -> bool:
         """Whether leaving out one condition leaves a slice that fails as much: then the condition is noise."""
         if len(columns) == 1:
@@ -236,6 +235,6 @@ class _Search:
         return False
 
 
-def _members(matrix: sparse.csc_matrix, columns: Sequence[int]) -> Mask:
+def _members(matrix: scipy.sparse.csc_matrix, columns: Sequence[int]) -> Mask:
     """(n,) whether a record meets every condition."""
     return np.asarray(np.asarray(matrix[:, list(columns)].sum(axis=1)).ravel() == len(columns), bool)

@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import hypergeom
+import scipy
 
 Floats = npt.NDArray[np.floating]
 
@@ -140,7 +139,7 @@ def _pieces(space: Floats, options: ClusterOptions) -> Iterator[npt.NDArray[np.i
 def _chance(e: Floats, rows: npt.NDArray[np.int64]) -> float:
     """Chance that a random group of that size has as many failures."""
     failures, total = round(float(e[rows].sum())), round(float(e.sum()))
-    return float(hypergeom.sf(failures - 1, e.size, total, rows.size))
+    return float(scipy.stats.hypergeom.sf(failures - 1, e.size, total, rows.size))
 
 
 def _slice(x: Floats, e: Floats, space: Floats, rows: npt.NDArray[np.int64], chance: float) -> ClusterSlice:
@@ -164,7 +163,7 @@ def _recognised(slices: list[ClusterSlice], known: Sequence[Known], options: Clu
     alike = np.stack([s.centre for s in slices]) @ np.stack([k.centre for k in known]).T
     names = {
         int(new): known[int(old)].identity
-        for new, old in zip(*linear_sum_assignment(-alike), strict=True)
+        for new, old in zip(*scipy.optimize.linear_sum_assignment(-alike), strict=True)
         if alike[new, old] >= options.same_within
     }
     return [replace(s, identity=names[i]) if i in names else s for i, s in enumerate(slices)]

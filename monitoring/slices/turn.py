@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import sqlalchemy as sa
-from scipy.stats import hypergeom
 
 from monitoring import schema as t
 from monitoring.notify.contracts import NoticeKind
@@ -54,7 +54,7 @@ def came_back(span: Span, rows: npt.NDArray[np.int64], versions: Iterable[str]) 
     among = np.flatnonzero(new)
     rate, overall = rate_of(span, inside), float(span.failure[among].mean())
     failed, failed_inside = round(float(span.failure[among].sum())), round(float(span.failure[inside].sum()))
-    chance = float(hypergeom.sf(failed_inside - 1, len(among), failed, len(inside)))
+    chance = float(scipy.stats.hypergeom.sf(failed_inside - 1, len(among), failed, len(inside)))
     return Measured(rows=len(inside), rate=rate, overall=overall) if rate.low > overall and chance < SURPRISE else None
 
 
