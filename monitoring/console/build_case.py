@@ -159,7 +159,7 @@ def _feedback(x: m.Feedback, names: list[str]) -> case_parts.FeedbackLine:
         label=words.label(x.label, names) or (", ".join(x.labels) if x.labels else None),
         score=x.score,
         comment=x.comment,
-        author=f"{x.author.removeprefix(AUTHOR)}, in review" if (x.author or "").startswith(AUTHOR) else x.author,
+        author=f"{x.author.removeprefix(AUTHOR)}, in review" if x.author and x.author.startswith(AUTHOR) else x.author,
         held=HELD[x.held],
         tone="good" if x.held is Held.COUNTS else "bad" if x.held is Held.COMPLAINT else "",
         because=x.because,
