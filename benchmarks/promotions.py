@@ -82,7 +82,9 @@ def measure(folder: Path, *, flips: int, requests: int, mix: dict[Way, int]) -> 
     for version in ("1", "2", "3"):
         registry.add(packages.digits_like_package(folder, version=version, seed=int(version)).dir)
     registry.promote("digits", "1", author="benchmark")
-    options = ServingOptions(registry="", records="", plan_poll_s=0.2, runtime=RuntimeOptions(device="cpu"))
+    options = ServingOptions(
+        registry="", records="", plan_poll_s=0.2, keep_previous_s=0.0, runtime=RuntimeOptions(device="cpu")
+    )
     order, done, converged = ["1"], [], [(time.monotonic(), "1")]
     with standalone(folder / "server", registry.root, options=options) as server:
         clients = Clients([server.port], [server.grpc_port], mix)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from deploy import probes
+from deploy.addresses import addresses
 from deploy.cli.context import Invocation
 from deploy.errors import CommandError
-from deploy.local import addresses
-from deploy.serving_process import read_targets
+from deploy.replica_list import read_targets
 from export.contracts import codec
 from export.contracts.traffic import TrafficPlan
 from serving.traffic_report import ChallengerReport, ModelTraffic, TrafficReport, VersionReport
 
 TOKEN_VARIABLE = "HARDCASE_TOKEN"
-POLL_S = 0.2
+POLL_S = 0.1
 _ASKED_AT_ONCE = 16
 
 

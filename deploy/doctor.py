@@ -184,7 +184,7 @@ def _listeners(settings: Settings, paths: StatePaths) -> Iterator[Check]:
     run = current_run(paths)
     if run is None:
         return
-    from deploy.serving_process import read_targets
+    from deploy.replica_list import read_targets
 
     members = processes.members(run.run_id)
     names = {run.pid: "hardcase"}

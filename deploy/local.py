@@ -14,14 +14,16 @@ from pathlib import Path
 from rich.text import Text
 
 from deploy import processes
+from deploy.addresses import addresses
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError, NotRunning
 from deploy.observability.local import prometheus_url, watchers
 from deploy.paths import StatePaths
 from deploy.ports import PortNeed
 from deploy.probes import answers
+from deploy.replica_list import read_targets
 from deploy.run_state import current_run, is_held, write_atomically
-from deploy.serving_process import read_targets, serving_ports
+from deploy.serving_process import serving_ports
 from deploy.settings import Settings
 from deploy.settings_file import ENV_PREFIX
 from deploy.supervisor import ChildSpec, StopRequested, Supervisor, child_argv
@@ -104,16 +106,6 @@ def trainer(paths: StatePaths) -> ChildSpec:
     )
 
 
-def addresses(settings: Settings) -> dict[str, str]:
-    """What answers where."""
-    host, grpc_port = _reachable(settings.serving.host), settings.serving.grpc_port
-    return {
-        "inference": f"http://{host}:{settings.serving.port}",
-        **({"grpc": f"{host}:{grpc_port}"} if grpc_port else {}),
-        "console": f"http://{_reachable(settings.monitor.host)}:{settings.monitor.port}",
-    }
-
-
 def ports(settings: Settings) -> list[PortNeed]:
     """The ports that must be free."""
     monitor = PortNeed(host=settings.monitor.host, port=settings.monitor.port, setting="monitor.port")
@@ -178,11 +170,6 @@ def _freeze_settings(settings: Settings, paths: StatePaths) -> Path:
     for variable in [v for v in os.environ if v.startswith(ENV_PREFIX)]:
         del os.environ[variable]  # already part of the file
     return file
-
-
-def _reachable(host: str) -> str:
-    wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-    return wildcard.get(host, f"[{host}]" if ":" in host else host)
 
 
 def _spinner(text: str) -> AbstractContextManager[object]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy import probes, processes
+from deploy.addresses import addresses
 from deploy.cli.context import Invocation, console, print_table
-from deploy.local import addresses
 from deploy.run_state import current_run
 
 

@@ -12,8 +12,8 @@ from urllib.parse import quote, urljoin
 
 import httpx
 
+from deploy.addresses import addresses
 from deploy.errors import CommandError, Missing, NotRunning
-from deploy.local import addresses
 from deploy.settings import Settings
 
 TOKEN_VARIABLE = "HARDCASE_MONITOR_TOKEN"

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
+from deploy.addresses import addresses
 from deploy.errors import CommandError, NotRunning
-from deploy.local import addresses
 from deploy.monitor_client import MonitorClient
 from deploy.paths import StatePaths
 from deploy.settings import Settings

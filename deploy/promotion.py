@@ -7,11 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.addresses import addresses
 from deploy.cli.context import Invocation
 from deploy.convergence import Standing, TrafficStatus, find_replicas, wait
 from deploy.errors import CommandError, Refused, UsageError
-from deploy.local import addresses
-from deploy.packaging import admit_and_add
 from export.contracts.traffic import TrafficPlan
 from export.registry import Registry
 from monitoring.rollout.plans import tries_challenger
@@ -121,6 +120,8 @@ def _refused(status: TrafficStatus) -> str | None:
 
 def _find(invocation: Invocation, what: str) -> tuple[str, str]:
     if os.sep in what or Path(what).is_dir():
+        from deploy.packaging import admit_and_add
+
         added = admit_and_add(invocation.registry, Path(what))
         return added.manifest.name, added.manifest.version
     model, at, version = what.partition("@")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 from deploy import processes
@@ -17,7 +15,7 @@ from deploy.cli.context import Invocation, console
 from deploy.errors import AlreadyRunning, CommandError
 from deploy.paths import StatePaths
 from deploy.ports import PortNeed, check_port
-from deploy.run_state import write_atomically
+from deploy.replica_list import write_targets
 from deploy.settings import Settings
 from deploy.storage import first_pull
 from deploy.wiring import cluster_options, pools, serving_options
@@ -115,20 +113,6 @@ def _publish_targets(paths: StatePaths, stop: threading.Event) -> None:
         except ray_cluster.RAY_ERRORS as error:  # its controller may be restarting
             _log.warning("replicas cannot be listed: %s", type(error).__name__)
         stop.wait(TARGETS_INTERVAL_S)
-
-
-def write_targets(paths: StatePaths, targets: Sequence[tuple[str, int]]) -> None:
-    """Publish the replicas' own addresses for the monitor's `/sd/prometheus`."""
-    write_atomically(paths.replicas_file, json.dumps([f"{host}:{port}" for host, port in targets]))
-
-
-def read_targets(paths: StatePaths) -> list[str]:
-    """`host:port` of every replica; empty while nothing serves."""
-    try:
-        found = json.loads(paths.replicas_file.read_text())
-    except (OSError, ValueError):
-        return []
-    return [str(target) for target in found]
 
 
 def _ray_environment(settings: Settings, paths: StatePaths, folder: Path) -> dict[str, str]:

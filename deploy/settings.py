@@ -195,8 +195,12 @@ class ServingSettings(Section):
     """Serve from one process without Ray and HAProxy; `replicas` and `ray` do not matter then."""
     models: tuple[str, ...] = ()
     """Models that this pool hosts; empty hosts all that the registry has."""
-    plan_poll_s: Seconds = 1.0
-    """How often a replica looks at the registry for new traffic plans."""
+    plan_poll_s: Seconds = 0.1
+    """How often a replica looks at the registry for new traffic plans; less often where looking would take more than
+    2 % of its time (thousands of folders)."""
+    keep_previous_s: float = Field(default=600.0, ge=0, le=604800, allow_inf_nan=False)
+    """How long the champion before the present one stays in memory, so that a roll-back moves a pointer and loads
+    nothing. It goes earlier when a third version of the model is loaded, or a load finds no room. 0 keeps none."""
     fast_lane: bool = True
     """Answer inference in the HTTP protocol class, without ASGI. Off is slower and otherwise the same."""
     sticky_header: str = Field(default="hardcase-session", pattern=r"^[A-Za-z0-9-]*$", max_length=64)

@@ -11,13 +11,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from export.contracts import codec
-from export.contracts.arrays import load_npz, save_npz
 from export.contracts.errors import PackageError
 from export.contracts.manifest import (
     MANIFEST_FILE,
@@ -27,13 +23,17 @@ from export.contracts.manifest import (
     PackageFile,
     RuntimeKind,
 )
-from export.contracts.reference import ReferenceProfile
 from export.package_files import check_files, digest_of, is_safe_path, open_beneath, staged_folder
 
 GOLDEN_FILE = "golden.npz"
 PARITY_FILE = "parity.json"
 MAX_MANIFEST_BYTES = 4 << 20
-Array: TypeAlias = npt.NDArray[Any]
+if TYPE_CHECKING:  # numpy comes with the first array: registry commands read manifests only
+    import numpy.typing as npt
+
+    from export.contracts.reference import ReferenceProfile
+
+    Array: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,6 +98,8 @@ class Package:
         """
         if self.manifest.golden is None:
             return None
+        from export.contracts.arrays import load_npz
+
         try:
             arrays = load_npz(self.file(self.manifest.golden))
         except ValueError as error:
@@ -121,6 +123,8 @@ class Package:
         folder = self.reference_dir()
         if folder is None:
             return None
+        from export.contracts.reference import ReferenceProfile
+
         try:
             return ReferenceProfile.load(folder)
         except (ValueError, OSError) as error:
@@ -192,6 +196,8 @@ def write_package(
     with staged_folder(dest, overwrite=overwrite) as folder:
         roles = dict(fill(folder))
         if golden is not None:
+            from export.contracts.arrays import save_npz
+
             save_npz(folder / GOLDEN_FILE, _golden_arrays(golden))
             roles[GOLDEN_FILE] = FileRole.GOLDEN
         report = parity() if parity is not None else None
@@ -231,6 +237,8 @@ def copy_package(source: Package, folder: Path) -> None:
 def _golden_arrays(golden: Golden) -> dict[str, Array]:
     arrays = {f"in/{k}": v for k, v in golden.inputs.items()} | {f"out/{k}": v for k, v in golden.outputs.items()}
     arrays |= {f"model/{k}": v for k, v in golden.tensors.items()}
+    import numpy as np
+
     return {k: np.ascontiguousarray(v) for k, v in arrays.items()}
 
 

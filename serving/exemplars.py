@@ -15,8 +15,8 @@ from prometheus_client.samples import Exemplar
 from export.contracts.traffic import Variant
 from monitoring.records.record import Outcome
 from serving.entry import Entry
+from serving.latency_bounds import LATENCY_BOUNDS_NS
 from serving.observers import Ended, Observer, Turned
-from serving.stats import LATENCY_BOUNDS_NS
 
 KEEP_NS = 300 * 1_000_000_000
 MOST_CHARACTERS = 128  # of names and values of an exemplar's labels together (OpenMetrics 1.0, "Exemplars")

@@ -261,7 +261,8 @@ class ServingOptions:
         records: Folder of the record logs; each replica makes its own folder in it.
         models: Models that this pool hosts; empty hosts all.
         elsewhere: Models that pools of their own host: this one does not.
-        plan_poll_s: How often the registry is looked at.
+        plan_poll_s: How often the registry is looked at; less often where a look takes more than 2 % of that.
+        keep_previous_s: How long the champion before stays loaded, so that a roll-back finds it; 0 lets it go at once.
         fast_lane: Answer inference requests in the HTTP protocol class, without ASGI.
         sticky_header: Request header (gRPC: metadata key); equal values stay on one variant of a canary. Empty: none.
         non_finite: What NaN and infinity become in a JSON answer: "error", "null" or "string".
@@ -276,7 +277,8 @@ class ServingOptions:
     records: str
     models: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
-    plan_poll_s: float = 1.0
+    plan_poll_s: float = 0.1
+    keep_previous_s: float = 600.0
     fast_lane: bool = True
     sticky_header: str = "hardcase-session"
     non_finite: str = "error"

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from export.admission import admit
@@ -22,9 +23,10 @@ from serving.observers import Observer
 from serving.options import ServingOptions
 from serving.runtime.base import Fact
 from serving.served import ServedModel, VersionEntry, VersionState, VersionStatus
+from serving.standby import Standby
 from serving.stats import ServerStats
 from serving.tasks import TaskGroup
-from serving.traffic_plans import PlansSeen, Readability, RegistryView, read_plans
+from serving.traffic_plans import Looks, PlansSeen, Readability, RegistryView
 from serving.version_loader import VersionLoader
 
 if TYPE_CHECKING:
@@ -59,16 +61,15 @@ class Pool:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.models: Mapping[str, ServedModel] = {}
-        self._options, self._registry, self._writer = options, registry, writer
-        counters = stats or ServerStats()
+        self._writer, self._looks = writer, Looks(registry, options.hosts, options.plan_poll_s)
         self._loader = VersionLoader(
-            options, registry, writer, stats=counters, admit=admit, tell=self._event, observers=observers
+            options, registry, writer, stats=stats or ServerStats(), admit=admit, tell=self._event, observers=observers
         )
+        self._standby = Standby(options.keep_previous_s)
         self._duty = ChallengerDuty(options.challenger, tell=self._event)
         self._generation: str | None = None
         self._readable = Readability(self._event)
-        self._looking = asyncio.Lock()
-        self._stopping = False
+        self._looking, self._stopping = asyncio.Lock(), False
         self._tasks = TaskGroup()
 
     # ---- life
@@ -158,7 +159,7 @@ class Pool:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._options.plan_poll_s)
+            await asyncio.sleep(self._looks.wait_s)
             try:
                 await self._follow()
             except Exception:  # a defect of ours must not end the watching: the next look may find what is needed
@@ -168,7 +169,7 @@ class Pool:
         """Look at the registry; when it changed, or could not be read before, take over its plans."""
         async with self._looking:
             known = None if force or self._readable.lacks else self._generation
-            seen = await asyncio.to_thread(read_plans, self._registry, self._options.hosts, known)
+            seen = await asyncio.to_thread(self._looks.look, known)
             if seen is None:
                 return
             self._readable.look(seen.unreadable)
@@ -207,10 +208,12 @@ class Pool:
         for entry in served.entries.values():
             if entry.state is VersionState.UNLOADING and entry.loaded is not None and entry.version in served.wanted:
                 entry.state = VersionState.READY  # wanted again before it was gone
+                self._standby.release(served, entry=entry)
         self._flip(served, served.target())
         self._duty.arrange(served)
         wanted = served.wanted
         for version in sorted(wanted - set(served.entries)):
+            self._standby.release(served)  # a third version takes its place
             new = served.entries[version] = VersionEntry(version, served.plan.revision if served.plan else 0)
             self._tasks.spawn(self._load(served, new))
         for entry in list(served.entries.values()):
@@ -226,6 +229,7 @@ class Pool:
         if before is after:
             return
         served.flipped_ns = time.time_ns()
+        self._standby.replaced(served, before)
         detail: dict[str, Fact] = {
             "revision": served.plan.revision if served.plan else 0,
             "from": before.version if before else None,
@@ -244,7 +248,7 @@ class Pool:
             return not self._stopping and entry.version in served.wanted
 
         try:
-            entry.loaded = await self._loader.load(served.name, entry.version, wanted)
+            entry.loaded = await self._standby.make_room(partial(self._loader.load, served.name, entry.version, wanted))
         except Exception as error:  # whatever it is: this version is out, and everything else goes on
             entry.state, entry.reason = VersionState.UNAVAILABLE, public_reason(error)
             _log.warning("model %s version %s is UNAVAILABLE: %s", served.name, entry.version, entry.reason)
@@ -268,8 +272,9 @@ class Pool:
 
     async def _unload(self, served: ServedModel, entry: VersionEntry) -> None:
         """Close a version once nobody uses it, unless it is wanted again first."""
-        give_up = time.monotonic() + _UNLOAD_PATIENCE_S
         await asyncio.sleep(_UNLOAD_AFTER_S)
+        await self._standby.keep(served, entry)
+        give_up = time.monotonic() + _UNLOAD_PATIENCE_S - _UNLOAD_AFTER_S
         while entry.loaded is not None and not entry.loaded.idle and time.monotonic() < give_up:
             await asyncio.sleep(0.05)
         if entry.state is VersionState.UNLOADING:
@@ -282,8 +287,6 @@ class Pool:
             del served.entries[entry.version]
         if loaded is not None:
             self._tasks.spawn(self._loader.unload(loaded, reason))
-
-    # ---- helpers
 
     def _served(self, model: str) -> ServedModel:
         if model in self.models:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from serving.version_loader import Tell
 
 _log = logging.getLogger("hardcase.pool")
+_LOOKS_SHARE = 50  # of the time, looks take at most one part in so many
 
 
 class RegistryView(Protocol):
@@ -94,6 +96,31 @@ def read_plans(registry: RegistryView, wanted: Callable[[str], bool], known: str
         except (HardcaseError, OSError) as error:
             seen.unreadable[name] = error
     return seen
+
+
+class Looks:
+    """Looks at the registry, and how long to wait between two: long enough that they take next to nothing.
+
+    Args:
+        registry: Where to look.
+        wanted: Says of a model whether to read it.
+        poll_s: The shortest wait.
+
+    Attributes:
+        wait_s: Until the next look: `poll_s`, or more where a look takes long (a registry of thousands of folders).
+    """
+
+    def __init__(self, registry: RegistryView, wanted: Callable[[str], bool], poll_s: float) -> None:
+        self._registry, self._wanted, self._poll_s = registry, wanted, poll_s
+        self.wait_s = poll_s
+
+    def look(self, known: str | None) -> PlansSeen | None:
+        """See `read_plans`. On a thread."""
+        started = time.thread_time()
+        try:
+            return read_plans(self._registry, self._wanted, known)
+        finally:
+            self.wait_s = max(self._poll_s, _LOOKS_SHARE * (time.thread_time() - started))
 
 
 class Readability:

@@ -47,23 +47,23 @@ A signature for `hardcase import model.pt --signature signature.json`:
 
 def markdown() -> str:
     """The page."""
-    from deploy.cli.main import app
+    from deploy.cli.main import make_app
 
-    return "\n".join([_INTRO, *_group(typer.main.get_command(app), "hardcase")]).rstrip() + "\n"
+    return "\n".join([_INTRO, *_group(typer.main.get_command(make_app()), "hardcase")]).rstrip() + "\n"
 
 
 def commands() -> list[str]:
     """Every command that can be called, such as `hardcase registry list`."""
-    from deploy.cli.main import app
+    from deploy.cli.main import make_app
 
-    return [path for path, _ in _leaves(typer.main.get_command(app), "hardcase")]
+    return [path for path, _ in _leaves(typer.main.get_command(make_app()), "hardcase")]
 
 
 def with_default() -> list[str]:
     """Groups of commands that can be called without the name of one, such as `hardcase gate`."""
-    from deploy.cli.main import app
+    from deploy.cli.main import make_app
 
-    groups = getattr(typer.main.get_command(app), "commands", {})
+    groups = getattr(typer.main.get_command(make_app()), "commands", {})
     return [f"hardcase {name}" for name, group in groups.items() if hasattr(group, "default_command")]
 
 

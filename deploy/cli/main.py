@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from deploy.cli import (
-    accuracy_commands,
-    alarm_commands,
-    capacity_commands,
-    data_commands,
-    dataset_commands,
-    gate_commands,
-    load_commands,
-    local_commands,
-    model_commands,
-    notify_commands,
-    people_commands,
-    render_commands,
-    retrain_commands,
-    review_commands,
-    rollout_commands,
-    slice_commands,
-    storage_commands,
-)
 from deploy.cli.context import Invocation, console
 from deploy.errors import CommandError
 
@@ -40,15 +24,28 @@ Exit codes: 0 done · 1 failed · 2 wrong arguments or settings · 3 not found �
 5 nothing is running there · 6 port or state folder in use · 7 undecided (gate) · 130, 143 interrupted (Ctrl-C, SIGTERM)
 """
 
-app = typer.Typer(
-    name="hardcase",
-    help="Serve exported deep-learning models, record every request, find the ones they get wrong.",
-    epilog=EXIT_CODES.strip().replace("\n", " "),
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+ROOMS: dict[str, tuple[str, ...]] = {
+    "local_commands": ("up", "down", "status", "doctor", "serve", "monitor", "demo"),
+    "model_commands": ("export", "import", "registry", "deploy", "rollback", "traffic"),
+    "rollout_commands": ("rollout",),
+    "gate_commands": ("gate",),
+    "data_commands": ("records", "cases", "report", "rescore", "erase"),
+    "dataset_commands": ("dataset", "lineage"),
+    "alarm_commands": ("alarms",),
+    "review_commands": ("review",),
+    "slice_commands": ("slices",),
+    "notify_commands": ("notify",),
+    "accuracy_commands": ("backtest",),
+    "people_commands": ("keys", "users"),
+    "storage_commands": ("storage", "node"),
+    "capacity_commands": ("capacity",),
+    "render_commands": ("render",),
+    "retrain_commands": ("retrain",),
+    "load_commands": ("bench", "tune"),
+}
+"""Module to its commands, in the order of the help: a call imports the module of its own command only."""
+
+_COMPLETION = "_HARDCASE_COMPLETE"  # set by a shell that asks what could come next: it may be any command
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,7 +56,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     ctx: typer.Context,
     settings: Annotated[
@@ -74,23 +70,39 @@ def _options(
     ctx.obj = Invocation(settings_file=settings, debug=debug)
 
 
-local_commands.register(app)
-model_commands.register(app)
-rollout_commands.register(app)
-gate_commands.register(app)
-data_commands.register(app)
-dataset_commands.register(app)
-alarm_commands.register(app)
-review_commands.register(app)
-slice_commands.register(app)
-notify_commands.register(app)
-accuracy_commands.register(app)
-people_commands.register(app)
-storage_commands.register(app)
-capacity_commands.register(app)
-render_commands.register(app)
-retrain_commands.register(app)
-load_commands.register(app)
+def make_app(command: str | None = None) -> typer.Typer:
+    """The command tree.
+
+    Args:
+        command: The one that will be called; None makes all of them.
+    """
+    app = typer.Typer(
+        name="hardcase",
+        help="Serve exported deep-learning models, record every request, find the ones they get wrong.",
+        epilog=EXIT_CODES.strip().replace("\n", " "),
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for module, commands in ROOMS.items():
+        if command is None or command in commands:
+            importlib.import_module(f"deploy.cli.{module}").register(app)
+    return app
+
+
+def _called(arguments: Sequence[str]) -> str | None:
+    """The command that is called, where it is one of ours and help about all of them is not what is asked for."""
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument in ("--settings", "-c"):
+            next(waiting, None)
+        elif not argument.startswith("-"):
+            return argument if any(argument in commands for commands in ROOMS.values()) else None
+        elif argument in ("--help", "-h"):
+            return None
+    return None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         _end_in_order()
     try:
-        app(arguments, standalone_mode=True)
+        called = None if _COMPLETION in os.environ else _called(arguments)
+        make_app(called)(arguments, standalone_mode=True)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
         return _leave(code, argv)

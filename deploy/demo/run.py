@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from deploy.addresses import addresses
 from deploy.cli.context import Invocation, console, print_json, print_table
 from deploy.demo import findings as f
 from deploy.demo.loop_story import tell_loop
@@ -26,7 +27,6 @@ from deploy.demo.page import render
 from deploy.demo.story import tell
 from deploy.demo.told_page import render_told
 from deploy.errors import CommandError, Missing, UsageError
-from deploy.local import addresses
 from deploy.log_tail import last_lines
 from deploy.monitor_client import MonitorClient
 from deploy.paths import StatePaths

@@ -101,7 +101,7 @@ def make_targets(servers: Sequence[str], protocol: str | None, settings: Callabl
     spoken = choose(Protocol, protocol, "--protocol") if protocol else None
     if servers:
         return [parse_target(text, spoken) for text in servers]
-    from deploy.local import addresses
+    from deploy.addresses import addresses
 
     known = addresses(settings())
     if spoken is Protocol.GRPC and "grpc" not in known:

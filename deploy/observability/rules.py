@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from serving.stats import LATENCY_BOUNDS_NS
+from serving.latency_bounds import LATENCY_BOUNDS_NS
 
 RUNBOOK = "https://github.com/hardcase/hardcase/blob/main/docs/runbook.md"
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")

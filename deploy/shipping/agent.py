@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from deploy.paths import StatePaths
-from deploy.serving_process import read_targets
+from deploy.replica_list import read_targets
 from deploy.settings import Settings
 from deploy.shipping.receiver import Receiver
 from deploy.shipping.shipper import Shipper

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Datatype(StrEnum):
@@ -33,7 +36,7 @@ class Datatype(StrEnum):
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The little-endian numpy dtype that carries this type: BF16 travels as uint16, BYTES as object."""
-        return _NUMPY[self]
+        return _numpy_types()[self]
 
     @property
     def is_float(self) -> bool:
@@ -49,26 +52,48 @@ class Datatype(StrEnum):
         """
         if dtype.kind in "OSU":
             return cls.BYTES
-        for datatype, candidate in _NUMPY.items():
+        for datatype, candidate in _numpy_types().items():
             if candidate == dtype and datatype is not cls.BF16:
                 return datatype
         raise ValueError(f"dtype {dtype} has no Open Inference Protocol datatype")
 
 
-_NUMPY: dict[Datatype, np.dtype[np.generic]] = {
-    Datatype.BOOL: np.dtype(np.bool_),
-    Datatype.UINT8: np.dtype("<u1"),
-    Datatype.UINT16: np.dtype("<u2"),
-    Datatype.UINT32: np.dtype("<u4"),
-    Datatype.UINT64: np.dtype("<u8"),
-    Datatype.INT8: np.dtype("<i1"),
-    Datatype.INT16: np.dtype("<i2"),
-    Datatype.INT32: np.dtype("<i4"),
-    Datatype.INT64: np.dtype("<i8"),
-    Datatype.FP16: np.dtype("<f2"),
-    Datatype.BF16: np.dtype("<u2"),
-    Datatype.FP32: np.dtype("<f4"),
-    Datatype.FP64: np.dtype("<f8"),
-    Datatype.BYTES: np.dtype(object),
+_ITEMSIZE: dict[Datatype, int] = {
+    Datatype.BOOL: 1,
+    Datatype.UINT8: 1,
+    Datatype.UINT16: 2,
+    Datatype.UINT32: 4,
+    Datatype.UINT64: 8,
+    Datatype.INT8: 1,
+    Datatype.INT16: 2,
+    Datatype.INT32: 4,
+    Datatype.INT64: 8,
+    Datatype.FP16: 2,
+    Datatype.BF16: 2,
+    Datatype.FP32: 4,
+    Datatype.FP64: 8,
+    Datatype.BYTES: 0,
 }
-_ITEMSIZE: dict[Datatype, int] = {d: (0 if d is Datatype.BYTES else _NUMPY[d].itemsize) for d in Datatype}
+
+
+@cache
+def _numpy_types() -> dict[Datatype, np.dtype[np.generic]]:
+    """Made when first needed: commands that only read manifests must not wait for numpy."""
+    import numpy as np
+
+    return {
+        Datatype.BOOL: np.dtype(np.bool_),
+        Datatype.UINT8: np.dtype("<u1"),
+        Datatype.UINT16: np.dtype("<u2"),
+        Datatype.UINT32: np.dtype("<u4"),
+        Datatype.UINT64: np.dtype("<u8"),
+        Datatype.INT8: np.dtype("<i1"),
+        Datatype.INT16: np.dtype("<i2"),
+        Datatype.INT32: np.dtype("<i4"),
+        Datatype.INT64: np.dtype("<i8"),
+        Datatype.FP16: np.dtype("<f2"),
+        Datatype.BF16: np.dtype("<u2"),
+        Datatype.FP32: np.dtype("<f4"),
+        Datatype.FP64: np.dtype("<f8"),
+        Datatype.BYTES: np.dtype(object),
+    }

@@ -126,11 +126,10 @@ STEPS = (
         requests=200,
         prove=(Metric.ERRORS, Metric.INVALID, Metric.FLAGGED, Metric.DISAGREEMENT),
     ),
-    Step(kind=StepKind.CANARY, percent=0.5, dwell_s=60.0, requests=30),
-    Step(
+    Step(  # at once with all that may be risked: evidence comes at the rate at which requests do
         kind=StepKind.CANARY,
         percent=1.0,
-        dwell_s=60.0,
+        dwell_s=120.0,
         requests=100,
         prove=(Metric.ERRORS, Metric.INVALID, Metric.LATENCY),
     ),

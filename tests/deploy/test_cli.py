@@ -44,9 +44,9 @@ def test_every_command_that_prints_facts_can_print_json():
     import typer
 
     from deploy.cli.docs import _leaves
-    from deploy.cli.main import app
+    from deploy.cli.main import make_app
 
-    for path, command in _leaves(typer.main.get_command(app), "hardcase"):
+    for path, command in _leaves(typer.main.get_command(make_app()), "hardcase"):
         options = {o for p in command.params for o in p.opts}
         assert ("--json" in options) == (path not in silent), path
 
@@ -64,6 +64,39 @@ def test_help_comes_at_once():
 
     ratio = statistics.median(seconds() for _ in range(3)) / statistics.median(bare() for _ in range(3))
     assert ratio < 25, "0.2 s on a quiet machine, against 0.02 s of the bare interpreter"
+
+
+def test_a_call_imports_the_module_of_its_own_command_and_the_table_knows_which():
+    import importlib
+
+    import typer
+
+    from deploy.cli.main import ROOMS, make_app
+
+    for module, listed in ROOMS.items():
+        own = typer.Typer()
+        importlib.import_module(f"deploy.cli.{module}").register(own)
+        found = [c.name or c.callback.__name__ for c in own.registered_commands if c.callback is not None]
+        found += [str(g.name) for g in own.registered_groups]
+        assert sorted(found) == sorted(listed), module
+    assert set(typer.main.get_command(make_app("rollback")).commands) == set(ROOMS["model_commands"])  # type: ignore[attr-defined]
+
+
+def test_a_settings_file_named_like_a_command_is_no_command(here: Path, capsys: pytest.CaptureFixture[str]):
+    (here / "status").write_text("serving: {port: 1}\n")
+    assert call("--settings", "status", "rollback", "nobody") == 3
+    assert call("rollbakc", "nobody") == 2
+    assert "rollback" in capsys.readouterr().err
+
+
+def test_a_roll_back_waits_for_nothing_that_it_does_not_need(here: Path):
+    heavy = "numpy", "torch", "onnxruntime", "ray", "pandas", "pyarrow", "scipy", "sqlalchemy", "fastapi", "httpx"
+    program = (
+        "import sys; from deploy.cli import main; assert main(['rollback', 'nobody']) == 3; "
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from export.contracts.traffic import Variant
 from export.registry import Registry
 from monitoring.records.record import Outcome
 from serving.exemplars import KEEP_NS, watch
+from serving.latency_bounds import LATENCY_BOUNDS_NS
 from serving.observers import Ended, Observer
-from serving.stats import LATENCY_BOUNDS_NS
 from tests.support import packages as p
 from tests.support import wire
 from tests.support.server import Server, infer_path, standalone

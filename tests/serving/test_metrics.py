@@ -13,10 +13,11 @@ from export.contracts.datatypes import Datatype
 from export.contracts.traffic import Variant
 from export.registry import Registry
 from monitoring.records.record import DropReason, Outcome
+from serving.latency_bounds import LATENCY_BOUNDS_NS
 from serving.metric_table import METRICS, Kind
 from serving.queueing.gate import ShedReason
 from serving.served import VersionState
-from serving.stats import LATENCY_BOUNDS_NS, ReleaseReason
+from serving.stats import ReleaseReason
 from tests.support import packages as p
 from tests.support.server import Server, infer_path, standalone
 from tests.support.traffic import digits

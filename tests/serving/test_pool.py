@@ -60,7 +60,12 @@ def register(registry: Registry, *packages: Package, promote: bool = True) -> No
 
 def options(registry: Registry, **changes: Any) -> ServingOptions:
     base = ServingOptions(
-        registry=str(registry.root), records="", plan_poll_s=0.05, runtime=RuntimeOptions(device="cpu"), capture=None
+        registry=str(registry.root),
+        records="",
+        plan_poll_s=0.05,
+        keep_previous_s=0.0,
+        capture=None,
+        runtime=RuntimeOptions(device="cpu"),
     )
     return replace(base, **changes)
 

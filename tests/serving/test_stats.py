@@ -8,7 +8,8 @@ import pytest
 
 from export.contracts.traffic import Variant
 from monitoring.records.record import Outcome
-from serving.stats import LATENCY_BOUNDS_NS, LatencyHistogram, ReleaseReason, VersionStats
+from serving.latency_bounds import LATENCY_BOUNDS_NS
+from serving.stats import LatencyHistogram, ReleaseReason, VersionStats
 
 
 def test_a_value_on_a_bound_counts_below_it_as_prometheus_defines_le() -> None:

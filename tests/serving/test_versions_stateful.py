@@ -112,6 +112,7 @@ class Machine(RuleBasedStateMachine):
         self.options = ServingOptions(
             registry=str(root / "registry"),
             records="",
+            keep_previous_s=0.0,
             capture=None,
             runtime=RuntimeOptions(device="cpu"),
             challenger=ChallengerOptions(shadow_delay_ms=0.0, shadow_time_share=1.0),

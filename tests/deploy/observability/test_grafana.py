@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from deploy.cli.main import app
+from deploy.cli.main import make_app
 from deploy.observability.dashboards import boards
 from deploy.observability.grafana import dashboard_json
 from deploy.observability.panels import PROCESS, known, percentile, pick
@@ -152,7 +152,7 @@ def test_every_metric_is_on_a_dashboard_or_has_a_reason_not_to_be() -> None:
 def test_the_command_writes_provisioning_that_finds_the_dashboards(tmp_path: Path) -> None:
     out = tmp_path / "grafana"
     run = CliRunner().invoke
-    done = run(app, ["render", "grafana", "-o", str(out), "--console-url", "https://c/", "--json"])
+    done = run(make_app(), ["render", "grafana", "-o", str(out), "--console-url", "https://c/", "--json"])
     assert done.exit_code == 0, done.output
     files = json.loads(done.stdout)["files"]
     assert sum(f.endswith(".json") for f in files) == len(DASHBOARDS)
@@ -163,6 +163,6 @@ def test_the_command_writes_provisioning_that_finds_the_dashboards(tmp_path: Pat
     found = sorted(p.name for p in Path(provider["options"]["path"]).glob("*.json"))
     assert found == sorted(f"{uid}.json" for uid in DASHBOARDS)
     assert "https://c/models/${model}" in (out / "dashboards/hardcase-model.json").read_text()
-    assert run(app, ["render", "grafana", "-o", str(out)]).exit_code != 0
-    said = run(app, ["render", "grafana", "-o", str(out), "--force"]).stdout
+    assert run(make_app(), ["render", "grafana", "-o", str(out)]).exit_code != 0
+    said = run(make_app(), ["render", "grafana", "-o", str(out), "--force"]).stdout
     assert "GF_PATHS_PROVISIONING=" in said

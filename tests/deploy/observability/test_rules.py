@@ -14,7 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from deploy.cli.main import app
+from deploy.cli.main import make_app
 from deploy.observability.alerts import alerts
 from deploy.observability.prometheus import Around, rule_groups, write_prometheus
 from deploy.observability.rules import WINDOWS, Objectives, Severity, paced
@@ -297,12 +297,12 @@ def test_objectives_that_cannot_be_followed_are_refused(wrong: dict[str, float],
 def test_the_command_writes_once_and_says_how_to_start(tmp_path: Path) -> None:
     out = tmp_path / "observability"
     run = CliRunner().invoke
-    first = run(app, ["render", "prometheus", "-o", str(out), "--json"], env={"NO_COLOR": "1"})
+    first = run(make_app(), ["render", "prometheus", "-o", str(out), "--json"], env={"NO_COLOR": "1"})
     assert first.exit_code == 0, first.output
     assert json.loads(first.stdout)["files"] == ["prometheus.yml", "rules/hardcase.yml", "alertmanager.yml"]
-    assert run(app, ["render", "prometheus", "-o", str(out)]).exit_code != 0
-    assert run(app, ["render", "prometheus", "-o", str(out), "--force"]).exit_code == 0
-    assert run(app, ["render", "prometheus", "-o", str(tmp_path / "x"), "--latency-s", "0.3"]).exit_code != 0
+    assert run(make_app(), ["render", "prometheus", "-o", str(out)]).exit_code != 0
+    assert run(make_app(), ["render", "prometheus", "-o", str(out), "--force"]).exit_code == 0
+    assert run(make_app(), ["render", "prometheus", "-o", str(tmp_path / "x"), "--latency-s", "0.3"]).exit_code != 0
 
 
 def test_settings_and_options_reach_the_files(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_settings_and_options_reach_the_files(tmp_path: Path) -> None:
     settings.write_text("observability: {objectives: {availability: 0.99}, console_url: 'https://c/x/'}\n")
     out = tmp_path / "out"
     arguments = ["--settings", str(settings), "render", "prometheus", "-o", str(out), "--webhook", "http://hook:1/a"]
-    done = CliRunner().invoke(app, [*arguments, "--fast", "0.9"], env={"NO_COLOR": "1"})
+    done = CliRunner().invoke(make_app(), [*arguments, "--fast", "0.9"], env={"NO_COLOR": "1"})
     assert done.exit_code == 0, done.output
     rules = " ".join((out / "rules" / "hardcase.yml").read_text().split())
     assert "ratio_rate1h > 0.144" in rules, "14.4 times 1 %"
@@ -325,5 +325,7 @@ def test_settings_and_options_reach_the_files(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_followed_are_refused(tmp_path: Path, wrong: str) -> None:
     settings = tmp_path / "hardcase.yaml"
     settings.write_text(f"observability: {wrong}\n")
-    done = CliRunner().invoke(app, ["--settings", str(settings), "render", "prometheus", "-o", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        make_app(), ["--settings", str(settings), "render", "prometheus", "-o", str(tmp_path / "out")]
+    )
     assert done.exit_code != 0

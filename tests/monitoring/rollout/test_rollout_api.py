@@ -49,7 +49,7 @@ def test_begin_steer_and_read_one(desk: tuple[World, httpx.Client]) -> None:
         world.second()
     found = client.get(f"/api/rollouts/{identity}").json()
     assert (found["state"], found["step_words"], found["requests"]) == ("running", "shadow", 600 - 200)
-    assert [step["state"] for step in found["steps"]] == ["running", "waiting", "waiting", "waiting"]
+    assert [step["state"] for step in found["steps"]] == ["running", "waiting", "waiting"]
     errors = next(r for r in found["readings"] if r["metric"] == "errors")
     assert errors["against"] == 0
     assert errors["proved"] == 1
