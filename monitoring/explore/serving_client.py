@@ -59,12 +59,16 @@ class ServingClient:
 
     def __init__(self, options: InferenceOptions, client: httpx.Client | None = None) -> None:
         self.options = options
+        self._client = client or self._opened()
+
+    def _opened(self) -> httpx.Client:
         # No proxies and no redirects: the service is where the settings say, and nowhere else.
-        self._client = client or httpx.Client(timeout=options.timeout_s, trust_env=False, follow_redirects=False)
+        return httpx.Client(timeout=self.options.timeout_s, trust_env=False, follow_redirects=False)
 
     def close(self) -> None:
-        """Let go of its connections."""
-        self._client.close()
+        """Let go of its connections; who asks again gets new ones."""
+        before, self._client = self._client, self._opened()
+        before.close()
 
     def infer(
         self, model: str, version: str | None, inputs: Sequence[Tensor], outputs: Sequence[str], origin: str

@@ -6,75 +6,43 @@ python -m benchmarks.peers.setup label-studio      # makes it: about a minute, 1
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from tests.support.foreign_server import ForeignServer
 from tests.support.source_tree import ROOT
 
 PROGRAM = ROOT / ".venvs" / "label-studio" / "bin" / "label-studio"
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 EMAIL = "a@example.com"
-START_S = 400.0  # the first start makes its database: half a minute on a quiet machine
-QUIET = {
-    "COLLECT_ANALYTICS": "false",
-    "LATEST_VERSION_CHECK": "false",
-    "SENTRY_DSN": "",
-    "FRONTEND_SENTRY_DSN": "",
-    # Its guard against calls into private networks stays on; the console of the test is on loopback.
-    "USE_DEFAULT_BANNED_SUBNETS": "false",
-    "USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16",
-}
 
 
 @dataclass(kw_only=True)
-class RealServer:
-    """The server; it can be stopped and started again on the same data and port."""
+class RealServer(ForeignServer):
+    """The server."""
 
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
+    START_S: ClassVar = 400.0  # the first start makes its database: half a minute on a quiet machine
+    QUIET: ClassVar = {
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        # Its guard against calls into private networks stays on; the console of the test is on loopback.
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
+        "USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16",
+    }
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def command(self) -> list[str]:
+        return [str(PROGRAM), "start", "--no-browser", "--data-dir", str(self.folder), "--internal-host",
+                "127.0.0.1", "-p", str(self.port), "--username", EMAIL, "--password", "S3cret-Pass",
+                "--user-token", TOKEN, "--enable-legacy-api-token"]  # fmt: skip
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        command = [str(PROGRAM), "start", "--no-browser", "--data-dir", str(self.folder), "--internal-host",
-                   "127.0.0.1", "-p", str(self.port), "--username", EMAIL, "--password", "S3cret-Pass",
-                   "--user-token", TOKEN, "--enable-legacy-api-token"]  # fmt: skip
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **QUIET})
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise RuntimeError((self.folder / "server.log").read_text(errors="replace")[-2000:])
-            try:
-                self.call("GET", "/api/projects/")
-                return
-            except OSError:  # refused, reset, or a status of failure while it starts
-                time.sleep(0.3)
-        raise TimeoutError("Label Studio did not start")
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            self.process = None
+    def ask(self) -> object:
+        return self.call("GET", "/api/projects/")
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """One call of its API, as an annotator's browser makes it."""

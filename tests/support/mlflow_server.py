@@ -7,69 +7,39 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import time
-import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from tests.support.foreign_server import ForeignServer
 from tests.support.source_tree import ROOT
 
 BIN = ROOT / ".venvs" / "mlflow" / "bin"
 PROGRAM = BIN / "mlflow"
-START_S = 300.0
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @dataclass(kw_only=True)
-class RealMlflow:
-    """The server; it can be stopped and started again on the same data and port."""
+class RealMlflow(ForeignServer):
+    """The server."""
 
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
+    START_S: ClassVar = 300.0
+    QUIET: ClassVar = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def command(self) -> list[str]:
+        return [str(PROGRAM), "server", "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}",
+                "--artifacts-destination", str(self.folder / "artifacts"), "--host", "127.0.0.1",
+                "--port", str(self.port), "--workers", "1"]  # fmt: skip
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        command = [str(PROGRAM), "server", "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}",
-                   "--artifacts-destination", str(self.folder / "artifacts"), "--host", "127.0.0.1",
-                   "--port", str(self.port), "--workers", "1"]  # fmt: skip
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **QUIET}, cwd=self.folder, start_new_session=True
-            )
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise RuntimeError((self.folder / "server.log").read_text(errors="replace")[-2000:])
-            try:
-                self.call("GET", "experiments/get-by-name?experiment_name=Default")
-                return
-            except OSError:  # refused, reset, or a status of failure while it starts
-                time.sleep(0.3)
-        raise TimeoutError("MLflow did not start")
-
-    def stop(self) -> None:
-        """End it with its worker."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-            self.process = None
+    def ask(self) -> object:
+        return self.call("GET", "experiments/get-by-name?experiment_name=Default")
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """One call of its API.
@@ -85,7 +55,7 @@ class RealMlflow:
 
     def script(self, code: str, *arguments: str) -> dict[str, Any]:
         """Run Python with MLflow's own client, as a user would; returns the JSON that it prints last."""
-        env = {**os.environ, **QUIET, "MLFLOW_TRACKING_URI": self.url}
+        env = {**os.environ, **self.QUIET, "MLFLOW_TRACKING_URI": self.url}
         env.pop("PYTHONPATH", None)  # that environment has nothing of ours
         command = [str(BIN / "python"), "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env)
