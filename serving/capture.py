@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
@@ -31,6 +32,7 @@ from monitoring.records.record import (
 from monitoring.records.writer import RecordLogWriter
 from serving.answer import BatchOutputs
 from serving.entry import Entry
+from serving.gathering import Gathering
 from serving.tensors import Array, encode_bytes
 
 EVERYTHING = PrivacyPolicy()
@@ -71,6 +73,7 @@ class Capture:
         model, version, digest: What answered, as the records name it.
         signature: Its tensors; all outputs but internal ones are recorded.
         policy: What may be recorded; what may not never reaches the writer.
+        together: Small batches may be handed over together, some milliseconds later: nobody waits for their records.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Capture:
         digest: str,
         signature: Signature,
         policy: PrivacyPolicy = EVERYTHING,
+        together: bool = False,
     ) -> None:
         self._writer = writer
         self._slot = writer.slot(model, version) if writer is not None else None
@@ -100,6 +104,18 @@ class Capture:
                 TensorColumn(signature.outputs[i].name, signature.outputs[i].datatype) for i in self._outputs
             ),
         )
+        self._held = self._gathering(signature) if together and self._redact is None else None
+
+    def _gathering(self, signature: Signature) -> Gathering | None:
+        """Holds small batches; None when rows of this signature differ in bytes, or are too large for copies."""
+        kept = [(spec.shape[1:], spec.datatype) for _, spec in self._inputs]
+        kept += [(signature.outputs[i].shape[1:], signature.outputs[i].datatype) for i in self._outputs]
+        shapes = [(shape, math.prod(shape) * datatype.itemsize) for shape, datatype in kept]
+        fixed = all(min(shape, default=1) > 0 and size > 0 for shape, size in shapes)
+        if self._writer is None or not self._batched or not shapes or not fixed:
+            return None
+        held = Gathering(self._writer, self.schema, shapes, len(self._inputs), self._batched)
+        return held if held.small > 1 else None
 
     def received(self, count: int) -> None:
         """Count requests whose outcome is known; each once, before its answer goes out and its record is offered."""
@@ -137,6 +153,17 @@ class Capture:
         if self._writer is None:
             return
         rows = [e.plan.rows for e in entries]
+        held = self._held
+        if held is not None:
+            count = sum(rows)
+            if count <= held.small and outcome is Outcome.OK and outputs is not None and len(inputs) and queue_ns:
+                special = [e for e in entries if e.trace_id is not None or e.plan.params]
+                if not special:
+                    arrays = [inputs[i] for i, _ in self._inputs] + [outputs.arrays[i] for i in self._outputs]
+                    as_what = variant or entries[0].variant
+                    held.add(entries, as_what, rows, count, queue_ns, total_ns, compute_ns, arrays)  # type: ignore[arg-type]  # recorded outputs are always run
+                    return
+            held.flush()  # records stay in the order of their answers
         params = [e.plan.params for e in entries]
         traces = [e.trace_id for e in entries] if self._traces else []
         if self._redact is not None:
@@ -160,6 +187,11 @@ class Capture:
             ),
             on_durable,
         )
+
+    def close(self) -> None:
+        """Hand over what is held back."""
+        if self._held is not None:
+            self._held.close()
 
     def _input_data(self, entries: Sequence[Entry], arrays: Sequence[Array]) -> list[TensorData]:
         if not arrays:

@@ -131,9 +131,8 @@ class DataPlane:
                 call,
                 caller,
             )
-            if self._tracer is not None:
-                entry.trace = self._tracer.sample(call)
-                entry.trace_id = entry.trace.trace_id if entry.trace is not None else entry.trace_id
+            if self._tracer is not None and (trace := self._tracer.sample(call)) is not None:
+                entry.trace, entry.trace_id = trace, trace.trace_id
             canary = served.canary
             if (
                 canary is not None

@@ -10,11 +10,14 @@ One request is a SERVER span `infer <model>` with three children: `queue`, `comp
 
 from __future__ import annotations
 
+import math
 import os
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from export.contracts.errors import HardcaseError
 from serving.call import Call
 from serving.entry import Entry
 from serving.observers import Backlog, Ended, Turned
@@ -58,9 +61,8 @@ class Tracer:
     def __init__(self, options: TracingOptions, name: str, exporter: Any = None) -> None:
         self._share = options.sample
         self._random = random.Random(os.urandom(16))
-        self._ids: Any = _given_ids()
-        self._provider: Any = _provider(options, name, exporter, self._ids)
-        self._tracer: Any = self._provider.get_tracer("hardcase.serving")
+        self._left = self._gap()  # requests until the next one that is sampled by chance
+        self._spans = _Spans(options, name, exporter)
         self._backlog: Backlog[Ended] = Backlog("hardcase-traces", self._make_spans, places=4096)
 
     @property
@@ -70,13 +72,22 @@ class Tracer:
 
     def sample(self, call: Call) -> Trace | None:
         """A place in a trace for a request that is sampled, None for the others."""
-        known, given = call.trace_id, call.traceparent
-        if known is not None and given is not None and not given[36:52].strip(_HEX) and not given[53:55].strip(_HEX):
-            sampled = int(given[53:55], 16) & _SAMPLED
-            return Trace(known, self._new(8), given[36:52]) if sampled else None
-        if self._random.random() >= self._share:
+        if call.traceparent is not None:
+            known, given = call.trace_id, call.traceparent
+            if known is not None and not given[36:52].strip(_HEX) and not given[53:55].strip(_HEX):
+                sampled = int(given[53:55], 16) & _SAMPLED
+                return Trace(known, self._new(8), given[36:52]) if sampled else None
+        self._left -= 1
+        if self._left > 0:
             return None
+        self._left = self._gap()
         return Trace(self._new(16), self._new(8), None)
+
+    def _gap(self) -> float:
+        """How many requests from one that chance samples to the next: as if each were drawn by itself."""
+        if not 0 < self._share < 1:
+            return 1.0 if self._share >= 1 else math.inf
+        return 1.0 + math.floor(math.log(1.0 - self._random.random()) / math.log1p(-self._share))
 
     def ended(self, ended: Ended) -> None:
         """Make spans of the sampled ones later."""
@@ -89,7 +100,7 @@ class Tracer:
     def close(self) -> None:
         """Export what waits."""
         self._backlog.close()
-        self._provider.shutdown()
+        self._spans.close()
 
     def _new(self, size: int) -> bytes:
         return b"%0*x" % (2 * size, self._random.getrandbits(8 * size) or 1)
@@ -101,31 +112,10 @@ class Tracer:
                     self._make(item, place, entry, entry.trace)
 
     def _make(self, item: Ended, place: int, entry: Entry, trace: Trace) -> None:
-        from opentelemetry import trace as api
-
         begun = entry.time_ns
         ended = begun + item.total_ns[place]
-        self._ids.trace_id, self._ids.span_id = int(trace.trace_id, 16), int(trace.span_id, 16)
-        span = self._tracer.start_span(
-            f"infer {item.model}",
-            context=_parent(trace),
-            kind=api.SpanKind.SERVER,
-            start_time=begun,
-            attributes={
-                "hardcase.model": item.model,
-                "hardcase.version": item.version,
-                "hardcase.variant": entry.variant.value,
-                "hardcase.outcome": item.outcome.value,
-                "hardcase.record_id": entry.id.decode("utf-8", "replace"),
-                "hardcase.rows": entry.plan.rows,
-                "hardcase.transport": entry.call.transport.value,
-            },
-        )
-        self._ids.span_id = 0
-        if item.error is not None:
-            span.set_status(api.Status(api.StatusCode.ERROR, item.error.message))
+        parent = int(trace.span_id, 16)
         if item.queue_ns:
-            context = api.set_span_in_context(span)
             at = begun
             steps = (
                 ("queue", item.queue_ns[place]),
@@ -133,60 +123,89 @@ class Tracer:
                 ("answer", item.output_ns),
             )
             for name, spent in steps:
-                child = self._tracer.start_span(name, context=context, start_time=at)
-                at = min(at + spent, ended)
-                child.end(end_time=at)
-        span.end(end_time=ended)
+                until = min(at + spent, ended)
+                self._spans.step(name, int(trace.trace_id, 16), parent, at, until)
+                at = until
+        facts = {
+            "hardcase.model": item.model,
+            "hardcase.version": item.version,
+            "hardcase.variant": entry.variant.value,
+            "hardcase.outcome": item.outcome.value,
+            "hardcase.record_id": entry.id.decode("utf-8", "replace"),
+            "hardcase.rows": entry.plan.rows,
+            "hardcase.transport": entry.call.transport.value,
+        }
+        self._spans.request(f"infer {item.model}", trace, begun, ended, facts, item.error)
 
 
-def _provider(options: TracingOptions, name: str, exporter: Any, ids: Any) -> Any:
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+class _Spans:
+    """Makes spans that have ended and gives them to the SDK, which exports them.
 
-    if exporter is None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    The SDK's own `Tracer` is made for spans that are under way: of the 64 µs that it takes for the four of a request,
+    these take 9 (`docs/decisions/0251-cheaper-watching.md`).
+    """
 
-        exporter = OTLPSpanExporter(endpoint=options.endpoint)
-    resource = Resource.create({"service.name": options.service_name, "service.instance.id": name})
-    provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, id_generator=ids, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return provider
+    def __init__(self, options: TracingOptions, name: str, exporter: Any) -> None:
+        from opentelemetry import trace as api
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+        if exporter is None:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-def _given_ids() -> Any:
-    """An id generator for the SDK: gives the ids that the loop drew, and random ones for the children."""
-    from opentelemetry.sdk.trace.id_generator import IdGenerator
+            exporter = OTLPSpanExporter(endpoint=options.endpoint)
+        self._api, self._span = api, ReadableSpan
+        self._flags = api.TraceFlags(api.TraceFlags.SAMPLED)
+        self._unset = api.Status(api.StatusCode.UNSET)
+        self._resource = Resource.create({"service.name": options.service_name, "service.instance.id": name})
+        self._scope = InstrumentationScope("hardcase.serving")
+        self._processor: Any = BatchSpanProcessor(exporter)
 
-    class GivenIds(IdGenerator):
-        """Attributes: the ids of the next span; a span id of 0 means a random one."""
+    def request(
+        self,
+        name: str,
+        trace: Trace,
+        begun: int,
+        ended: int,
+        facts: Mapping[str, str | int],
+        error: HardcaseError | None,
+    ) -> None:
+        """The span of a whole request."""
+        api, number = self._api, int(trace.trace_id, 16)
+        parent = None if trace.parent_id is None else self._place(number, int(trace.parent_id, 16), remote=True)
+        status = self._unset if error is None else api.Status(api.StatusCode.ERROR, error.message)
+        place = self._place(number, int(trace.span_id, 16))
+        self._end(name, place, parent, api.SpanKind.SERVER, begun, ended, status, facts)
 
-        trace_id = 0
-        span_id = 0
+    def step(self, name: str, trace: int, parent: int, begun: int, ended: int) -> None:
+        """The span of a part of a request."""
+        place = self._place(trace, random.getrandbits(64) or 1)
+        kind = self._api.SpanKind.INTERNAL
+        self._end(name, place, self._place(trace, parent), kind, begun, ended, self._unset, {})
 
-        def generate_span_id(self) -> int:
-            return self.span_id or random.getrandbits(64) or 1
+    def close(self) -> None:
+        """Export what waits."""
+        self._processor.shutdown()
 
-        def generate_trace_id(self) -> int:
-            return self.trace_id
+    def _place(self, trace: int, span: int, *, remote: bool = False) -> Any:
+        return self._api.SpanContext(trace_id=trace, span_id=span, is_remote=remote, trace_flags=self._flags)
 
-        def is_trace_id_random(self) -> bool:
-            return True
-
-    return GivenIds()
-
-
-def _parent(trace: Trace) -> Any:
-    from opentelemetry import trace as api
-    from opentelemetry.context import Context
-
-    if trace.parent_id is None:
-        return Context()
-    remote = api.SpanContext(
-        trace_id=int(trace.trace_id, 16),
-        span_id=int(trace.parent_id, 16),
-        is_remote=True,
-        trace_flags=api.TraceFlags(api.TraceFlags.SAMPLED),
-    )
-    return api.set_span_in_context(api.NonRecordingSpan(remote), Context())
+    def _end(
+        self, name: str, place: Any, parent: Any, kind: Any, begun: int, ended: int, status: Any, facts: Any
+    ) -> None:
+        self._processor.on_end(
+            self._span(
+                name,
+                context=place,
+                parent=parent,
+                resource=self._resource,
+                attributes=facts,
+                kind=kind,
+                status=status,
+                start_time=begun,
+                end_time=ended,
+                instrumentation_scope=self._scope,
+            )
+        )

@@ -72,10 +72,12 @@ class LoadedVersion:
         self.inspect: Watch | None = None  # a canary: sees a batch before they are
         self.turns: Semaphore | None = None  # taken for each run while a shadow runs it, too
         kept = policy_of(options.privacy, self.model)
-        self.capture = Capture(writer, self.model, self.version, package.digest, self.signature, kept)
         # "synced" and "before_answer": the answer waits until the record is safe
         durability = options.capture.durability if options.capture is not None else Durability.ASYNC
-        self._gated = writer is not None and durability is not Durability.ASYNC
+        waits = durability is not Durability.ASYNC
+        self._gated = writer is not None and waits
+        named = (self.model, self.version, package.digest, self.signature)
+        self.capture = Capture(writer, *named, kept, together=not waits)
         defaults = [i for i, s in enumerate(self.signature.outputs) if s.role.answered_by_default]
         self._always = self.capture.recorded if writer is not None else tuple(defaults)
         classes = manifest.task.class_names
@@ -295,6 +297,7 @@ class LoadedVersion:
     def close(self) -> None:
         """Let go of queue, threads and weights."""
         self.batcher.close()
+        self.capture.close()
         if self._preprocessor is not None:
             self._preprocessor.close()
         self.runtime.close()

@@ -60,6 +60,7 @@ def select(batch: RecordBatch, kept: Sequence[int]) -> RecordBatch:
         time_ns=[batch.time_ns[i] for i in kept],
         queue_ns=[batch.queue_ns[i] for i in kept],
         total_ns=[batch.total_ns[i] for i in kept],
+        compute_ns=batch.compute_ns if isinstance(batch.compute_ns, int) else pick(batch.compute_ns) or 0,
         rows=pick(rows),
         inputs=tuple(map(tensor, batch.inputs)),
         outputs=tuple(map(tensor, batch.outputs)),
@@ -89,6 +90,8 @@ class Encoder:
         schema, inputs, outputs = batch.schema, batch.inputs, batch.outputs
         if not len(batch.ids) == len(batch.time_ns) == len(batch.queue_ns) == len(batch.total_ns):
             raise ValueError("ids, time_ns, queue_ns and total_ns differ in length")
+        if not isinstance(batch.compute_ns, int) and len(batch.compute_ns) != len(batch.ids):
+            raise ValueError(f"compute_ns has {len(batch.compute_ns)} entries for {len(batch.ids)} records")
         if (inputs and len(inputs) != len(schema.inputs)) or (outputs and len(outputs) != len(schema.outputs)):
             raise ValueError(f"{len(inputs)} inputs and {len(outputs)} outputs do not fit the schema")
         extras = _extras(batch)
@@ -165,7 +168,7 @@ def encode(layout: StreamLayout, schema: pa.Schema, batches: Sequence[RecordBatc
         _binary(list(chain.from_iterable(b.ids for b in batches))),
         _fixed(pa.int64(), n, _concat([b.time_ns for b in batches], n)),
         _fixed(pa.int32(), n, _microseconds(_concat([b.queue_ns for b in batches], n))),
-        _fixed(pa.int32(), n, _microseconds(np.repeat([b.compute_ns for b in batches], counts))),
+        _fixed(pa.int32(), n, _microseconds(_each([b.compute_ns for b in batches], counts, n))),
         _fixed(pa.int32(), n, _microseconds(_concat([b.total_ns for b in batches], n))),
     ]
     rows: npt.NDArray[np.int64] | None = None
@@ -199,6 +202,12 @@ def _concat(columns: Sequence[Sequence[int]], n: int) -> npt.NDArray[np.int64]:
     if isinstance(columns[0], list):
         return np.fromiter(chain.from_iterable(columns), np.int64, n)
     return np.concatenate([np.asarray(c, np.int64) for c in columns])
+
+
+def _each(values: Sequence[int | Sequence[int]], counts: Sequence[int], n: int) -> npt.NDArray[np.int64]:
+    """One number a record, of numbers that a batch has one of, or one a record."""
+    columns = [[v] * k if isinstance(v, int) else v for v, k in zip(values, counts, strict=True)]
+    return np.fromiter(chain.from_iterable(columns), np.int64, n)
 
 
 def _microseconds(ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

@@ -134,6 +134,7 @@ class RecordBatch:
         inputs: As in the schema, or () when the payload is not recorded (refusals).
         outputs: As in the schema, or () when there is no answer.
         total_ns: From the request's last byte to the hand-over of the answer.
+        compute_ns: Time of the execution that they were in; one for all, or one each.
         error: Public error text of each record, None where there is none.
         params: The request's parameters as JSON bytes.
         probability: Inclusion probability with which these records were kept.
@@ -147,7 +148,7 @@ class RecordBatch:
     outcome: Outcome
     queue_ns: Sequence[int]
     total_ns: Sequence[int]
-    compute_ns: int = 0
+    compute_ns: int | Sequence[int] = 0
     rows: Sequence[int] | None = None
     inputs: Sequence[TensorData] = ()
     outputs: Sequence[TensorData] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import resource
@@ -128,6 +129,34 @@ def test_f15_bodies_that_lie_cost_no_more_than_twice_the_limit(server: Server) -
     assert server.infer("digits", digits())["logits"].shape == (1, 10)
 
 
+def test_f15_without_the_limit_the_same_bomb_costs_what_it_holds(tmp_path: Path) -> None:
+    """Negative control of the test above: what it measures does grow when nothing stops a body."""
+    bomb = gzip.compress(bytes(8 * LIMIT), 9)
+    registry = Registry(tmp_path / "registry")
+    registry.add(digits_like_package(tmp_path).dir)
+    registry.promote("digits", "1", author="test")
+    options = ServingOptions(registry="", records="", limits=Limits(body_bytes=1 << 30))
+    with standalone(tmp_path / "server", registry.root, options=options) as unguarded:
+        unguarded.infer("digits", digits())
+        before = resident_bytes(unguarded)
+        Path(f"/proc/{unguarded.pid}/clear_refs").write_text("5")
+        url = f"{unguarded.url}{infer_path('digits')}"
+        answer = httpx.post(url, content=bomb, headers={"Content-Encoding": "gzip"}, timeout=60)
+        assert answer.status_code == 400, "it was inflated, and then found to be no request"
+        assert high_water_bytes(unguarded) - before > 2 * LIMIT
+
+
+def is_answered(server: Server, patience_s: float) -> bool:
+    """Whether a new connection gets an answer to its request."""
+    try:
+        with RawConnection(server.port) as connection:
+            connection.socket.settimeout(patience_s)
+            connection.send(one_request())
+            return connection.answer().status == 200
+    except OSError:
+        return False
+
+
 def test_f17_without_descriptors_the_server_sheds_and_recovers(server: Server) -> None:
     server.infer("digits", digits())
     used = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
@@ -142,20 +171,37 @@ def test_f17_without_descriptors_the_server_sheds_and_recovers(server: Server) -
         held = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
         assert held >= used + 10, "the positive control: there is nothing left"
         assert server.infer("digits", digits())["logits"].shape == (1, 10), "who is connected is served"
+        assert not is_answered(server, 1.0), "the negative control: as long as there is none, nobody else is"
         for extra in crowd:
             extra.close()
         deadline = time.monotonic() + 10
-        while True:
-            try:
-                with RawConnection(server.port) as connection:
-                    connection.send(one_request())
-                    assert connection.answer().status == 200
-                break
-            except (OSError, ConnectionError):
-                assert time.monotonic() < deadline, "it does not recover"
-                time.sleep(0.1)
+        while not is_answered(server, 5.0):
+            assert time.monotonic() < deadline, "it does not recover"
+            time.sleep(0.1)
     finally:
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, most))
+
+
+async def test_f17_an_error_that_the_guard_does_not_know_leaves_everybody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control of the test below: the same fault past the `except` of `Batcher._run_on_thread`."""
+    plane = Plane(tmp_path, [digits_like_package(tmp_path)], inline=False)
+    batcher: Batcher[Any] = plane.versions["digits"].batcher
+    reply = Collected()
+
+    def none_left(thread: object) -> None:
+        raise OSError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", none_left)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        accept(plane, reply, images(1))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reply.wait(1), 0.3)
+    assert not batcher.idle
+    assert reply.answers == []
+    plane.close()
 
 
 async def test_f17_without_threads_a_batch_fails_and_the_next_one_runs(

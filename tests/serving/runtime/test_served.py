@@ -60,8 +60,11 @@ def spoiled_records(plane: Plane, sent: dict[str, np.ndarray[Any, Any]]) -> int:
     return spoiled
 
 
-async def test_records_hold_what_was_sent_while_the_memory_is_used_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [True, False], ids=["small ones copied", "each by itself"])
+async def test_records_hold_what_was_sent_while_the_memory_is_used_again(tmp_path: Path, together: bool) -> None:
     plane = plane_on(tmp_path, "double:0.5ms", capture=True)
+    if not together:
+        plane.versions["digits"].capture._held = None  # small batches are lent to the log, as large ones are
     sent = await drive(plane, 240)
     facts = plane.runtimes["digits"].inner.facts  # type: ignore[attr-defined]
     plane.close()
@@ -73,6 +76,7 @@ async def test_without_the_guard_records_are_overwritten(tmp_path: Path, monkeyp
     """Negative control of the test above."""
     monkeypatch.setattr(_Block, "free", property(lambda self: True))
     plane = plane_on(tmp_path, "double:0.5ms", capture=True)
+    plane.versions["digits"].capture._held = None
     sent = {}
     reply = Collected()
     for number in range(64):  # one after the other, so that only the record log still holds the memory

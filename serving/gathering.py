@@ -1,0 +1,130 @@
+"""Records of small batches, held for a moment so that they reach the record log's thread as one batch.
+
+A batch of one costs the thread as much as a batch of fifty, and what waits for it in the form of arrays keeps memory
+from being used again while it is still in the processor's cache. So small batches are copied behind each other, and
+handed over when there are enough of them, or after five milliseconds
+(`docs/decisions/0250-small-batches-are-recorded-together.md`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from export.contracts.traffic import Variant
+from monitoring.records.record import Outcome, RecordBatch, RecordSchema, Rows
+from monitoring.records.writer import RecordLogWriter
+from serving.entry import Entry
+from serving.tensors import Array
+
+ROWS = 64  # enough to be handed over
+SMALL = 32  # a batch with more rows goes by itself
+HELD_S = 0.005  # with the writer's 20 ms well within the 50 ms that the default durability promises
+_HELD_BYTES = 128 << 10
+
+
+class Gathering:
+    """What one version holds back of its records. On the loop; only for records that nobody waits for.
+
+    Args:
+        writer: The replica's log.
+        schema: Of the records.
+        shapes: Row shape and bytes of a row of each recorded input, then of each recorded output.
+        inputs: How many of them are inputs.
+        batched: Whether a request may have several rows.
+    """
+
+    def __init__(
+        self,
+        writer: RecordLogWriter,
+        schema: RecordSchema,
+        shapes: Sequence[tuple[tuple[int, ...], int]],
+        inputs: int,
+        batched: bool,
+    ) -> None:
+        self._writer = writer
+        self._schema = schema
+        self._shapes = tuple(shapes)
+        self._inputs = inputs
+        self._batched = batched
+        row_bytes = sum(size for _, size in shapes)
+        self._enough = min(ROWS, _HELD_BYTES // max(1, row_bytes))
+        self.small = min(SMALL, self._enough // 2)
+        self._timer: asyncio.TimerHandle | None = None
+        self.rows = 0
+        self._begin(Variant.CHAMPION)
+
+    def _begin(self, variant: Variant) -> None:
+        self.rows = 0
+        self._variant = variant
+        self._counts: list[int] = []
+        self._ids: list[bytes] = []
+        self._time_ns: list[int] = []
+        self._queue_ns: list[int] = []
+        self._total_ns: list[int] = []
+        self._compute_ns: list[int] = []
+        self._data = [bytearray() for _ in self._shapes]
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        variant: Variant,
+        counts: list[int],
+        rows: int,
+        queue_ns: Sequence[int],
+        total_ns: Sequence[int],
+        compute_ns: int,
+        arrays: Sequence[Array],
+    ) -> None:
+        """Take the records of a batch of at most `small` rows, all with success. Its arrays are free afterwards."""
+        if variant is not self._variant:
+            self.flush()
+            self._variant = variant
+        self._counts += counts
+        self._ids += [e.id for e in entries]
+        self._time_ns += [e.time_ns for e in entries]
+        self._queue_ns += queue_ns
+        self._total_ns += total_ns
+        self._compute_ns += [compute_ns] * len(counts)
+        held = self._data
+        for place, array in enumerate(arrays):
+            held[place] += array.data
+        self.rows += rows
+        if self.rows >= self._enough:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(HELD_S, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over what is held."""
+        if not self.rows:
+            return
+        columns = [
+            Rows(memoryview(data), shape, size) for data, (shape, size) in zip(self._data, self._shapes, strict=True)
+        ]
+        batch = RecordBatch(
+            schema=self._schema,
+            ids=self._ids,
+            time_ns=self._time_ns,
+            variant=self._variant,
+            outcome=Outcome.OK,
+            queue_ns=self._queue_ns,
+            total_ns=self._total_ns,
+            compute_ns=self._compute_ns,
+            rows=self._counts if self._batched and len(self._counts) != self.rows else None,
+            inputs=columns[: self._inputs],
+            outputs=columns[self._inputs :],
+        )
+        self._begin(self._variant)
+        self._writer.offer(batch)
+
+    def close(self) -> None:
+        """Hand over what is held, and wait for nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.flush()
