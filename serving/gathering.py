@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 
 from export.contracts.traffic import Variant
-from monitoring.records.record import Outcome, RecordBatch, RecordSchema, Rows
+from monitoring.records.record import CaptureOptions, Durability, Outcome, RecordBatch, RecordSchema, Rows
 from monitoring.records.writer import RecordLogWriter
 from serving.entry import Entry
 from serving.tensors import Array
@@ -21,6 +21,11 @@ ROWS = 64  # enough to be handed over
 SMALL = 32  # a batch with more rows goes by itself
 HELD_S = 0.005  # with the writer's 20 ms well within the 50 ms that the default durability promises
 _HELD_BYTES = 128 << 10
+
+
+def waited_for(options: CaptureOptions | None) -> bool:
+    """Whether an answer waits until its record is safe: in the modes "synced" and "before_answer"."""
+    return options is not None and options.durability is not Durability.ASYNC
 
 
 class Gathering:

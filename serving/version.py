@@ -11,7 +11,7 @@ from time import perf_counter_ns, time_ns
 from export.contracts.errors import DeadlineExceeded, HardcaseError, InvalidRequest, ModelFailed
 from export.contracts.privacy import policy_of
 from export.package import Package
-from monitoring.records.record import Durability, Outcome
+from monitoring.records.record import Outcome
 from monitoring.records.writer import RecordLogWriter
 from serving import effective
 from serving.answer import AnswerPlans, BatchOutputs
@@ -19,6 +19,7 @@ from serving.batching import Batcher
 from serving.capture import Capture, elapsed_ns, outcome_of
 from serving.entry import Entry
 from serving.execution import Execution, Watch, count, gather, joined, part_of, parts, run, wanted
+from serving.gathering import waited_for
 from serving.grpc.late import LateMessageParser
 from serving.observers import Ended, Observer, tell
 from serving.options import ServingOptions
@@ -71,13 +72,9 @@ class LoadedVersion:
         self.mirror: Watch | None = None  # a shadow: sees a batch when its answers are out
         self.inspect: Watch | None = None  # a canary: sees a batch before they are
         self.turns: Semaphore | None = None  # taken for each run while a shadow runs it, too
-        kept = policy_of(options.privacy, self.model)
-        # "synced" and "before_answer": the answer waits until the record is safe
-        durability = options.capture.durability if options.capture is not None else Durability.ASYNC
-        waits = durability is not Durability.ASYNC
-        self._gated = writer is not None and waits
+        self._gated = writer is not None and waited_for(options.capture)
         named = (self.model, self.version, package.digest, self.signature)
-        self.capture = Capture(writer, *named, kept, together=not waits)
+        self.capture = Capture(writer, *named, policy_of(options.privacy, self.model), together=not self._gated)
         defaults = [i for i, s in enumerate(self.signature.outputs) if s.role.answered_by_default]
         self._always = self.capture.recorded if writer is not None else tuple(defaults)
         classes = manifest.task.class_names
