@@ -25,7 +25,7 @@ import psutil
 from benchmarks.machine import machine_facts
 from benchmarks.review_world import SLICE, build
 from benchmarks.starts import ROOT
-from monitoring.options import MonitorOptions
+from monitoring.options import MonitorOptions, RetentionOptions
 from monitoring.store import Store
 
 RESULTS = ROOT / "benchmarks" / "results" / "review_scale.json"
@@ -79,7 +79,11 @@ def serve(url: str, folder: Path) -> None:
     from monitoring.server import serve_monitor
 
     (folder / "records").mkdir(parents=True, exist_ok=True)
-    options = MonitorOptions(records_root=folder / "records", state_dir=folder, database_url=url, port=0)
+    # The default keeps 50,000 cases: the loop would delete the others while they are asked for.
+    keep = RetentionOptions(case_rows=100_000_000, record_rows=100_000_000)
+    options = MonitorOptions(
+        records_root=folder / "records", state_dir=folder, database_url=url, port=0, retention=keep
+    )
     serve_monitor(options, NoPackages(), list, on_ready=lambda port: print(port, flush=True))
 
 
@@ -164,6 +168,7 @@ def ask_all(client: httpx.Client, times: int, times_ms: Times) -> dict[str, Any]
         made[f"first_{name}_s"] = round(time.perf_counter() - started, 2)
         turn = iter(some * 100)
         made[name] = times_ms(lambda t=turn, o=of: get(f"/api/cases/{next(t)}/neighbours?k=24&of={o}"), times * 2)
+    made["cases_at_the_end"] = get("/api/cases/count").json()["count"]
     return made
 
 
@@ -194,6 +199,8 @@ def measure(url: str, cases: int, times: int, database: Sequence[int] = ()) -> d
             status = Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
             made["memory_mib"] = next(int(x.split()[1]) // 1024 for x in status.splitlines() if x.startswith("VmRSS"))
     worst = max((v["p95_ms"], k) for part in ("lists", "counts", "pages") for k, v in made[part].items())
+    if not made["cases_at_the_end"] >= cases:
+        raise RuntimeError(f"of {cases:,} cases {made['cases_at_the_end']:,} are left")
     made["worst"] = {"what": worst[1], "p95_ms": worst[0]}
     return made
 

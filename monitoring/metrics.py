@@ -23,6 +23,7 @@ from monitoring.metric_family import make as _family
 from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
 from monitoring.metrics_loop import LOOP_FAMILIES, loop_metrics
+from monitoring.metrics_notify import NOTIFY_FAMILIES, notify_metrics
 from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
 from monitoring.metrics_review import REVIEW_FAMILIES, review_metrics
 from monitoring.metrics_rollouts import ROLLOUT_FAMILIES, rollout_metrics
@@ -167,6 +168,7 @@ FAMILIES = (
     *REVIEW_FAMILIES,
     *ROLLOUT_FAMILIES,
     *TOOL_FAMILIES,
+    *NOTIFY_FAMILIES,
     *LOOP_FAMILIES,
 )
 
@@ -211,6 +213,7 @@ class MonitorCollector:
         yield from part("loop", lambda: loop_metrics(store, models))
         if loop is not None:
             yield from part("tools", lambda: tool_metrics(store, loop.options.integrations))
+            yield from part("notices", lambda: notify_metrics(store, loop.options.notify))
 
     def _part(self, name: str, read: Callable[[], Iterable[T]]) -> list[T]:
         """What one part reads, all of it or nothing."""

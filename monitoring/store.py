@@ -56,6 +56,10 @@ class Store:
         """A consistent read-only view."""
         return self._database.read()
 
+    def together(self) -> AbstractContextManager[None]:
+        """Every `read` of this thread within the block sees the same state: see `Database.together`."""
+        return self._database.together()
+
     def scrub(self) -> None:
         """See that what was deleted is not left in free pages or in the write-ahead log."""
         self._database.scrub()

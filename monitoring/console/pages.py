@@ -94,7 +94,9 @@ def page_router(
 
     @router.get("/models/{model}")
     def model_page(request: Request, model: Model, version: fields.Name | None = None) -> Response:
-        return render(request, "model.html", builder.model(model, version))
+        with view.store.together():
+            page = builder.model(model, version)
+        return render(request, "model.html", page)
 
     @router.get("/models/{model}/drift")
     def drift(request: Request, model: Model) -> Response:
@@ -126,7 +128,9 @@ def page_router(
 
     @router.get("/cases/{case}")
     def one_case(request: Request, case: CaseId, who: Viewer) -> Response:
-        return render(request, "case.html", case_page(builder, findings, case, who))
+        with builder.view.store.together():
+            page = case_page(builder, findings, case, who)
+        return render(request, "case.html", page)
 
     @router.get("/records/{record:path}")
     def one_record(record: RecordId) -> Response:

@@ -23,7 +23,8 @@ def cases_router(builder: Builder, lists: CaseLists) -> APIRouter:
         """The form sends empty fields for "any"."""
         given = {k: v for k, v in request.query_params.items() if v}
         query = fields.checked(asks.CaseQuery, {k: v for k, v in given.items() if k not in _OF_THE_PAGE})
-        page = cases_page(builder, lists, who, given, query)
+        with builder.view.store.together():
+            page = cases_page(builder, lists, who, given, query)
         return render(request, "cases.html", page, 400 if page.problem else 200)
 
     return router

@@ -18,6 +18,8 @@ def overview_router(builder: Builder, clock: Callable[[], datetime]) -> APIRoute
 
     @router.get("/")
     def overview(request: Request) -> Response:
-        return render(request, "overview.html", overview_page(builder, int(clock().timestamp() * 1e9)))
+        with builder.view.store.together():
+            page = overview_page(builder, int(clock().timestamp() * 1e9))
+        return render(request, "overview.html", page)
 
     return router

@@ -26,11 +26,15 @@ def slices_router(builder: Builder, desk: SliceDesk) -> APIRouter:
     def all_slices(request: Request, model: fields.Name | None = None, tab: str = "open") -> Response:
         if tab not in TABS:
             raise InvalidRequest(f"tab: one of {', '.join(TABS)}")
-        return render(request, "slices.html", slices_page(builder, desk.findings, model, tab))
+        with builder.view.store.together():
+            page = slices_page(builder, desk.findings, model, tab)
+        return render(request, "slices.html", page)
 
     @router.get("/slices/{slice_id}")
     def one_slice(request: Request, slice_id: SliceId, split: bool = False) -> Response:
-        return render(request, "slice.html", slice_page(builder, desk, slice_id, split))
+        with builder.view.store.together():
+            page = slice_page(builder, desk, slice_id, split)
+        return render(request, "slice.html", page)
 
     @router.post("/slices/{slice_id}/acts")
     async def act(request: Request, slice_id: SliceId, who: Reviewer) -> Response:

@@ -16,6 +16,7 @@ from monitoring.listing.columns import Columns, read_all, read_some
 KEEP_CHANGES = 500_000  # the newest of them; who has not read for longer reads everything anew
 WHOLE_FROM = 2_000  # changes from which reading everything may be quicker
 BLOCKS = 1 << 20  # more than the stamps of a first reading
+AGAIN = 200  # changes that are read again at each question before the reader finds out whether it must
 DEAD_SHARE = 0.25  # of the slots
 _OLDEST_OPEN = sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 _H = t.case_changes.c
@@ -38,8 +39,11 @@ class Follower:
         postgres = connection.dialect.name == "postgresql"
         since = _H.xact >= self._horizon if postgres else _H.seq > self._seq
         query = sa.select(_H.seq, _H.case_id).where(since).order_by(_H.seq)
-        rows = [row for row in connection.execute(query) if row.seq not in self._seen]
+        read = connection.execute(query).all()
+        rows = [row for row in read if row.seq not in self._seen]
         if not rows:
+            if len(read) > AGAIN:
+                self._advance(connection)
             return columns
         oldest = connection.scalar(sa.select(sa.func.min(_H.seq))) or 0
         ids = list(dict.fromkeys(row.case_id for row in rows))
@@ -51,10 +55,14 @@ class Follower:
         self._seq = max(self._seq, rows[-1].seq)
         if postgres:
             self._seen.update(row.seq for row in rows)
-            self._horizon = int(connection.scalar(_OLDEST_OPEN) or 0)
-            if len(self._seen) > WHOLE_FROM:
-                self._seen &= set(connection.scalars(sa.select(_H.seq).where(_H.xact >= self._horizon)))
+            self._advance(connection, keep=len(self._seen) <= WHOLE_FROM)
         return columns
+
+    def _advance(self, connection: sa.Connection, *, keep: bool = False) -> None:
+        """PostgreSQL: what was committed by now need not be read again; `keep` does not look for what to forget."""
+        self._horizon = int(connection.scalar(_OLDEST_OPEN) or 0)
+        if not keep:
+            self._seen &= set(connection.scalars(sa.select(_H.seq).where(_H.xact >= self._horizon)))
 
     def _whole(self, connection: sa.Connection) -> Columns:
         columns = read_all(connection)

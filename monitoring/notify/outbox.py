@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from monitoring import schema as t
+from monitoring.facts import read_fact, write_fact
 from monitoring.keys import printable
 from monitoring.notify.contracts import DeliveryState, Notice, NoticeKind, Severity, Stored
 
@@ -16,6 +18,23 @@ STALE_NS = 24 * 3600 * 10**9  # what happened longer ago is history: a log that 
 ROUTE_AT_ONCE = 200
 KEPT = 10_000  # notices, the newest
 PROBLEM_CHARS = 300
+TALLY = "notice_attempts"  # the fact that counts them
+
+
+class Outcome(StrEnum):
+    """What is counted of attempts."""
+
+    SENT = "sent"  # it arrived
+    FAILED = "failed"  # it is tried again later
+    GIVEN_UP = "given_up"  # it is not
+    AGAIN = "again"  # an attempt that was not the first, however it came out
+
+
+_OUTCOMES = {
+    DeliveryState.SENT: Outcome.SENT,
+    DeliveryState.WAITING: Outcome.FAILED,
+    DeliveryState.DEAD: Outcome.GIVEN_UP,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +122,7 @@ def settle(connection: sa.Connection, row: int, *, sent_ns: int | None, next_ns:
     d = t.deliveries
     state = DeliveryState.WAITING if next_ns is not None else DeliveryState.DEAD
     state = DeliveryState.SENT if sent_ns is not None else state
+    _count(connection, row, state)
     values = {
         "state": state.value,
         "attempts": d.c.attempts + 1,
@@ -111,6 +131,24 @@ def settle(connection: sa.Connection, row: int, *, sent_ns: int | None, next_ns:
     }
     values |= {} if next_ns is None else {"next_ns": next_ns}
     connection.execute(d.update().where(d.c.id == row).values(**values))
+
+
+def _count(connection: sa.Connection, row: int, state: DeliveryState) -> None:
+    d = t.deliveries.c
+    found = connection.execute(sa.select(d.channel, d.attempts).where(d.id == row)).one_or_none()
+    if found is None:
+        return
+    held: dict[str, dict[str, int]] = read_fact(connection, TALLY) or {}
+    mine = dict.fromkeys((outcome.value for outcome in Outcome), 0) | held.get(found.channel, {})
+    mine[_OUTCOMES[state].value] += 1
+    mine[Outcome.AGAIN.value] += found.attempts > 0
+    write_fact(connection, TALLY, held | {found.channel: mine})
+
+
+def tallies(connection: sa.Connection) -> dict[tuple[str, Outcome], int]:
+    """{(channel, outcome): attempts} since the database was made."""
+    held: dict[str, dict[str, int]] = read_fact(connection, TALLY) or {}
+    return {(channel, Outcome(name)): n for channel, mine in held.items() for name, n in mine.items()}
 
 
 def retry(connection: sa.Connection, now_ns: int, channel: str | None = None) -> int:

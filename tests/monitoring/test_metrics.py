@@ -16,6 +16,7 @@ from export.contracts.cases import FlagReason
 from monitoring.cycle import make_loop
 from monitoring.drift import Method
 from monitoring.metrics import FAMILIES, MonitorCollector
+from monitoring.metrics_notify import NOTIFY_FAMILIES
 from monitoring.metrics_reports import REPORT_FAMILIES
 from monitoring.metrics_slices import RATE, SIZE
 from monitoring.metrics_tasks import TASK_FAMILIES
@@ -55,7 +56,7 @@ def test_every_family_is_served_and_ten_thousand_ids_add_no_series(tmp_path: Pat
     unlabelled = {"hardcase_monitor_dead_letters", "hardcase_accuracy_labelled", "hardcase_alarm_evidence"}
     reviewed = ("decisions", "agreement_ratio", "agreement_kappa")
     unlabelled |= {f"hardcase_review_{name}" for name in reviewed}
-    others = (*TASK_FAMILIES, *REPORT_FAMILIES, *TOOL_FAMILIES, RATE, SIZE)
+    others = (*TASK_FAMILIES, *REPORT_FAMILIES, *TOOL_FAMILIES, *NOTIFY_FAMILIES[:3], RATE, SIZE)
     untrained = {"hardcase_training_progress_ratio"}
     assert empty == unlabelled | untrained | {family.name for family in others}
     assert all(family.text.endswith(".") for family in FAMILIES)

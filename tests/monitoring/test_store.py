@@ -9,6 +9,9 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+
+
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +198,24 @@ def test_a_window_budget_keeps_the_best_whatever_the_order(store: Store) -> None
         assert {f"{i:016x}" for i in (0, 1, 7)} < set(kept)
         with store.write() as connection:
             connection.execute(t.cases.delete())
+
+
+def test_reads_of_a_block_see_one_state_and_those_of_other_threads_do_not_wait_for_it(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/m.db")
+
+    def seen() -> int:
+        with store.read() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(t.facts)) or 0)
+
+    before = seen()
+    with store.together(), ThreadPoolExecutor(1) as other:
+        assert seen() == before
+        with store.together(), store.write() as connection:
+            connection.execute(t.facts.insert().values(name="x", value=1))
+        assert seen() == before
+        assert other.submit(seen).result(10) == before + 1
+    assert seen() == before + 1
+    with pytest.raises(ZeroDivisionError), store.together():
+        divmod(seen(), 0)
+    assert seen() == before + 1
+    store.close()

@@ -134,5 +134,30 @@ PEOPLE = Row(
                 for name in ("pushed", "pulled", "refused")
             ),
         ),
+        Panel(
+            title="Are notices delivered?",
+            text="Attempts by how they came out, those that were not the first, and how long the oldest notice waits.",
+            unit="short",
+            low=0,
+            console="/settings",
+            queries=(
+                Query(
+                    expression=f"sum by (channel, outcome) ({rate('hardcase_notice_attempts_total')})",
+                    legend="{{channel}}: {{outcome}} a second",
+                    may_be_empty="no channel is configured",
+                ),
+                Query(
+                    expression=f"sum by (channel) ({rate('hardcase_notice_retries_total')})",
+                    legend="{{channel}}: tried again a second",
+                    may_be_empty="no channel is configured",
+                ),
+                Query(
+                    expression=f"sum by (channel) ({pick('hardcase_notices_waiting')})",
+                    legend="{{channel}}: waiting",
+                    may_be_empty="no channel is configured",
+                ),
+                Query(expression=f"max({pick('hardcase_notices_oldest_seconds')})", legend="seconds the oldest waits"),
+            ),
+        ),
     ),
 )

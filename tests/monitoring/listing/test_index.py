@@ -204,8 +204,12 @@ def test_what_anybody_writes_is_in_the_next_answer(store: Store, rows: list[Row]
     assert store.index.count([]) == len(rows)
 
 
-def test_what_a_slow_transaction_wrote_before_a_quick_one_is_not_missed(store: Store, rows: list[Row]):
+@pytest.mark.parametrize("again", [0, follow.AGAIN])
+def test_what_a_slow_transaction_wrote_before_a_quick_one_is_not_missed(
+    store: Store, rows: list[Row], again: int, monkeypatch: pytest.MonkeyPatch
+):
     """PostgreSQL numbers changes before they are committed; SQLite has one writer."""
+    monkeypatch.setattr(follow, "AGAIN", again)
     with store.read() as connection:
         if connection.dialect.name == "sqlite":
             pytest.skip("one writer at a time")
@@ -216,6 +220,7 @@ def test_what_a_slow_transaction_wrote_before_a_quick_one_is_not_missed(store: S
     with engine.connect() as connection:
         connection.execute(t.cases.insert(), [slow])  # has a number, and is not committed
         put(store, [quick])
+        assert store.index.count([]) == len(rows) + 1
         assert store.index.count([]) == len(rows) + 1
         connection.commit()
     assert store.index.count([]) == len(rows) + 2

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from monitoring import schema as t
+from monitoring.metrics_notify import notify_metrics
 from monitoring.notify import outbox
 from monitoring.notify.contracts import DeliveryState, Notice, NoticeKind, Severity
 from monitoring.notify.duty import ATTEMPTS, Teller
@@ -109,6 +110,17 @@ def states(store: Store) -> list[str]:
         return list(connection.scalars(sa.select(t.deliveries.c.state).order_by(t.deliveries.c.id)))
 
 
+def measured(store: Store, clock: Clock, channel: ChannelOptions) -> dict[str, float]:
+    """What Prometheus is told, by short names."""
+    samples = [sample for family in notify_metrics(store, [channel], clock) for sample in family.samples]
+    names = {
+        "hardcase_notice_retries_total": "again",
+        "hardcase_notices_waiting": "waiting",
+        "hardcase_notices_oldest_seconds": "oldest",
+    }
+    return {names.get(s.name) or s.labels["outcome"]: s.value for s in samples}
+
+
 def test_a_webhook_is_a_cloud_event_that_its_receiver_can_verify(store: Store, secret: str, receiver: Receiver) -> None:
     clock = Clock(now=datetime.now(UTC).timestamp())
     notice = happen(store, clock)
@@ -142,12 +154,24 @@ def test_nothing_is_lost_and_nothing_new_while_the_receiver_is_down(
         clock.now += 30
     assert len(receiver.got) > 3  # the outage happened
     assert set(states(store)) == {"waiting"}
+    down = measured(store, clock, channel)
+    assert (down["waiting"], down["sent"], down["failed"]) == (7, 0, len(receiver.got))
+    assert down["oldest"] == pytest.approx(180)
     receiver.status = 200
     before = len(receiver.got)
     for _ in range(40):
         teller(store, clock, channel).turn()
         clock.now += 300
     assert states(store) == ["sent"] * 7
+    tried = len(receiver.got)
+    assert measured(store, clock, channel) == {
+        "sent": 7,
+        "failed": tried - 7,
+        "given_up": 0,
+        "again": tried - 7,
+        "waiting": 0,
+        "oldest": 0,
+    }
     ids = [headers["webhook-id"] for headers, _ in receiver.got[before:]]
     assert sorted(ids) == sorted(message_id(n) for n in events)
 
