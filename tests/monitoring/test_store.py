@@ -7,11 +7,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-
-
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
