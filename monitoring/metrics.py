@@ -23,13 +23,12 @@ from monitoring.metric_family import make as _family
 from monitoring.metrics_accuracy import ACCURACY_FAMILIES, accuracies
 from monitoring.metrics_alarms import ALARM_FAMILIES, alarm_metrics
 from monitoring.metrics_loop import LOOP_FAMILIES, loop_metrics
-from monitoring.metrics_notify import NOTIFY_FAMILIES, notify_metrics
+from monitoring.metrics_notify import OUTSIDE_FAMILIES, outside_metrics
 from monitoring.metrics_reports import REPORT_FAMILIES, report_metrics
 from monitoring.metrics_review import REVIEW_FAMILIES, review_metrics
 from monitoring.metrics_rollouts import ROLLOUT_FAMILIES, rollout_metrics
 from monitoring.metrics_slices import SLICE_FAMILIES, slice_metrics
 from monitoring.metrics_tasks import TASK_FAMILIES, task_metrics
-from monitoring.metrics_tools import TOOL_FAMILIES, tool_metrics
 from monitoring.progress import Progress
 from monitoring.review.counts import Counts
 from monitoring.rows import AccountingRow, VersionRow
@@ -167,8 +166,7 @@ FAMILIES = (
     *REPORT_FAMILIES,
     *REVIEW_FAMILIES,
     *ROLLOUT_FAMILIES,
-    *TOOL_FAMILIES,
-    *NOTIFY_FAMILIES,
+    *OUTSIDE_FAMILIES,
     *LOOP_FAMILIES,
 )
 
@@ -212,8 +210,7 @@ class MonitorCollector:
         yield from part("review", lambda: review_metrics(store, self._counts))
         yield from part("loop", lambda: loop_metrics(store, models))
         if loop is not None:
-            yield from part("tools", lambda: tool_metrics(store, loop.options.integrations))
-            yield from part("notices", lambda: notify_metrics(store, loop.options.notify))
+            yield from part("tools and notices", lambda: outside_metrics(store, loop.options))
 
     def _part(self, name: str, read: Callable[[], Iterable[T]]) -> list[T]:
         """What one part reads, all of it or nothing."""

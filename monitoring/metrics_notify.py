@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import sqlalchemy as sa
 
 from monitoring import schema as t
 from monitoring.metric_family import Family, Made, make
+from monitoring.metrics_tools import TOOL_FAMILIES, tool_metrics
 from monitoring.notify.contracts import DeliveryState
 from monitoring.notify.options import ChannelOptions
 from monitoring.notify.outbox import Outcome, counts, tallies
+from monitoring.options import MonitorOptions
 from monitoring.store import Store
 
 ATTEMPTS = Family(
@@ -38,6 +40,13 @@ OLDEST = Family(
     text="Age of the oldest notice that a configured channel has not taken yet; 0 while none waits.",
 )
 NOTIFY_FAMILIES = (ATTEMPTS, RETRIES, WAITING, OLDEST)
+OUTSIDE_FAMILIES = (*TOOL_FAMILIES, *NOTIFY_FAMILIES)
+
+
+def outside_metrics(store: Store, options: MonitorOptions) -> Iterator[Made]:
+    """What goes to the outside: labelling tools, and channels that are told."""
+    yield from tool_metrics(store, options.integrations)
+    yield from notify_metrics(store, options.notify)
 
 
 def notify_metrics(
