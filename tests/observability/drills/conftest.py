@@ -29,6 +29,7 @@ from tests.support.watching import ALERTMANAGER_NAMES, Heard, Prometheus, alertm
 
 MODEL = "digits"
 PACE = 1 / 60
+SCRAPE_S = 60.0  # a second at this pace: a busy machine answers within it, a tenth of it would be an outage
 Image = npt.NDArray[np.float32]
 
 
@@ -152,6 +153,7 @@ def watched(folder: Path, **sections: object) -> Iterator[Stack]:
             alertmanager=f"127.0.0.1:{two}",
             webhook=heard.url,
             pace=PACE,
+            scrape_s=SCRAPE_S,
         )
         write_prometheus(folder / "watch", around, Objectives())
         stack.enter_context(alertmanager(folder / "watch", two))

@@ -98,6 +98,30 @@ def failing_canary(stack: Stack) -> Iterator[None]:
 
 
 @contextmanager
+def stalled_rollouts(stack: Stack) -> Iterator[None]:
+    """A version that answers NaN to live requests goes back by itself; somebody pauses the next one and forgets it."""
+    registry = stack.registry
+    for package in (
+        digits_like_package(stack.place.folder, name="pair"),
+        digits_like_package(stack.place.folder, name="pair", version="2"),
+        narrow_package(stack.place.folder, name="pair"),
+    ):
+        registry.add(package.dir)
+    registry.promote("pair", "1", author="drill")
+    ended = 'hardcase_rollouts_total{model="pair",state="rolled_back"}'
+    with driving(stack.place.serving_port, "pair", digits(), threads=2, pause_s=0.02):
+        until(lambda: stack.prometheus.ask(f"{ended} == 0"), 60, "the monitor does not know the model")
+        stack.place.json("rollout", "start", "pair", "narrow")
+        until(lambda: stack.prometheus.ask(f"{ended} == 1"), 60, "it was not taken back")
+        stack.place.json("rollout", "start", "pair", "2")
+        stack.place.json("rollout", "pause", "pair", "-m", "a drill")
+        try:
+            yield
+        finally:
+            stack.place.json("rollout", "abort", "pair", "-m", "the drill is over")
+
+
+@contextmanager
 def hanging_serving(stack: Stack) -> Iterator[None]:
     """The replica is there and does not answer."""
     with stack.stopped("serving"):
@@ -170,6 +194,7 @@ FAULTS = {
     wrong_answers: ("HardcaseModelAlarm",),
     damaged_versions: ("HardcaseNotReady", "HardcaseChampionBehind", "HardcaseVersionUnavailable"),
     failing_canary: ("HardcaseChallengerTripped",),
+    stalled_rollouts: ("HardcaseRolledBack", "HardcaseRolloutWaits"),
     hanging_serving: ("HardcaseNoReplica", "HardcaseTargetDown"),
     hanging_monitor: ("HardcaseMonitorStuck", "HardcaseCaptureLoss", "HardcaseLogFills"),
     old_backlog: ("HardcaseMonitorLag",),
