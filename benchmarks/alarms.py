@@ -21,6 +21,7 @@ import numpy.typing as npt
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
 from monitoring.alarms.bets import BINS, Bets, Table, better_bets, fastest, proxy_bins, worse_bets
+from monitoring.alarms.draw import draw_chances
 from monitoring.alarms.evidence import LifeEvidence, RunEvidence
 
 RESULTS = ROOT / "benchmarks" / "results" / "alarms.json"
@@ -29,6 +30,7 @@ HEALTHY = 0.05
 EXPECTED = (HEALTHY + TOLERANCE) / 2  # as `monitoring.alarms.limits` has it
 RECOVERY_RUN_LENGTH = 200
 PROXIES = (1.1, 1.5, 3.0)  # sharpness; they correlate with the truth at about 0.73, 0.8 and 0.92
+PROBES = draw_chances(0.01, 0.20)  # an audit of 1 %, and probes up to 20 %
 NEVER = 1 << 30
 Array = npt.NDArray[Any]
 
@@ -41,10 +43,21 @@ class World:
         change: Label at which it changes.
         runs: Independent streams.
         sharpness: Of the proxy; 0 makes none. Larger follows the truth better.
+        draw: Chances of the proxy's bins to be drawn; None: uniform.
     """
 
-    def __init__(self, seed: int, before: float, after: float, change: int, runs: int, sharpness: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        before: float,
+        after: float,
+        change: int,
+        runs: int,
+        sharpness: float = 0.0,
+        draw: Array | None = None,
+    ) -> None:
         self._random = np.random.default_rng(seed)
+        self.draw, self._drawn = draw, dict[float, tuple[Array, Array]]()
         self.before, self.after, self.change, self.runs, self.sharpness = before, after, change, runs, sharpness
         self.populations: dict[float, tuple[Array, Array]] = {}
         for rate in sorted({before, after}) if sharpness else ():
@@ -63,8 +76,21 @@ class World:
 
     def label(self, t: int) -> tuple[Array, Array | None]:
         """Label number `t` of each stream: wrong or not, and the bin of its proxy."""
+        if self.draw is not None:
+            return self._preferred(self.rate(t))
         wrong = self._random.random(self.runs) < self.rate(t)
         return wrong.astype(float), proxy_bins(self._proxy_of(wrong)) if self.sharpness else None
+
+    def _preferred(self, rate: float) -> tuple[Array, Array]:
+        """Labels of records drawn with the chances of their bins."""
+        wrong, proxy = self.populations[rate]
+        if rate not in self._drawn:
+            assert self.draw is not None
+            bins = proxy_bins(proxy)
+            self._drawn[rate] = bins, np.cumsum(self.draw[bins])
+        bins, upto = self._drawn[rate]
+        chosen = np.searchsorted(upto, self._random.random(self.runs) * upto[-1], side="right")
+        return wrong[chosen].astype(float), bins[chosen]
 
     def _proxy_of(self, wrong: Array) -> Array:
         s = self.sharpness or 1.0
@@ -86,7 +112,7 @@ def first_alarm(world: World, evidence: LifeEvidence | RunEvidence, bets: Bets, 
     tables: dict[float, Table] = {}
     for t in range(labels):
         if world.rate(t) not in tables:
-            tables[world.rate(t)] = bets.table(world.population(t))
+            tables[world.rate(t)] = bets.table(world.population(t), world.draw)
         evidence.update(tables[world.rate(t)].factors(*world.label(t)))
         first = np.where((first == NEVER) & (evidence.value >= threshold), t + 1, first)
         if (first != NEVER).all():
@@ -155,6 +181,9 @@ def simulate(runs: int, seed: int) -> dict[str, Any]:
             "lifetime promise, with proxy": share_of(
                 alarms(World(seed + 1, TOLERANCE, TOLERANCE, 0, runs, PROXIES[-1]), 4_000), 4_000
             ),
+            "lifetime promise, with proxy and probes": share_of(
+                alarms(World(seed + 3, TOLERANCE, TOLERANCE, 0, runs, PROXIES[0], PROBES), 4_000), 4_000
+            ),
             "window z-test, a look every 200": share_of(
                 peeking(World(seed + 2, TOLERANCE, TOLERANCE, 0, runs), 4_000), 4_000
             ),
@@ -170,6 +199,7 @@ def simulate(runs: int, seed: int) -> dict[str, Any]:
         for sharpness in PROXIES:
             world = World(seed + round(100 * q), q, q, 0, runs, sharpness)
             helped = int(np.median(alarms(world, 3_000)))
+            probed = int(np.median(alarms(World(seed + round(100 * q), q, q, 0, runs, sharpness, PROBES), 3_000)))
             result["proxy"].append(
                 {
                     "error_rate": q,
@@ -177,6 +207,8 @@ def simulate(runs: int, seed: int) -> dict[str, Any]:
                     "labels": helped,
                     "of_those_without": round(helped / ours, 3),
                     "limit": round(limit_of_proxy(world), 3),
+                    "with_probes": probed,
+                    "with_probes_of_those_without": round(probed / ours, 3),
                 }
             )
     for name, kind, bets, threshold in (

@@ -38,6 +38,7 @@ def alarms(r: dict[str, Any]) -> str:
                 f"{x['labels']} ({x['of_those_without']:.2f} of those without; the best possible bet {x['limit']:.2f})",
             )
         )
+        rows.append((f"{name} that draws follow", f"{x['with_probes']} ({x['with_probes_of_those_without']:.2f})"))
     rows += [(f"labels after 3,000 healthy ones, {x['name']}", str(x["median_labels"])) for x in r["late"]]
     return markdown_table(("question", "measured"), rows, right=(1,))
 

@@ -20,10 +20,15 @@ class CaseSettings(Section):
     """Quantile of the reference's novelty score (RMDS) above which an input counts as novel."""
     audit_rate: Share = 0.01
     """Share of answered records drawn uniformly at random for audit."""
+    probe_rate: Share = 0.0
+    """Above 0, doubtful records are drawn for the alarms besides: with this chance when they are certainly wrong, less
+    by the root of P(wrong) otherwise. An alarm then needs fewer labels; estimates of accuracy go by the audit alone."""
     scored_per_window: int = Field(default=100, ge=0)
     """Cases that scores and novelty may open per window: different inputs, drawn in proportion to P(wrong)."""
     audits_per_window: int = Field(default=20, ge=0)
     """Cases that the audit may open per window; the draw stays uniform."""
+    probes_per_window: int = Field(default=20, ge=0)
+    """Cases that probes may open per window."""
     rules_per_window: int = Field(default=20, ge=0)
     """Cases per window from failed requests, outputs that are not finite and passed deadlines."""
     feedback_per_window: int = Field(default=200, ge=0)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from monitoring import schema as t
 from monitoring.baselines import Baselines
 from monitoring.case_order import queue_values, suppress
-from monitoring.case_pools import AUDIT_BIT
+from monitoring.case_pools import AUDIT_BIT, PROBE_BIT
 from monitoring.cases import mark_due
 from monitoring.options import CaseOptions
 from monitoring.particulars import measure_of
@@ -133,8 +133,9 @@ def _redo(
 
 
 def _queue(rows: list[dict[str, Any]], vectors: Any, typical: float, hidden: list[bool], options: CaseOptions) -> Any:
-    """The queue's values, in the order of `rows`; audit cases without a label are dealt in by their lots."""
-    audits = np.array([bool(row["flags"] & AUDIT_BIT) and row["label"] is None for row in rows])
+    """The queue's values, in the order of `rows`; what was drawn and has no label is dealt in by its lot."""
+    drawn = AUDIT_BIT | PROBE_BIT
+    audits = np.array([bool(row["flags"] & drawn) and row["label"] is None for row in rows])
     by_lot = sorted(range(len(rows)), key=lambda i: (rows[i]["audit_rank"], rows[i]["id"]) if audits[i] else (-1.0, ""))
     order = np.array(by_lot, dtype=np.int64)
     values = np.empty(len(rows))

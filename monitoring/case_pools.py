@@ -27,6 +27,7 @@ RULE_BITS = (
     FLAG_BITS[FlagReason.RULE_ERROR] | FLAG_BITS[FlagReason.RULE_NOT_FINITE] | FLAG_BITS[FlagReason.RULE_DEADLINE]
 )
 AUDIT_BIT = FLAG_BITS[FlagReason.AUDIT]
+PROBE_BIT = FLAG_BITS[FlagReason.PROBE]
 FEEDBACK_BIT = FLAG_BITS[FlagReason.NEGATIVE_FEEDBACK]
 DISAGREEMENT_BIT = FLAG_BITS[FlagReason.DISAGREEMENT]
 Ints = npt.NDArray[np.int64]
@@ -55,6 +56,11 @@ def priority(rank: float, audit_rank: float, content: int | None) -> float:
     return math.log(max(u, 2.0**-29)) / math.sqrt(max(rank, 1e-6))
 
 
+def probe_order(rank: Floats, audit_rank: Floats) -> Floats:
+    """Where records stand among the probes of a window, lowest first: the lot over the chance of having been drawn."""
+    return np.asarray(audit_rank / np.sqrt(np.clip(rank, 1e-3, 1.0)))
+
+
 def top_places(options: CaseOptions) -> int:
     """Places of the scores' pool that go by P(wrong) alone."""
     return -(-options.scored_per_window // 20)
@@ -70,8 +76,10 @@ def preselect(
 ) -> list[int]:
     """Indices that could enter a pool: the best of each, so that few records are looked at one by one."""
     chosen: set[int] = set(_preselect_scores(flags, ranks, audit_ranks, contents, cells, options))
+    sure = np.where(flags & RULE_BITS, 1.0, ranks)  # as `monitoring.cases.rank_of` has it
     pools = (
         (AUDIT_BIT, audit_ranks, options.audits_per_window),
+        (PROBE_BIT, probe_order(sure, audit_ranks), options.probes_per_window),
         (RULE_BITS, audit_ranks, options.rules_per_window),
         (FEEDBACK_BIT, -ranks, options.feedback_per_window),
     )
@@ -110,9 +118,12 @@ def survivors(standings: Sequence[Standing], options: CaseOptions) -> set[str]:
     """Ids of those that stay."""
     by_rank = sorted(standings, key=lambda s: (-s.rank, s.audit_rank, s.id))
     by_lot = sorted(standings, key=lambda s: (s.audit_rank, s.id))
+    lots = probe_order(np.array([s.rank for s in by_lot]), np.array([s.audit_rank for s in by_lot]))
+    by_probe = [by_lot[i] for i in np.argsort(lots, kind="stable")]
     kept = _survivors_of_scores(by_rank, options)
     for order, bits, budget in (
         (by_lot, AUDIT_BIT, options.audits_per_window),
+        (by_probe, PROBE_BIT, options.probes_per_window),
         (by_lot, RULE_BITS, options.rules_per_window),
         (by_rank, FEEDBACK_BIT, options.feedback_per_window),
         (by_rank, DISAGREEMENT_BIT, options.disagreements_per_window),

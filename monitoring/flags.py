@@ -14,6 +14,7 @@ FLAG_BITS: dict[FlagReason, int] = {
     FlagReason.NEGATIVE_FEEDBACK: 32,
     FlagReason.AUDIT: 64,
     FlagReason.DISAGREEMENT: 128,
+    FlagReason.PROBE: 256,
 }
 
 

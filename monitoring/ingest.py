@@ -16,7 +16,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from export.contracts.cases import FlagReason
-from monitoring.alarms.rows import Populations, add_population, write_populations
+from monitoring.alarms.draw import chances_of
+from monitoring.alarms.rows import Populations, add_population, p_of_records, write_populations
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, Poison, Records
@@ -172,7 +173,7 @@ class Ingest:
                 candidates.setdefault((batch.model, batch.version, start_s), []).extend(wanted)
         for key in sorted(deltas, key=lambda k: (k.version_id, k.variant, k.start_s)):
             add_to_window(connection, key, options.window_s, deltas[key])
-        write_populations(connection, populations)
+        write_populations(connection, populations, options.cases)
         slices.write(connection)
         for (model, version, start_s), wanted in sorted(candidates.items()):
             admit(connection, model, version, start_s, wanted, options.cases)
@@ -220,11 +221,16 @@ class Ingest:
 
 
 def _audits(unit: Unit, lots: np.ndarray[Any, np.dtype[np.float64]], options: MonitorOptions) -> Any:
-    """The audit bit of each record: drawn among answers that clients received."""
+    """The audit's and the probes' bits of each record: drawn among answers that clients received."""
     batch = unit.batch
     if batch.outcome is not Outcome.OK or not batch.outputs or batch.variant in NOT_TRAFFIC:
         return np.zeros(len(batch), dtype=np.int64)
-    return np.where(lots < options.cases.audit_rate, FLAG_BITS[FlagReason.AUDIT], 0)
+    cases, audit = options.cases, lots < options.cases.audit_rate
+    bits = np.where(audit, FLAG_BITS[FlagReason.AUDIT], 0)
+    if cases.probe_rate > 0.0:
+        drawn = lots < chances_of(p_of_records(unit.scored, len(batch)), cases.audit_rate, cases.probe_rate)
+        bits |= np.where(drawn & ~audit, FLAG_BITS[FlagReason.PROBE], 0)
+    return bits
 
 
 def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, options: MonitorOptions) -> WindowDelta:

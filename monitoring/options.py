@@ -27,8 +27,11 @@ class CaseOptions:
         flag_above: The threshold on P(wrong) where a version has no reference.
         novelty_level: Quantile of the reference's RMDS above which an input counts as novel.
         audit_rate: Share of answered records drawn uniformly at random for audit.
+        probe_rate: Chance with which a record that is certainly wrong is drawn for the alarms
+            (`monitoring.alarms.draw`); 0: the audit alone feeds them.
         scored_per_window: Cases that scores and novelty may open per window: the highest P(wrong) win.
         audits_per_window: ... the audit: those with the lowest audit rank win, which keeps the draw uniform.
+        probes_per_window: ... the probes: those with the lowest rank for their chance win.
         rules_per_window: ... failed requests, outputs that are not finite, passed deadlines.
         feedback_per_window: ... negative feedback.
         disagreements_per_window: ... answers that a shadow contradicts.
@@ -43,8 +46,10 @@ class CaseOptions:
     flag_above: float = 0.5
     novelty_level: float = 0.995
     audit_rate: float = 0.01
+    probe_rate: float = 0.0
     scored_per_window: int = 100
     audits_per_window: int = 20
+    probes_per_window: int = 20
     rules_per_window: int = 20
     feedback_per_window: int = 200
     disagreements_per_window: int = 50

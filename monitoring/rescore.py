@@ -34,7 +34,8 @@ from monitoring.records.frames import segment_numbers, segment_path
 from monitoring.records.one_segment import segment_frames
 from monitoring.scores import score_batch
 
-WORTH_A_LOOK = ~FLAG_BITS[FlagReason.AUDIT] & ~FLAG_BITS[FlagReason.NEGATIVE_FEEDBACK]  # flags that scores decide
+DRAWN = FLAG_BITS[FlagReason.AUDIT] | FLAG_BITS[FlagReason.PROBE]
+WORTH_A_LOOK = ~DRAWN & ~FLAG_BITS[FlagReason.NEGATIVE_FEEDBACK]  # flags that scores decide
 _SLICE = 16_384  # records scored at once
 _GROUP_ROWS = 65_536
 

@@ -15,6 +15,7 @@ audit_windows = Table(  # what the audit of a window was drawn from
     Column("records", BigInteger, nullable=False),  # answered and captured
     Column("probability", Float, nullable=False),  # the least with which capture kept one of them
     Column("weights", JSON, nullable=False),  # fixed-point sums of 1/probability by bin of P(wrong)
+    Column("probe_ratio", Float, nullable=False, server_default="0"),  # probe_rate over audit_rate; 0: no probes
 )
 
 audit_labels = Table(  # the first comparable label of every audited record, and what it did to the evidence

@@ -21,7 +21,7 @@ from monitoring import schema as t
 from monitoring.alarms.rows import audit_label, drop_labels, write_labels
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
-from monitoring.case_pools import AUDIT_BIT, FEEDBACK_BIT
+from monitoring.case_pools import AUDIT_BIT, FEEDBACK_BIT, PROBE_BIT
 from monitoring.case_rows import InputState, Loaded, to_json
 from monitoring.cases import Candidate, admit, mark_due, rank_of
 from monitoring.keys import audit_ranks, case_id, printable, record_hash
@@ -165,7 +165,7 @@ class Settler:
         labelled = [
             (i, x) for i, (x, _) in zip(items, verdicts, strict=True) if i["label"] is not None or i["labels"] or x.rows
         ]
-        if record["flags"] & AUDIT_BIT:
+        if record["flags"] & (AUDIT_BIT | PROBE_BIT):
             audited = audit_label(record, labelled, self._options)
             self._audited += [] if audited is None else [audited]
             self._unaudited += [_case_of(record)] if audited is None else []

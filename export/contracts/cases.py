@@ -16,6 +16,7 @@ class FlagReason(StrEnum):
     NEGATIVE_FEEDBACK = "negative_feedback"  # the ground truth differs, or somebody complained
     DISAGREEMENT = "disagreement"  # a shadow gave another answer to the same request
     AUDIT = "audit"  # drawn uniformly at random, so that estimates stay honest
+    PROBE = "probe"  # drawn for the alarms with a known chance that follows P(wrong)
 
 
 class CaseState(StrEnum):

@@ -19,6 +19,12 @@ and the b that meets the constraint (the Lagrange condition of growth-rate optim
 "Safe testing", JRSS-B 2024; the multiplier is 1). Without a proxy it is the likelihood ratio of pi against p0. A proxy
 that moves while the errors do not gains nothing: F is what it is, only labels speak.
 
+Where the draw itself prefers some bins, with chances in proportion to d(f), labels come from D(f) ~ F(f) d(f), and
+
+    B(y, f) = a(f) + b (F(f) / D(f)) y,    sum_f D(f) a(f) + b p0 = 1
+
+keeps the same promise (Horvitz & Thompson 1952); the root above is then taken with b F(f) / D(f) in place of b.
+
 The proxy enters in bins, so that the mean over F is exact from counts.
 """
 
@@ -44,6 +50,7 @@ _STEP = 0.5  # width of a bin of the proxy in log-odds
 _EDGES = 1.0 / (1.0 + np.exp(-np.arange(-6.0, 6.0 + _STEP / 2, _STEP)))
 _CENTRES = np.arange(-6.0 - _STEP / 2, 6.0 + _STEP, _STEP)  # log-odds that stand for each bin
 BINS = len(_CENTRES)
+BIN_CHANCES = 1.0 / (1.0 + np.exp(-_CENTRES))  # P(wrong) that stands for each bin
 _HALVINGS = 60
 
 
@@ -60,10 +67,10 @@ def proxy_bins(proxy: npt.ArrayLike) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Bets made for one population of proxies: `a` (bets, bins), `b` (bets,)."""
+    """Bets made for one population of proxies: `a` and `b`, both (bets, bins)."""
 
     a: Floats
-    b: Floats
+    b: Floats  # equal in all bins where the draw was uniform
 
     def factors(
         self, wrong: npt.ArrayLike, proxy_bin: npt.ArrayLike | None = None, weight: npt.ArrayLike = 1.0
@@ -80,8 +87,8 @@ class Table:
             (..., bets), never negative.
         """
         y, w = np.asarray(wrong, float)[..., None], np.asarray(weight, float)[..., None]
-        a = self.a[:, 0] if proxy_bin is None else self.a.T[np.asarray(proxy_bin)]
-        return np.asarray(np.maximum(0.0, 1.0 + w * (a + self.b * y - 1.0)))
+        bins = 0 if proxy_bin is None else np.asarray(proxy_bin)
+        return np.asarray(np.maximum(0.0, 1.0 + w * (self.a.T[bins] + self.b.T[bins] * y - 1.0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +107,13 @@ class Bets:
     trust: Floats
     weights: Floats
 
-    def table(self, population: npt.ArrayLike | None = None) -> Table:
+    def table(self, population: npt.ArrayLike | None = None, draw: npt.ArrayLike | None = None) -> Table:
         """The bets for labels drawn from such a population.
 
         Args:
             population: (BINS,) how many records, or their weights, in each bin of the proxy. None or all zero: no proxy
                 is known, and every bet is one on the label alone.
+            draw: (BINS,) chances of the bins to be drawn, up to a factor, all above 0; None: drawn uniformly.
         """
         counts = None if population is None else np.asarray(population, float)
         if counts is None or counts.sum() <= 0:
@@ -114,7 +122,7 @@ class Bets:
         else:
             share = counts / counts.sum()
             chances = self._chances(share)
-        return fastest(chances, share, self.boundary, self.rates > self.boundary)
+        return fastest(chances, share, self.boundary, self.rates > self.boundary, draw)
 
     def _chances(self, share: Floats) -> Floats:
         """Pi, (bets, bins): the proxy's log-odds stretched by the trust and moved until the mean is the bet's rate."""
@@ -159,11 +167,22 @@ def _bets(boundary: float, odds: Sequence[float], trust: Sequence[tuple[float, f
     )
 
 
-def fastest(chances: Floats, share: Floats, boundary: float, worse: npt.NDArray[np.bool_]) -> Table:
-    """The bets that grow fastest if `chances` (bets, bins) are true, by halving for b."""
+def fastest(
+    chances: Floats,
+    share: Floats,
+    boundary: float,
+    worse: npt.NDArray[np.bool_],
+    draw: npt.ArrayLike | None = None,
+) -> Table:
+    """The bets that grow fastest if `chances` (bets, bins) are true, by halving for b. `draw` as in `Bets.table`."""
+    ratio = np.ones(share.size)  # F / D
+    if draw is not None:
+        preferred = np.asarray(draw, float)
+        ratio = float(share @ preferred) / preferred
+        share = share / ratio
 
     def a_of(b: Floats) -> Floats:
-        c = b[:, None]
+        c = b[:, None] * ratio
         return np.asarray(((1.0 - c) + np.sqrt((1.0 - c) ** 2 + 4.0 * (1.0 - chances) * c)) / 2.0)
 
     near = np.where(worse, 1e-12, -1e-12)
@@ -176,7 +195,7 @@ def fastest(chances: Floats, share: Floats, boundary: float, worse: npt.NDArray[
     # What halving left over goes to nobody: the mean is at most 1, never above it.
     total = (a * share).sum(axis=1) + near * boundary
     keep = 1.0 / np.maximum(total, 1.0)
-    return Table(a * keep[:, None], near * keep)
+    return Table(a * keep[:, None], (near * keep)[:, None] * ratio)
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -13,10 +13,12 @@ import sqlalchemy as sa
 
 from export.contracts.traffic import Variant
 from monitoring import schema as t
+from monitoring.alarms.bets import Floats
+from monitoring.alarms.draw import chances_of
 from monitoring.alarms.labels import Population, Use
 from monitoring.batches import Batch
 from monitoring.keys import case_id
-from monitoring.options import MonitorOptions
+from monitoring.options import CaseOptions, MonitorOptions
 from monitoring.records.record import Outcome
 from monitoring.scores import Scored
 from monitoring.tasks.protocol import Row, Verdict
@@ -29,11 +31,16 @@ def add_population(populations: Populations, key: WindowKey, batch: Batch, score
     """Count the records of a batch marked by `here`, (N,), that the audit is drawn from: answers that clients got."""
     if batch.outcome is not Outcome.OK or not batch.outputs or batch.variant == Variant.SHADOW.value:
         return
-    p = scored.p_wrong[scored.worst].astype(np.float64) if len(scored.p_wrong) else np.full(len(batch), np.nan)
+    p = p_of_records(scored, len(batch))
     populations.setdefault(key, Population()).add(p[here], batch.probability[here])
 
 
-def write_populations(connection: sa.Connection, populations: Populations) -> None:
+def p_of_records(scored: Scored, records: int) -> Floats:
+    """P(wrong) of each record's worst row, (records,); NaN where not known."""
+    return scored.p_wrong[scored.worst].astype(np.float64) if len(scored.p_wrong) else np.full(records, np.nan)
+
+
+def write_populations(connection: sa.Connection, populations: Populations, cases: CaseOptions) -> None:
     """Add to what is stored of each window."""
     a = t.audit_windows.c
     for key in sorted(populations, key=lambda k: (k.version_id, k.variant, k.start_s)):
@@ -42,8 +49,9 @@ def write_populations(connection: sa.Connection, populations: Populations) -> No
         row = connection.execute(sa.select(t.audit_windows).where(where)).mappings().one_or_none()
         if row is None:
             place = {"version_id": key.version_id, "variant": key.variant, "start_s": key.start_s}
+            ratio = cases.probe_rate / cases.audit_rate if cases.audit_rate > 0.0 else 0.0
             values = {"records": added.records, "probability": added.probability, "weights": added.weights.tolist()}
-            connection.execute(t.audit_windows.insert().values(**place, **values))
+            connection.execute(t.audit_windows.insert().values(**place, **values, probe_ratio=ratio))
         else:
             values = {
                 "records": row["records"] + added.records,
@@ -56,7 +64,7 @@ def write_populations(connection: sa.Connection, populations: Populations) -> No
 def audit_label(
     record: Row, said: Sequence[tuple[Mapping[str, Any], Verdict]], options: MonitorOptions
 ) -> dict[str, Any] | None:
-    """The row of `audit_labels` of an audited record: its first comparable label, or None while there is none.
+    """The row of `audit_labels` of a record that was drawn: its first comparable label, or None while there is none.
 
     Args:
         record: A row of `records` with its model and version.
@@ -67,6 +75,7 @@ def audit_label(
     if first is None:
         return None
     item, verdict = first
+    rates = (options.cases.audit_rate, options.cases.probe_rate)
     start_s = window_start(record["time_ns"], options.window_s)
     same = ("model", "version_id", "version", "variant", "record_id", "time_ns", "p_wrong", "probability")
     use = Use.WAITING if record["variant"] == Variant.CHAMPION.value else Use.OTHER_VARIANT
@@ -77,9 +86,13 @@ def audit_label(
         "uid": item["uid"],
         "ready_ns": max(item["time_ns"], (start_s + options.window_s) * NANOSECONDS),
         "wrong": 1.0 - (verdict.correct or 0) / verdict.rows,
-        "inclusion_probability": options.cases.audit_rate * record["probability"],
+        "inclusion_probability": float(chances_of(_known(record["p_wrong"]), *rates)) * record["probability"],
         "use": use.value,
     }
+
+
+def _known(p_wrong: float | None) -> float:
+    return float("nan") if p_wrong is None else p_wrong
 
 
 def write_labels(connection: sa.Connection, labels: Iterable[dict[str, Any]]) -> None:

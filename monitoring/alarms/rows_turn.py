@@ -61,7 +61,8 @@ def take_labels(
         query = sa.select(t.audit_labels).where(ready, a.model == model).order_by(a.ready_ns, a.label_ns, a.uid)
         rows = connection.execute(query.limit(MOST_AT_ONCE)).mappings().all()
         watch = read_watch(connection, model)
-        turn = _Turn(connection, watcher, baselines, options.alarms, watch or Watch(model=model))
+        rate = options.cases.audit_rate
+        turn = _Turn(connection, watcher, baselines, options.alarms, watch or Watch(model=model), rate)
         taken = turn.take(rows)
         more = more or (taken == MOST_AT_ONCE)
         if turn.watch != watch:
@@ -78,8 +79,9 @@ class _Turn:
     baselines: Baselines
     options: AlarmOptions
     watch: Watch
+    audit_rate: float
     _updates: list[dict[str, Any]] = field(default_factory=list)
-    _populations: dict[tuple[int, str, int], tuple[tuple[int, ...], float]] = field(default_factory=dict)
+    _populations: dict[tuple[int, str, int], tuple[tuple[int, ...], float, float]] = field(default_factory=dict)
 
     def take(self, rows: Any) -> int:
         """Count labels in their order; returns how many were taken. Stops where a version has no tolerance."""
@@ -118,10 +120,18 @@ class _Turn:
         self.watch = replace(self.watch, set_aside=self.watch.set_aside + 1)
 
     def _count(self, row: Row) -> None:
-        population, least = self._population(row)
+        population, least, ratio = self._population(row)
+        if not population:  # a window that retention has taken: the label counts alone, for what it was drawn from
+            least = self.audit_rate * row["probability"] ** 2 / max(row["inclusion_probability"], 1e-12)
         weight = min(1.0, least / row["probability"]) if row["probability"] > 0 else 1.0
         proxy = float("nan") if row["p_wrong"] is None else row["p_wrong"]
-        label = Label(wrong=row["wrong"], proxy_bin=int(proxy_bins(proxy)), population=population, weight=weight)
+        label = Label(
+            wrong=row["wrong"],
+            proxy_bin=int(proxy_bins(proxy)),
+            population=population,
+            weight=weight,
+            probe_ratio=ratio,
+        )
         position = self.watch.labels
         moved, changes = self.watcher.step(self.watch, label)
         self.watch = replace(
@@ -146,14 +156,15 @@ class _Turn:
             self._flush()
             self._write_change(change, position, self.watch.ready_ns)
 
-    def _population(self, row: Row) -> tuple[tuple[int, ...], float]:
+    def _population(self, row: Row) -> tuple[tuple[int, ...], float, float]:
         place = (row["version_id"], row["variant"], row["start_s"])
         if place not in self._populations:
             a = t.audit_windows.c
             where = sa.and_(a.version_id == place[0], a.variant == place[1], a.start_s == place[2])
-            found = self.connection.execute(sa.select(a.weights, a.probability).where(where)).one_or_none()
-            # A window that retention has taken: the label counts alone, as if it had been kept for certain.
-            made = ((), row["probability"]) if found is None else (tuple(found.weights), found.probability)
+            found = self.connection.execute(
+                sa.select(a.weights, a.probability, a.probe_ratio).where(where)
+            ).one_or_none()
+            made = ((), 0.0, 0.0) if found is None else (tuple(found.weights), found.probability, found.probe_ratio)
             self._populations[place] = made
         return self._populations[place]
 
@@ -202,10 +213,12 @@ class _Turn:
         if watch.limits is None:
             raise ValueError("an alarm fired without limits")
         behind = sa.and_(a.model == watch.model, a.position >= change.since, a.position <= position)
-        query = sa.select(a.id, a.time_ns, a.wrong, a.weight).where(behind).order_by(a.position)
+        query = sa.select(a.id, a.time_ns, a.wrong, a.inclusion_probability).where(behind).order_by(a.position)
         labels = self.connection.execute(query).all()
-        total = sum(row.weight for row in labels)
-        estimate = sum(row.weight * row.wrong for row in labels) / total if total else None
+        least = min((row.inclusion_probability for row in labels), default=1.0)
+        weights = [least / row.inclusion_probability if least > 0 else 1.0 for row in labels]
+        total = sum(weights)
+        estimate = sum(w * row.wrong for w, row in zip(weights, labels, strict=True)) / total if total else None
         low, high = (None, None) if estimate is None else interval(estimate, len(labels))
         failing = [row.id for row in reversed(labels) if row.wrong > 0]
         return {

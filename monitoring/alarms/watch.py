@@ -22,6 +22,7 @@ from enum import StrEnum
 import numpy as np
 
 from monitoring.alarms.bets import Bets, Floats, Table, better_bets, worse_bets
+from monitoring.alarms.draw import draw_chances
 from monitoring.alarms.evidence import LifeEvidence, RunEvidence
 from monitoring.options import AlarmOptions
 
@@ -63,12 +64,14 @@ class Label:
         proxy_bin: `monitoring.alarms.bets.proxy_bins` of the record's P(wrong).
         population: Weights by bin of all records that it was drawn from.
         weight: See `monitoring.alarms.bets.Table.factors`.
+        probe_ratio: How much likelier than the audit drew a record that is certainly wrong; 0: the draw was uniform.
     """
 
     wrong: float
     proxy_bin: int
     population: tuple[int, ...]
     weight: float = 1.0
+    probe_ratio: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +160,7 @@ class Watcher:
 
     def __init__(self, options: AlarmOptions) -> None:
         self._options = options
-        self._tables: OrderedDict[tuple[float, bool, tuple[int, ...]], tuple[Bets, Table]] = OrderedDict()
+        self._tables: OrderedDict[tuple[float, bool, tuple[int, ...], float], tuple[Bets, Table]] = OrderedDict()
 
     def begin(self, watch: Watch, version: str, limits: Limits) -> Watch:
         """Watch another version, or with other limits: what was gathered is thrown away, open alarms stay open."""
@@ -187,7 +190,7 @@ class Watcher:
         limits = watch.limits
         if limits is None:
             raise ValueError("a watch needs limits before labels can count")
-        bets, table = self._bets(limits.tolerance, True, label.population)
+        bets, table = self._bets(limits.tolerance, True, label)
         factors = table.factors(label.wrong, label.proxy_bin, label.weight)
         life = self._life(watch, bets.weights)
         life.update(factors)
@@ -197,7 +200,7 @@ class Watcher:
             if promise is Promise.LIFETIME:
                 growth, stakes, level = float(factors @ bets.weights), life.stakes, float(life.value)
             else:
-                own, own_table = self._bets(limits.expected, True, label.population)
+                own, own_table = self._bets(limits.expected, True, label)
                 own_factors = own_table.factors(label.wrong, label.proxy_bin, label.weight)
                 run = RunEvidence(own.weights, np.asarray(line.stakes, float))
                 run.update(own_factors)
@@ -238,7 +241,7 @@ class Watcher:
                 evidence=line.level,
                 since=min(line.since, position),
             )
-        bets, table = self._bets(limits.tolerance, False, label.population)
+        bets, table = self._bets(limits.tolerance, False, label)
         back = RunEvidence(bets.weights, np.asarray(line.back, float))
         back.update(table.factors(label.wrong, label.proxy_bin, label.weight))
         level, needed = float(back.value), self._options.recovery_run_length
@@ -261,12 +264,13 @@ class Watcher:
         stakes = np.asarray(watch.lifetime.stakes, float)
         return LifeEvidence(weights, stakes, labels=watch.labels, waiting=watch.waiting, renewals=watch.renewals)
 
-    def _bets(self, limit: float, worse: bool, population: tuple[int, ...] = ()) -> tuple[Bets, Table]:
-        key = (limit, worse, population)
+    def _bets(self, limit: float, worse: bool, label: Label | None = None) -> tuple[Bets, Table]:
+        population, ratio = ((), 0.0) if label is None else (label.population, label.probe_ratio)
+        key = (limit, worse, population, ratio)
         found = self._tables.get(key)
         if found is None:
             bets = worse_bets(limit) if worse else better_bets(limit)
-            found = (bets, bets.table(population or None))
+            found = (bets, bets.table(population or None, draw_chances(1.0, ratio) if population and ratio else None))
             self._tables[key] = found
             while len(self._tables) > _TABLES:
                 self._tables.popitem(last=False)

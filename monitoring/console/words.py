@@ -17,6 +17,7 @@ REASONS = {
     FlagReason.NEGATIVE_FEEDBACK: ("feedback", "The ground truth differs from the answer, or somebody complained."),
     FlagReason.DISAGREEMENT: ("disagreement", "A version in the shadow gave another answer to the same request."),
     FlagReason.AUDIT: ("audit", "Drawn uniformly at random, so that estimates stay honest."),
+    FlagReason.PROBE: ("probe", "Drawn for the alarms, with a known chance that follows P(wrong)."),
 }
 STATES = {
     CaseState.OPEN: "waiting",

@@ -191,7 +191,14 @@ def test_sources_may_arrive_in_any_order_and_be_delivered_twice(
     reference: w.MemoryCatalogue,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    tight = CaseOptions(scored_per_window=15, audits_per_window=2, feedback_per_window=10, audit_rate=0.05)
+    tight = CaseOptions(
+        scored_per_window=15,
+        audits_per_window=2,
+        probes_per_window=3,
+        feedback_per_window=10,
+        audit_rate=0.05,
+        probe_rate=0.6,
+    )
     frames, _ = read_frames(RecordLogReader(small_log), {}, 1 << 40)
     by_source = {s: list(fs) for s, fs in itertools.groupby(frames, key=lambda f: f.source)}
     turns = data.draw(st.permutations([s for s, fs in by_source.items() for _ in range(4)]))

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.alarms import NEVER, World, first_alarm, knowing, limit_of_proxy, peeking, share_of
+from benchmarks.alarms import NEVER, PROBES, PROXIES, World, first_alarm, knowing, limit_of_proxy, peeking, share_of
 from monitoring.alarms.bets import BINS, Bets, better_bets, proxy_bins, worse_bets
+from monitoring.alarms.draw import draw_chances
 from monitoring.alarms.evidence import FIRST_SHARE, RENEWAL_SHARE, LifeEvidence, RunEvidence, renewal_share, start_share
 
 ALPHA = 0.01
@@ -56,6 +57,45 @@ def test_no_bet_gains_on_average_when_the_error_rate_is_the_tolerance(
     # The population was captured with `kept`; `weights` is what it stands for, and the draw is uniform among captured.
     expected = (chances[:, None] * wrong + (1 - chances[:, None]) * right).mean(axis=0)
     assert (expected <= 1 + 1e-9).all()
+
+
+@given(st.floats(0.02, 0.9), st.integers(0, 2**32 - 1), st.booleans())
+def test_no_bet_gains_on_average_when_doubtful_records_are_drawn_more_often(
+    tolerance: float, seed: int, worse: bool
+) -> None:
+    """Exact expectation over populations whose errors depend on the proxy in any way, at the boundary."""
+    rng = np.random.default_rng(seed)
+    population, draw = rng.dirichlet(np.full(BINS, 0.3)) + 1e-9, draw_chances(0.01, rng.uniform(0.01, 1.0))
+    population /= population.sum()
+    chances = rng.random(BINS) ** rng.choice([0.2, 1.0, 5.0])
+    chances *= min(1.0, tolerance / (population @ chances))
+    if not worse:
+        short = tolerance - population @ chances
+        chances += max(short, 0.0) * (1.0 - chances) / (population @ (1.0 - chances))
+    table = (worse_bets if worse else better_bets)(tolerance).table(population, draw)
+    right, wrong = (table.factors(np.full(BINS, y), np.arange(BINS)) for y in (0.0, 1.0))
+    drawn = population * draw / (population @ draw)
+    expected = drawn @ (chances[:, None] * wrong + (1.0 - chances[:, None]) * right)
+    assert (expected <= 1 + 1e-9).all()
+
+
+def test_bets_that_know_nothing_of_the_draw_would_break_the_promise() -> None:
+    population, draw = np.ones(BINS), draw_chances(0.01, 0.5)
+    chances = 0.2 * np.linspace(0.0, 1.0, BINS)  # errors follow the proxy, and so does the draw: a tenth is wrong
+    drawn = draw / draw.sum()
+    for given_draw, honest in ((draw, True), (None, False)):
+        table = worse_bets(0.1).table(population, given_draw)
+        right, wrong = (table.factors(np.full(BINS, y), np.arange(BINS)) for y in (0.0, 1.0))
+        expected = drawn @ (chances[:, None] * wrong + (1.0 - chances[:, None]) * right)
+        assert (expected <= 1 + 1e-9).all() == honest
+
+
+def test_a_draw_that_prefers_nobody_makes_the_bets_of_a_uniform_one() -> None:
+    population = np.arange(1.0, BINS + 1)
+    for bets in (worse_bets(0.1), better_bets(0.1)):
+        plain, same = bets.table(population), bets.table(population, np.full(BINS, 0.3))
+        assert np.allclose(plain.a, same.a)
+        assert np.allclose(plain.b, same.b)
 
 
 def test_a_population_that_is_not_the_labels_own_is_what_would_break_the_promise() -> None:
@@ -164,6 +204,16 @@ def test_a_proxy_that_follows_the_truth_saves_labels_and_a_useless_one_costs_few
             return self._random.random(wrong.shape)
 
     assert alone <= median(Useless(42, 0.15, 0.15, 0, 200, 1.0)) <= 1.9 * alone
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.20, 0.30])
+def test_draws_that_follow_a_proxy_need_less_than_half_of_the_labels(rate: float) -> None:
+    """Half is what was promised from a correlation of 0.7 on; a uniform draw cannot reach it for 20 and 30 %."""
+    bets = worse_bets(0.1)
+    alone, probed = World(3, rate, rate, 0, 200), World(3, rate, rate, 0, 200, PROXIES[0], PROBES)
+    assert 0.7 < probed.correlation < 0.76
+    medians = [float(np.median(first_alarm(x, life(bets), bets, 1 / ALPHA, 1_500))) for x in (alone, probed)]
+    assert medians[1] <= 0.5 * medians[0], medians
 
 
 def test_evidence_for_recovery_needs_a_rate_below_the_tolerance() -> None:
