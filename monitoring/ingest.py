@@ -15,19 +15,17 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from export.contracts.cases import FlagReason
 from monitoring.alarms.draw import chances_of
 from monitoring.alarms.rows import Populations, add_population, p_of_records, write_populations
 from monitoring.baseline import Baseline
 from monitoring.baselines import Baselines
 from monitoring.batches import Batch, Place, Poison, Records
 from monitoring.business_keys import add_keys
-from monitoring.case_pools import RULE_BITS, SCORE_BITS, preselect
+from monitoring.case_pools import AUDIT_BIT, PROBE_BIT, RULE_BITS, SCORE_BITS, preselect
 from monitoring.case_rows import Loaded
 from monitoring.cases import Candidate, admit, rank_of
 from monitoring.disagreement import contradictions
 from monitoring.flag_counts import FlagCounts
-from monitoring.flags import FLAG_BITS
 from monitoring.frame_protocols import LogFrame
 from monitoring.ingest_rows import (
     START,
@@ -225,12 +223,9 @@ def _audits(unit: Unit, lots: np.ndarray[Any, np.dtype[np.float64]], options: Mo
     batch = unit.batch
     if batch.outcome is not Outcome.OK or not batch.outputs or batch.variant in NOT_TRAFFIC:
         return np.zeros(len(batch), dtype=np.int64)
-    cases, audit = options.cases, lots < options.cases.audit_rate
-    bits = np.where(audit, FLAG_BITS[FlagReason.AUDIT], 0)
-    if cases.probe_rate > 0.0:
-        drawn = lots < chances_of(p_of_records(unit.scored, len(batch)), cases.audit_rate, cases.probe_rate)
-        bits |= np.where(drawn & ~audit, FLAG_BITS[FlagReason.PROBE], 0)
-    return bits
+    cases = options.cases
+    chances = chances_of(p_of_records(unit.scored, len(batch)), cases.audit_rate, cases.probe_rate)
+    return np.where(lots < cases.audit_rate, AUDIT_BIT, np.where(lots < chances, PROBE_BIT, 0))
 
 
 def _count(unit: Unit, here: Any, flags: Any, lots: Any, delta: WindowDelta, options: MonitorOptions) -> WindowDelta:

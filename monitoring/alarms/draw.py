@@ -29,7 +29,7 @@ def draw_chances(audit_rate: float, probe_rate: float) -> Floats:
     """
     if audit_rate <= 0.0:
         return np.zeros(BIN_CHANCES.size)
-    return np.maximum(audit_rate, probe_rate * np.sqrt(BIN_CHANCES))
+    return np.asarray(np.maximum(audit_rate, probe_rate * np.sqrt(BIN_CHANCES)))
 
 
 def chances_of(p_wrong: npt.ArrayLike, audit_rate: float, probe_rate: float) -> Floats:
