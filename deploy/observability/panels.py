@@ -158,6 +158,28 @@ def rate(name: str, *matchers: str, model: bool = False, suffix: str = "") -> st
     return f"rate({pick(name, *matchers, model=model, suffix=suffix)}{RATE})"
 
 
+def total(
+    of: str, *labels: str, how: str = "sum", legend: str = "", missing: str = "", exemplars: bool = False
+) -> Query:
+    """The query of a selector or rate, summed up (or `how`) for each combination of the labels.
+
+    Args:
+        of: From `pick` or `rate`.
+        labels: Kept apart; without any there is one series.
+        how: An aggregation of PromQL.
+        legend: The labels' values unless given.
+        missing: `Query.may_be_empty`.
+        exemplars: As of `Query`.
+
+    Example:
+        >>> total(pick("hardcase_queue_rows"), "model", "version").legend
+        '{{model}} {{version}}'
+    """
+    by = f" by ({', '.join(labels)}) " if labels else ""
+    named = legend or " ".join(f"{{{{{label}}}}}" for label in labels)
+    return Query(expression=f"{how}{by}({of})", legend=named, may_be_empty=missing, exemplars=exemplars)
+
+
 def percentile(share: float, name: str, by: str, model: bool = False) -> str:
     """A percentile of a histogram, for each combination of the labels in `by`."""
     return f"histogram_quantile({share:g}, sum by (le, {by}) ({rate(name, model=model, suffix='_bucket')}))"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.observability.panels import Board, Kind, Panel, Query, Row, Step, percentile, pick, rate
+from deploy.observability.panels import Board, Kind, Panel, Query, Row, Step, percentile, pick, rate, total
 from deploy.observability.rules import Objectives
 
 _GOOD_BAD = (Step(above=None, color="green"), Step(above=1, color="red"))
@@ -42,7 +42,7 @@ _NOW = Row(
             width=4,
             height=4,
             steps=(Step(above=None, color="red"), Step(above=1, color="green")),
-            queries=(Query(expression=f"min({pick('hardcase_ready')})", legend="ready"),),
+            queries=(total(pick("hardcase_ready"), how="min", legend="ready"),),
         ),
         Panel(
             title="How many replicas answer Prometheus?",
@@ -51,7 +51,7 @@ _NOW = Row(
             kind=Kind.NUMBER,
             width=4,
             height=4,
-            queries=(Query(expression=f"count({pick('hardcase_ready')})", legend="replicas"),),
+            queries=(total(pick("hardcase_ready"), how="count", legend="replicas"),),
         ),
         Panel(
             title="How many requests a second?",
@@ -60,7 +60,7 @@ _NOW = Row(
             kind=Kind.NUMBER,
             width=4,
             height=4,
-            queries=(Query(expression=f"sum({rate('hardcase_requests_total', _ANSWERED)})", legend="requests"),),
+            queries=(total(rate("hardcase_requests_total", _ANSWERED), legend="requests"),),
         ),
         Panel(
             title="How many alerts fire?",
@@ -85,7 +85,7 @@ _NOW = Row(
             width=4,
             height=4,
             steps=(Step(above=None, color="green"), Step(above=60, color="orange"), Step(above=300, color="red")),
-            queries=(Query(expression=f"max({pick('hardcase_monitor_lag_seconds')})", legend="lag"),),
+            queries=(total(pick("hardcase_monitor_lag_seconds"), how="max", legend="lag"),),
         ),
     ),
 )
@@ -96,12 +96,7 @@ _TRAFFIC = (
         text="Requests that reached a loaded version, however they ended; shadows not counted.",
         unit="reqps",
         low=0,
-        queries=(
-            Query(
-                expression=f"sum by (model) ({rate('hardcase_requests_total', _ANSWERED)})",
-                legend="{{model}}",
-            ),
-        ),
+        queries=(total(rate("hardcase_requests_total", _ANSWERED), "model"),),
     ),
     Panel(
         title="How slow are the slowest answers?",
@@ -173,12 +168,7 @@ _ANSWERS = Row(
             " which does not see concept drift.",
             unit="percentunit",
             high=1,
-            queries=(
-                Query(
-                    expression=f"max by (model, version) ({pick('hardcase_accuracy_estimate', _BEST)})",
-                    legend="{{model}} {{version}}",
-                ),
-            ),
+            queries=(total(pick("hardcase_accuracy_estimate", _BEST), "model", "version", how="max"),),
         ),
         Panel(
             title="Which share of requests looks like a failure?",
@@ -200,12 +190,7 @@ _ANSWERS = Row(
             unit="short",
             low=0,
             console="/cases?state=open",
-            queries=(
-                Query(
-                    expression=f"sum by (model) ({pick('hardcase_cases', _OPEN)})",
-                    legend="{{model}}",
-                ),
-            ),
+            queries=(total(pick("hardcase_cases", _OPEN), "model"),),
         ),
         Panel(
             title="Which model has an open alarm?",
@@ -214,12 +199,7 @@ _ANSWERS = Row(
             low=0,
             high=1,
             console="/alarms",
-            queries=(
-                Query(
-                    expression=f"max by (model) ({pick('hardcase_alarm', _STANDING)})",
-                    legend="{{model}}",
-                ),
-            ),
+            queries=(total(pick("hardcase_alarm", _STANDING), "model", how="max"),),
         ),
         Panel(
             title="How many of a model's signals have moved?",
@@ -240,7 +220,7 @@ _ANSWERS = Row(
             unit="bool_yes_no",
             low=0,
             high=1,
-            queries=(Query(expression=f"max by (model) ({pick('hardcase_champion_behind')})", legend="{{model}}"),),
+            queries=(total(pick("hardcase_champion_behind"), "model", how="max"),),
         ),
     ),
 )

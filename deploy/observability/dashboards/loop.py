@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from deploy.observability.dashboards.loop_review import PEOPLE
+from deploy.observability.dashboards.loop_rollouts import ROLLOUTS
 from deploy.observability.dashboards.loop_turns import RETRAINING
-from deploy.observability.panels import Board, Panel, Query, Row, Step, pick, rate
+from deploy.observability.panels import Board, Panel, Query, Row, Step, pick, rate, total
 
 _REQUESTS = 'account="requests"'
 _BECAME = 'account=~"captured|sampled_out|lost|dropped_.*"'
@@ -17,7 +18,7 @@ _INGEST = Row(
             text="Records consumed from the log in a second.",
             unit="ops",
             low=0,
-            queries=(Query(expression=f"sum({rate('hardcase_monitor_records_ingested_total')})", legend="records"),),
+            queries=(total(rate("hardcase_monitor_records_ingested_total"), legend="records"),),
         ),
         Panel(
             title="How far behind is it?",
@@ -25,14 +26,14 @@ _INGEST = Row(
             unit="s",
             low=0,
             steps=(Step(above=None, color="green"), Step(above=300, color="red")),
-            queries=(Query(expression=f"max({pick('hardcase_monitor_lag_seconds')})", legend="lag"),),
+            queries=(total(pick("hardcase_monitor_lag_seconds"), how="max", legend="lag"),),
         ),
         Panel(
             title="How much waits in the log?",
             text="Bytes that are not read yet.",
             unit="bytes",
             low=0,
-            queries=(Query(expression=f"max({pick('hardcase_monitor_lag_bytes')})", legend="waiting"),),
+            queries=(total(pick("hardcase_monitor_lag_bytes"), how="max", legend="waiting"),),
         ),
         Panel(
             title="Does the loop turn?",
@@ -40,8 +41,8 @@ _INGEST = Row(
             unit="s",
             low=0,
             queries=(
-                Query(expression=f"max({pick('hardcase_monitor_heartbeat_age_seconds')})", legend="since the last"),
-                Query(expression=f"max({pick('hardcase_monitor_cycle_seconds')})", legend="the last took"),
+                total(pick("hardcase_monitor_heartbeat_age_seconds"), how="max", legend="since the last"),
+                total(pick("hardcase_monitor_cycle_seconds"), how="max", legend="the last took"),
             ),
         ),
         Panel(
@@ -49,7 +50,7 @@ _INGEST = Row(
             text="The last turn of each periodic duty.",
             unit="s",
             low=0,
-            queries=(Query(expression=f"max by (duty) ({pick('hardcase_monitor_duty_seconds')})", legend="{{duty}}"),),
+            queries=(total(pick("hardcase_monitor_duty_seconds"), "duty", how="max"),),
         ),
         Panel(
             title="What fails in the monitor?",
@@ -57,11 +58,8 @@ _INGEST = Row(
             unit="ops",
             low=0,
             queries=(
-                Query(
-                    expression=f"sum by (duty) ({rate('hardcase_monitor_duty_errors_total')})",
-                    legend="{{duty}}",
-                ),
-                Query(expression=f"sum({rate('hardcase_monitor_cycle_errors_total')})", legend="cycles"),
+                total(rate("hardcase_monitor_duty_errors_total"), "duty"),
+                total(rate("hardcase_monitor_cycle_errors_total"), legend="cycles"),
             ),
         ),
     ),
@@ -77,7 +75,7 @@ _QUEUE = Row(
             low=0,
             stacked=True,
             console="/cases",
-            queries=(Query(expression=f"sum by (state) ({pick('hardcase_cases')})", legend="{{state}}"),),
+            queries=(total(pick("hardcase_cases"), "state"),),
         ),
         Panel(
             title="Why were cases opened?",
@@ -85,9 +83,7 @@ _QUEUE = Row(
             unit="short",
             low=0,
             console="/cases",
-            queries=(
-                Query(expression=f"sum by (model, reason) ({pick('hardcase_cases')})", legend="{{model}}: {{reason}}"),
-            ),
+            queries=(total(pick("hardcase_cases"), "model", "reason", legend="{{model}}: {{reason}}"),),
         ),
         Panel(
             title="How right were the labelled answers?",
@@ -95,12 +91,7 @@ _QUEUE = Row(
             unit="percentunit",
             high=1,
             console="/cases?state=labelled",
-            queries=(
-                Query(
-                    expression=f"max by (model, version) ({pick('hardcase_accuracy_labelled')})",
-                    legend="{{model}} {{version}}",
-                ),
-            ),
+            queries=(total(pick("hardcase_accuracy_labelled"), "model", "version", how="max"),),
         ),
     ),
 )
@@ -116,10 +107,12 @@ _AUDIT = Row(
             width=12,
             console="/alarms",
             queries=(
-                Query(
-                    expression=f"sum by (model, use) ({pick('hardcase_audit_labels')})",
+                total(
+                    pick("hardcase_audit_labels"),
+                    "model",
+                    "use",
                     legend="{{model}}: {{use}}",
-                    may_be_empty="no audit case has a label",
+                    missing="no audit case has a label",
                 ),
             ),
         ),
@@ -130,10 +123,12 @@ _AUDIT = Row(
             low=0,
             width=12,
             queries=(
-                Query(
-                    expression=f"max by (model, version) ({pick('hardcase_accuracy_audited_labels')})",
-                    legend="{{model}} {{version}}",
-                    may_be_empty="no window has an estimate",
+                total(
+                    pick("hardcase_accuracy_audited_labels"),
+                    "model",
+                    "version",
+                    how="max",
+                    missing="no window has an estimate",
                 ),
             ),
         ),
@@ -148,7 +143,7 @@ _ACCOUNT = Row(
             text="requests is the sum of captured, sampled_out, dropped_… and lost. ingested: read by the monitor.",
             unit="short",
             low=0,
-            queries=(Query(expression=f"sum by (account) ({pick('hardcase_records')})", legend="{{account}}"),),
+            queries=(total(pick("hardcase_records"), "account"),),
         ),
         Panel(
             title="Which requests are not accounted for?",
@@ -168,40 +163,8 @@ _ACCOUNT = Row(
             unit="short",
             low=0,
             queries=(
-                Query(expression=f"max({pick('hardcase_monitor_log_damages')})", legend="damages"),
-                Query(
-                    expression=f"sum by (reason) ({pick('hardcase_monitor_dead_letters')})",
-                    legend="{{reason}}",
-                    may_be_empty="nothing was unreadable",
-                ),
-            ),
-        ),
-    ),
-)
-
-_ROLLOUTS = Row(
-    title="Rollouts",
-    panels=(
-        Panel(
-            title="When did traffic plans change?",
-            text="Revision of the plan in force; a step is a promotion, a rollback, or a challenger that came or went.",
-            unit="short",
-            width=12,
-            queries=(Query(expression=f"max by (model) ({pick('hardcase_plan_revision')})", legend="{{model}}"),),
-        ),
-        Panel(
-            title="Was a challenger taken out?",
-            text="Yes: it failed more often than chance explains on a replica, and answers nobody there.",
-            unit="bool_yes_no",
-            width=12,
-            low=0,
-            high=1,
-            queries=(
-                Query(
-                    expression=f"max by (model, version) ({pick('hardcase_challenger_tripped')})",
-                    legend="{{model}} {{version}}",
-                    may_be_empty="no plan names a challenger",
-                ),
+                total(pick("hardcase_monitor_log_damages"), how="max", legend="damages"),
+                total(pick("hardcase_monitor_dead_letters"), "reason", missing="nothing was unreadable"),
             ),
         ),
     ),
@@ -211,5 +174,5 @@ LOOP = Board(
     uid="hardcase-loop",
     title="Hardcase / Loop",
     text="From records to cases, labels and rollouts.",
-    rows=(_INGEST, _QUEUE, PEOPLE, _AUDIT, _ACCOUNT, RETRAINING, _ROLLOUTS),
+    rows=(_INGEST, _QUEUE, PEOPLE, _AUDIT, _ACCOUNT, RETRAINING, ROLLOUTS),
 )

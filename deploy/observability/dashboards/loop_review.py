@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.observability.panels import Panel, Query, Row, pick, rate
+from deploy.observability.panels import Panel, Query, Row, pick, rate, total
 
 PEOPLE = Row(
     title="People",
@@ -14,12 +14,8 @@ PEOPLE = Row(
             low=0,
             console="/review",
             queries=(
-                Query(
-                    expression=f"sum by (model) ({pick('hardcase_review_waiting_cases')})",
-                    legend="{{model}}",
-                    may_be_empty="no case waits",
-                ),
-                Query(expression=f"max({pick('hardcase_review_leased_cases')})", legend="taken"),
+                total(pick("hardcase_review_waiting_cases"), "model", missing="no case waits"),
+                total(pick("hardcase_review_leased_cases"), how="max", legend="taken"),
             ),
         ),
         Panel(
@@ -29,14 +25,10 @@ PEOPLE = Row(
             low=0,
             console="/audit",
             queries=(
-                Query(
-                    expression=f"sum by (verdict) ({rate('hardcase_review_decisions_total')})",
-                    legend="{{verdict}}",
-                    may_be_empty="nobody has decided anything",
-                ),
-                Query(expression=f"sum({rate('hardcase_review_leases_total')})", legend="taken"),
-                Query(expression=f"sum({rate('hardcase_review_undone_cases_total')})", legend="undone"),
-                Query(expression=f"sum({rate('hardcase_review_conflicts_total')})", legend="conflicts"),
+                total(rate("hardcase_review_decisions_total"), "verdict", missing="nobody has decided anything"),
+                total(rate("hardcase_review_leases_total"), legend="taken"),
+                total(rate("hardcase_review_undone_cases_total"), legend="undone"),
+                total(rate("hardcase_review_conflicts_total"), legend="conflicts"),
             ),
         ),
         Panel(
@@ -60,45 +52,8 @@ PEOPLE = Row(
             low=0,
             console="/slices",
             queries=(
-                Query(
-                    expression=f"sum by (state) ({pick('hardcase_slices')})",
-                    legend="{{state}}",
-                    may_be_empty="no slice was found",
-                ),
-                Query(
-                    expression=f"sum({pick('hardcase_slice_alerts_firing')})",
-                    legend="over their limit",
-                    may_be_empty="no slice was found",
-                ),
-            ),
-        ),
-        Panel(
-            title="How do roll-outs end?",
-            text="New versions by how their roll-outs ended, and those that are under way.",
-            unit="short",
-            low=0,
-            console="/rollouts",
-            queries=(
-                Query(
-                    expression=f"sum by (state) ({pick('hardcase_rollouts_total')})",
-                    legend="{{state}}",
-                ),
-                Query(expression=f"sum by (state) ({pick('hardcase_rollout')})", legend="now {{state}}"),
-            ),
-        ),
-        Panel(
-            title="What speaks against the version that is rolled out?",
-            text="Evidence as a share of what takes it back, and the share of requests that it has answered.",
-            unit="percentunit",
-            low=0,
-            high=1,
-            console="/rollouts",
-            queries=(
-                Query(
-                    expression=f"max by (metric) ({pick('hardcase_rollout_evidence_ratio')})",
-                    legend="{{metric}}",
-                ),
-                Query(expression=f"max({pick('hardcase_rollout_exposed_ratio')})", legend="answered by it"),
+                total(pick("hardcase_slices"), "state", missing="no slice was found"),
+                total(pick("hardcase_slice_alerts_firing"), legend="over their limit", missing="no slice was found"),
             ),
         ),
         Panel(
@@ -108,15 +63,19 @@ PEOPLE = Row(
             low=0,
             console="/settings",
             queries=(
-                Query(
-                    expression=f"sum by (tool, state) ({pick('hardcase_integration_tasks')})",
+                total(
+                    pick("hardcase_integration_tasks"),
+                    "tool",
+                    "state",
                     legend="{{tool}}: {{state}}",
-                    may_be_empty="no labelling tool is configured",
+                    missing="no labelling tool is configured",
                 ),
-                Query(
-                    expression=f"max by (tool) ({pick('hardcase_integration_failing_seconds')})",
+                total(
+                    pick("hardcase_integration_failing_seconds"),
+                    "tool",
+                    how="max",
                     legend="{{tool}}: seconds without an answer",
-                    may_be_empty="no labelling tool is configured",
+                    missing="no labelling tool is configured",
                 ),
             ),
         ),

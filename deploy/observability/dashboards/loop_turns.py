@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.observability.panels import Panel, Query, Row, pick, rate
+from deploy.observability.panels import Panel, Query, Row, pick, rate, total
 
 NEVER = "no model is registered"
 RETRAINING = Row(
@@ -20,10 +20,12 @@ RETRAINING = Row(
                     legend="{{model}}: {{stage}}",
                     may_be_empty="no turn runs",
                 ),
-                Query(
-                    expression=f"max by (model) ({pick('hardcase_training_progress_ratio')})",
+                total(
+                    pick("hardcase_training_progress_ratio"),
+                    "model",
+                    how="max",
                     legend="{{model}}: progress",
-                    may_be_empty="no training runs, or its trainer says nothing",
+                    missing="no training runs, or its trainer says nothing",
                 ),
             ),
         ),
@@ -33,13 +35,7 @@ RETRAINING = Row(
             unit="short",
             low=0,
             console="/loop",
-            queries=(
-                Query(
-                    expression=f"sum by (outcome) ({pick('hardcase_trainings_total')})",
-                    legend="{{outcome}}",
-                    may_be_empty=NEVER,
-                ),
-            ),
+            queries=(total(pick("hardcase_trainings_total"), "outcome", missing=NEVER),),
         ),
         Panel(
             title="What do the policies decide?",
@@ -47,13 +43,7 @@ RETRAINING = Row(
             unit="ops",
             low=0,
             console="/loop",
-            queries=(
-                Query(
-                    expression=f"sum by (decision) ({rate('hardcase_trigger_decisions_total')})",
-                    legend="{{decision}}",
-                    may_be_empty=NEVER,
-                ),
-            ),
+            queries=(total(rate("hardcase_trigger_decisions_total"), "decision", missing=NEVER),),
         ),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.observability.dashboards.model_beside import CHALLENGER, EVIDENTLY, SLICES
-from deploy.observability.panels import Board, Panel, Query, Row, Step, mean, percentile, pick, rate
+from deploy.observability.panels import Board, Panel, Query, Row, Step, mean, percentile, pick, rate, total
 
 _CONSOLE = "/models/${model}"
 _CASES = "/cases?model=${model}"
@@ -21,8 +21,10 @@ _TRAFFIC = Row(
             stacked=True,
             console=_CONSOLE,
             queries=(
-                Query(
-                    expression=f"sum by (version, variant) ({rate('hardcase_requests_total', model=True)})",
+                total(
+                    rate("hardcase_requests_total", model=True),
+                    "version",
+                    "variant",
                     legend="{{version}} as {{variant}}",
                 ),
             ),
@@ -33,13 +35,7 @@ _TRAFFIC = Row(
             unit="reqps",
             low=0,
             console=_CASES,
-            queries=(
-                Query(
-                    expression=f"sum by (outcome) ({rate('hardcase_requests_total', model=True)})",
-                    legend="{{outcome}}",
-                    exemplars=True,
-                ),
-            ),
+            queries=(total(rate("hardcase_requests_total", model=True), "outcome", exemplars=True),),
         ),
         Panel(
             title="How long do answers take?",
@@ -75,9 +71,7 @@ _TRAFFIC = Row(
             low=0,
             width=12,
             console=_CONSOLE,
-            queries=(
-                Query(expression=f"sum by (version) ({rate('hardcase_rows_total', model=True)})", legend="{{version}}"),
-            ),
+            queries=(total(rate("hardcase_rows_total", model=True), "version"),),
         ),
     ),
 )
@@ -105,9 +99,8 @@ _ACCURACY = Row(
                         ("_upper", "at most, {{version}}"),
                     )
                 ),
-                Query(
-                    expression=f"max by (version) ({pick('hardcase_accuracy_labelled', model=True)})",
-                    legend="labelled, {{version}}",
+                total(
+                    pick("hardcase_accuracy_labelled", model=True), "version", how="max", legend="labelled, {{version}}"
                 ),
             ),
         ),
@@ -131,13 +124,7 @@ _ACCURACY = Row(
             unit="ops",
             low=0,
             console=_CASES,
-            queries=(
-                Query(
-                    expression=f"sum by (reason) ({rate('hardcase_monitor_flagged_records_total', model=True)})",
-                    legend="{{reason}}",
-                    exemplars=True,
-                ),
-            ),
+            queries=(total(rate("hardcase_monitor_flagged_records_total", model=True), "reason", exemplars=True),),
         ),
         Panel(
             title="Which cases are there?",
@@ -145,7 +132,7 @@ _ACCURACY = Row(
             unit="short",
             low=0,
             console=_CASES,
-            queries=(Query(expression=f"sum by (reason) ({pick('hardcase_cases', model=True)})", legend="{{reason}}"),),
+            queries=(total(pick("hardcase_cases", model=True), "reason"),),
         ),
     ),
 )
@@ -163,9 +150,8 @@ _ALARMS = Row(
             width=8,
             console="/alarms?model=${model}",
             queries=(
-                Query(
-                    expression=f"max by (promise, state) ({pick('hardcase_alarm', model=True)})",
-                    legend="{{promise}}: {{state}}",
+                total(
+                    pick("hardcase_alarm", model=True), "promise", "state", how="max", legend="{{promise}}: {{state}}"
                 ),
             ),
         ),
@@ -195,12 +181,7 @@ _ALARMS = Row(
             high=1,
             width=8,
             console="/alarms?model=${model}",
-            queries=(
-                Query(
-                    expression=f"max by (promise) ({pick('hardcase_alarm_silenced', model=True)})",
-                    legend="{{promise}}",
-                ),
-            ),
+            queries=(total(pick("hardcase_alarm_silenced", model=True), "promise", how="max"),),
         ),
     ),
 )

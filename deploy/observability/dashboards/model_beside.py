@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.observability.panels import Kind, Panel, Query, Row, pick, rate
+from deploy.observability.panels import Kind, Panel, Query, Row, pick, rate, total
 
 _CONSOLE = "/models/${model}"
 
@@ -70,10 +70,13 @@ CHALLENGER = Row(
             high=1,
             console=_CONSOLE,
             queries=(
-                Query(
-                    expression=f"min by (version, mode) ({pick('hardcase_challenger_on_duty', model=True)})",
+                total(
+                    pick("hardcase_challenger_on_duty", model=True),
+                    "version",
+                    "mode",
+                    how="min",
                     legend="{{version}} as {{mode}}",
-                    may_be_empty="the plan names no challenger",
+                    missing="the plan names no challenger",
                 ),
             ),
         ),
@@ -100,10 +103,12 @@ CHALLENGER = Row(
             low=0,
             console=_CONSOLE,
             queries=(
-                Query(
-                    expression=f"sum by (version, reason) ({rate('hardcase_canary_fallbacks_total', model=True)})",
+                total(
+                    rate("hardcase_canary_fallbacks_total", model=True),
+                    "version",
+                    "reason",
                     legend="{{version}}: {{reason}}",
-                    may_be_empty="the plan names no canary",
+                    missing="the plan names no canary",
                 ),
             ),
         ),

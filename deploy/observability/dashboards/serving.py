@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.observability.panels import Board, Panel, Query, Row, Step, mean, percentile, pick, rate
+from deploy.observability.panels import Board, Panel, Query, Row, Step, mean, percentile, pick, rate, total
 
 _NEAR_FULL = (Step(above=None, color="green"), Step(above=0.8, color="orange"), Step(above=0.95, color="red"))
 _HIT = 'result="hit"'
@@ -30,24 +30,14 @@ _QUEUES = Row(
             text="Until all rows that wait now will have begun to run, at the measured pace; of the slowest replica.",
             unit="s",
             low=0,
-            queries=(
-                Query(
-                    expression=f"max by (model, version) ({pick('hardcase_queue_expected_wait_seconds')})",
-                    legend="{{model}} {{version}}",
-                ),
-            ),
+            queries=(total(pick("hardcase_queue_expected_wait_seconds"), "model", "version", how="max"),),
         ),
         Panel(
             title="What is turned away, by which rule?",
             text="Requests answered with 503 because too much waited.",
             unit="reqps",
             low=0,
-            queries=(
-                Query(
-                    expression=f"sum by (model, reason) ({rate('hardcase_shed_requests_total')})",
-                    legend="{{model}}: {{reason}}",
-                ),
-            ),
+            queries=(total(rate("hardcase_shed_requests_total"), "model", "reason", legend="{{model}}: {{reason}}"),),
         ),
         Panel(
             title="How long did requests wait?",
@@ -67,14 +57,8 @@ _QUEUES = Row(
             unit="short",
             low=0,
             queries=(
-                Query(
-                    expression=f"sum by (instance) ({pick('hardcase_in_flight_requests')})",
-                    legend="requests, {{instance}}",
-                ),
-                Query(
-                    expression=f"sum by (instance) ({pick('hardcase_connections')})",
-                    legend="connections, {{instance}}",
-                ),
+                total(pick("hardcase_in_flight_requests"), "instance", legend="requests, {{instance}}"),
+                total(pick("hardcase_connections"), "instance", legend="connections, {{instance}}"),
             ),
         ),
         Panel(
@@ -83,10 +67,8 @@ _QUEUES = Row(
             unit="reqps",
             low=0,
             queries=(
-                Query(
-                    expression=f"sum by (outcome) ({rate('hardcase_unrouted_requests_total')})", legend="{{outcome}}"
-                ),
-                Query(expression=f"sum({rate('hardcase_unauthenticated_requests_total')})", legend="wrong credential"),
+                total(rate("hardcase_unrouted_requests_total"), "outcome"),
+                total(rate("hardcase_unauthenticated_requests_total"), legend="wrong credential"),
             ),
         ),
     ),
@@ -108,12 +90,7 @@ _BATCHES = Row(
             unit="ops",
             low=0,
             stacked=True,
-            queries=(
-                Query(
-                    expression=f"sum by (reason) ({rate('hardcase_batch_release_total')})",
-                    legend="{{reason}}",
-                ),
-            ),
+            queries=(total(rate("hardcase_batch_release_total"), "reason"),),
         ),
         Panel(
             title="How long does a batch take?",
@@ -139,8 +116,8 @@ _LANES = Row(
             unit="short",
             low=0,
             queries=(
-                Query(expression=f"sum by (lane) ({pick('hardcase_lane')})", legend="HTTP {{lane}}"),
-                Query(expression=f"sum by (lane) ({pick('hardcase_grpc_lane')})", legend="gRPC {{lane}}"),
+                total(pick("hardcase_lane"), "lane", legend="HTTP {{lane}}"),
+                total(pick("hardcase_grpc_lane"), "lane", legend="gRPC {{lane}}"),
             ),
         ),
         Panel(
@@ -148,7 +125,7 @@ _LANES = Row(
             text="Versions on all replicas by state.",
             unit="short",
             low=0,
-            queries=(Query(expression=f"sum by (state) ({pick('hardcase_version_state')})", legend="{{state}}"),),
+            queries=(total(pick("hardcase_version_state"), "state"),),
         ),
         Panel(
             title="How often does the response cache know the answer?",
@@ -177,12 +154,7 @@ _CAPTURE = Row(
             unit="ops",
             low=0,
             stacked=True,
-            queries=(
-                Query(
-                    expression=f"sum by (result) ({rate('hardcase_capture_records_total')})",
-                    legend="{{result}}",
-                ),
-            ),
+            queries=(total(rate("hardcase_capture_records_total"), "result"),),
         ),
         Panel(
             title="How full is the log?",
@@ -205,10 +177,10 @@ _CAPTURE = Row(
             unit="ops",
             low=0,
             queries=(
-                Query(
-                    expression=f"sum by (observer) ({rate('hardcase_observer_dropped_total')})",
-                    legend="{{observer}}",
-                    may_be_empty="serving.access_log and serving.tracing are off",
+                total(
+                    rate("hardcase_observer_dropped_total"),
+                    "observer",
+                    missing="serving.access_log and serving.tracing are off",
                 ),
             ),
         ),
