@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tables_loop
+from benchmarks import tables_loop, tables_monitor
 from benchmarks.markdown import markdown_table
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
@@ -322,29 +322,33 @@ def _median(cell: Any) -> float | None:
     return statistics.median(rounds) if rounds else None
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    make.__name__: make
-    for make in (
-        taxes,
-        alarms,
-        gate,
-        triggers,
-        accuracy,
-        drift,
-        slices,
-        scores,
-        ranking,
-        overload,
-        slow_clients,
-        soak,
-        shadow,
-        promotions,
-        ray_faults,
-        replicas,
-        heavy_model,
-        grpc,
-    )
-} | tables_loop.TABLES
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = (
+    {
+        make.__name__: make
+        for make in (
+            taxes,
+            alarms,
+            gate,
+            triggers,
+            accuracy,
+            drift,
+            slices,
+            scores,
+            ranking,
+            overload,
+            slow_clients,
+            soak,
+            shadow,
+            promotions,
+            ray_faults,
+            replicas,
+            heavy_model,
+            grpc,
+        )
+    }
+    | tables_loop.TABLES
+    | tables_monitor.TABLES
+)
 
 
 def table_of(name: str, folder: Path = RESULTS) -> str:
