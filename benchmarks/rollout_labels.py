@@ -37,6 +37,7 @@ POLICY = RolloutPolicy(disagreement=0.05)
 ENOUGH = math.log(tests_of(POLICY) / POLICY.alpha)
 TOLERANCE = POLICY.limit(Metric.WRONG).tolerance
 SEEN = 1000  # disagreements whose proxies are known when the first label comes
+TOGETHER = 20  # streams that share one draw of such proxies
 BOTH = 0.1  # of the disagreements, both are wrong
 Floats = npt.NDArray[np.float64]
 
@@ -80,12 +81,13 @@ def labels_needed(world: World, streams: int, most: int, seed: int) -> dict[str,
     stake = np.log(bets.weights)
     for name, helped in (("disagreements", False), ("with the proxy", True)):
         grown = np.empty((streams, most))
-        for i in range(streams):
+        for first in range(0, streams, TOGETHER):
+            some = slice(first, first + TOGETHER)
             population = np.bincount(proxy_bins(world.draw((SEEN,), rng)[1]), minlength=BINS)
             table = bets.table(population if helped else None)
-            factors = table.factors(who[i], proxy_bins(proxy[i]) if helped else None)
-            paths = np.cumsum(np.where(differ[i][:, None], np.log(np.maximum(factors, 1e-300)), 0.0), axis=0)
-            grown[i] = np.logaddexp.reduce(paths + stake, axis=1)
+            factors = table.factors(who[some], proxy_bins(proxy[some]) if helped else None)
+            logs = np.where(differ[some][..., None], np.log(np.maximum(factors, 1e-300)), 0.0)
+            grown[some] = np.logaddexp.reduce(np.cumsum(logs, axis=1) + stake, axis=2)
         found[name] = _first(grown)
     return {**asdict(world), **{name: _told(first) for name, first in found.items()}}
 
@@ -123,10 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="40 streams a world, nothing is written")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
-    streams = 40 if given.quick else 300
+    streams = 40 if given.quick else 200
     rows = []
     for number, world in enumerate(worlds()):
-        rows.append(labels_needed(world, streams, 3000, 7000 + number))
+        rows.append(labels_needed(world, streams, 2500, 7000 + number))
         print(json.dumps(rows[-1]), flush=True)
     if not given.quick:
         result = {"machine": machine_facts(ROOT, ("numpy",)), "streams": streams, "worlds": rows}
