@@ -45,7 +45,7 @@ down: $(STAMP) ## stop a running `make up` from another terminal
 status: $(STAMP) ## what runs, where, and how it is
 	@exec $(BIN)/hardcase status $(ARGS)
 
-demo: $(STAMP) ## the whole story: shift, alarm, labels, training, gate, roll-out (beside a running `up`: a day in the life)
+demo: $(STAMP) ## the whole story: shift, alarm, labels, training, gate, roll-out; beside a running `up`, or alone
 	@exec $(BIN)/hardcase demo $(ARGS)
 
 # Two halves: what shares a machine well goes to two workers, a file at a time; what starts a Ray cluster, or kills and

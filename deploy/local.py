@@ -35,7 +35,13 @@ DOWN_TIMEOUT_S = 60.0
 def run_up(invocation: Invocation, *, with_demo: bool) -> None:
     """Start everything, stay until a signal, end everything."""
     out = console()
-    settings, paths = invocation.settings, invocation.paths.make()
+    paths = invocation.paths.make()
+    asked = invocation.loaded
+    if with_demo:
+        from deploy.demo.overlay import for_up
+
+        invocation.loaded = for_up(asked, invocation.registry, os.environ)
+    settings = invocation.settings
     processes.adopt_orphans()
     started = time.monotonic()
     supervisor = Supervisor(
@@ -55,7 +61,12 @@ def run_up(invocation: Invocation, *, with_demo: bool) -> None:
             out.print("The registry is empty: training and exporting the demo model on real digits.")
         with _spinner("starting"):
             supervisor.start(specs, ports(settings), addresses(settings))
-        _announce(invocation, time.monotonic() - started, watched=any(w.role == "prometheus" for w in watching))
+        _announce(
+            invocation,
+            time.monotonic() - started,
+            watched=any(w.role == "prometheus" for w in watching),
+            for_demo=invocation.loaded is not asked,
+        )
         tell_first_start(settings, paths, out.print)
         supervisor.watch()
     except StopRequested:
@@ -161,11 +172,16 @@ def tell_first_start(settings: Settings, paths: StatePaths, say: Callable[[str],
     say("              make it with this link; it holds once, and for a day\n")
 
 
+def frozen_settings(paths: StatePaths) -> Path:
+    """The file that holds a run's settings."""
+    return paths.run / "settings.json"
+
+
 def _freeze_settings(settings: Settings, paths: StatePaths) -> Path:
     """The run's settings as a file for the children: editing hardcase.yaml must not change half of a running system."""
     plain = settings.model_dump(mode="json")
     plain["state_dir"] = str(paths.root)
-    file = paths.run / "settings.json"
+    file = frozen_settings(paths)
     write_atomically(file, json.dumps(plain, indent=1))
     for variable in [v for v in os.environ if v.startswith(ENV_PREFIX)]:
         del os.environ[variable]  # already part of the file
@@ -177,7 +193,7 @@ def _spinner(text: str) -> AbstractContextManager[object]:
     return out.status(text) if out.is_terminal else nullcontext()
 
 
-def _announce(invocation: Invocation, seconds: float, *, watched: bool) -> None:
+def _announce(invocation: Invocation, seconds: float, *, watched: bool, for_demo: bool) -> None:
     out, where, registry = console(), addresses(invocation.settings), invocation.registry
     out.print(Text(f"\nHardcase is up after {seconds:.1f} s.", style="bold green"))
     for model in registry.models():
@@ -198,4 +214,8 @@ def _announce(invocation: Invocation, seconds: float, *, watched: bool) -> None:
         token = " -H 'Authorization: Bearer TOKEN'" if invocation.settings.serving.auth.keys else ""
         out.print("\nA first request, one real digit:")
         out.print(f"  curl -s{token} {where['inference']}/v2/models/digits/infer -d @{shown}")
-    out.print("\n`make demo` in another terminal tells the whole story. Ctrl-C stops everything.\n")
+    if for_demo:
+        out.print("\nThe demo's trainer and its short windows are set, as long as there is no model but the demo's:")
+        out.print("`make demo` in another terminal tells the whole story in this console. Ctrl-C stops everything.\n")
+    else:
+        out.print("\nCtrl-C stops everything.\n")

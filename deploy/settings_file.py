@@ -44,13 +44,16 @@ class Loaded:
         return (self.base / self.settings.state_dir).absolute()
 
 
-def load_settings(file: Path | None, environ: Mapping[str, str], folder: Path) -> Loaded:
+def load_settings(
+    file: Path | None, environ: Mapping[str, str], folder: Path, beneath: Mapping[str, Any] | None = None
+) -> Loaded:
     """Read the settings.
 
     Args:
         file: Named file, which must exist; None takes `hardcase.yaml` of `folder` when there is one.
         environ: Where overrides come from.
         folder: The working folder.
+        beneath: Sections and keys that take the place of the defaults.
 
     Raises:
         SettingsError: every problem, one a line.
@@ -64,12 +67,18 @@ def load_settings(file: Path | None, environ: Mapping[str, str], folder: Path) -
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise SettingsError([f"{file}: cannot be read: {reason}"]) from None
-    settings = parse_settings(text, name=str(file or DEFAULT_FILE), environ=environ)
+    settings = parse_settings(text, name=str(file or DEFAULT_FILE), environ=environ, beneath=beneath)
     return Loaded(settings=settings, file=file, base=file.absolute().parent if file else folder.absolute())
 
 
-def parse_settings(text: str, *, name: str = DEFAULT_FILE, environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from YAML text and overrides.
+def parse_settings(
+    text: str,
+    *,
+    name: str = DEFAULT_FILE,
+    environ: Mapping[str, str] | None = None,
+    beneath: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from YAML text and overrides, over what lies `beneath` them.
 
     Raises:
         SettingsError: every problem, one a line: `file:line:column: key: what is wrong`.
@@ -78,9 +87,18 @@ def parse_settings(text: str, *, name: str = DEFAULT_FILE, environ: Mapping[str,
     data = _read_yaml(text, name, places)
     _apply_environment(data, environ or {}, places)
     try:
-        return Settings.model_validate(data)
+        return Settings.model_validate(_over(beneath or {}, data))
     except ValidationError as error:
         raise SettingsError([_tell(dict(e), places, name) for e in error.errors()]) from None
+
+
+def _over(beneath: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, section by section; a key that `above` has is as it says there."""
+    made = {**beneath, **above}
+    for name in beneath.keys() & above.keys():
+        if isinstance(beneath[name], Mapping) and isinstance(above[name], Mapping):
+            made[name] = _over(beneath[name], above[name])
+    return made
 
 
 def _read_yaml(text: str, name: str, places: dict[Key, str]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The demo: a small CNN on scikit-learn's real handwritten digits, and a day in its life."""
+"""The demo: a small CNN on scikit-learn's real handwritten digits, and what happens to it."""

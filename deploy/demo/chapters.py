@@ -19,7 +19,6 @@ from export.contracts.traffic import ChallengerMode
 from monitoring.loop.contracts import Stage
 
 TICK_S = 0.25
-LABEL_S = 0.4  # the stand-in types a label in so many seconds: 150 a minute
 FAULTS = {"": "in order", "shuffled": "labels of other pictures", "dead_pixel": "divides by zero at a dead pixel"}
 
 
@@ -32,6 +31,8 @@ class Pace:
         after_s: Traffic that a new champion is looked at for.
         healthy_labels: Typed while all is well.
         labels: Typed about one scene at most, however many chapters it lasts.
+        label_s: The stand-in types a label in so many seconds: 150 a minute.
+        types_on: Also while the loop is at work, for the gate.
         turn_s: A turn of the loop that takes longer breaks the story off.
         requests: The story goes on until so many were sent.
         rate: Requests a second.
@@ -42,13 +43,28 @@ class Pace:
     after_s: float = 20.0
     healthy_labels: int = 10
     labels: int = 180
+    label_s: float = 0.4
+    types_on: bool = False
     turn_s: float = 420.0
     requests: int = 102_000
     rate: float = 280.0
     chapters: int = 5
 
 
-QUICK = Pace(healthy_s=10.0, after_s=6.0, healthy_labels=5, labels=100, requests=5_000, rate=120.0, chapters=2)
+QUICK = Pace(
+    healthy_s=6.0,
+    after_s=5.0,
+    # Half of the audit items are the gate's. Those of before the shift wait in the queue, and say nothing about it: so
+    # many more are typed, and sooner, than in the long form, where there is time for items to come.
+    healthy_labels=30,
+    labels=150,
+    label_s=0.15,
+    types_on=True,
+    turn_s=900.0,  # it is a test, too, and of what happens: not of how fast the machine is that day
+    requests=3_000,
+    rate=120.0,
+    chapters=2,
+)
 
 
 @dataclass(kw_only=True)
@@ -145,7 +161,7 @@ class Director:
                     f"the turn that should have ended as '{wanted}' {stands} after {self.pace.turn_s:.0f} s",
                     "`hardcase retrain --dry-run` says what the trigger waits for",
                 )
-            self.tick(self.pace.labels if mine is None else 0)
+            self.tick(self.pace.labels if mine is None or self.pace.types_on else 0)
             if mine is None:
                 mine = self._next_turn()
                 if mine is not None:
@@ -175,7 +191,7 @@ class Director:
         if typed < labels and self._debt_s <= 0.0:
             done = self.reviewer.review(labels - typed)
             self.typed_s += [self.watch.now_s] * done
-            self._debt_s += LABEL_S * max(1, done)
+            self._debt_s += self.pace.label_s * max(1, done)
         time.sleep(max(0.0, TICK_S - (time.monotonic() - began)))
         self._debt_s = max(0.0, self._debt_s - (time.monotonic() - began))
 

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,22 +15,26 @@ from deploy.addresses import addresses
 from deploy.cli.context import Invocation, console, print_json, print_table
 from deploy.demo import findings as f
 from deploy.demo.loop_story import tell_loop
-from deploy.demo.overlay import overlay, variables
+from deploy.demo.overlay import FAULTS, overlay
 from deploy.demo.page import render
 from deploy.demo.story import tell
+from deploy.demo.systems import (
+    DAY_FLAGS,
+    MODEL,
+    await_running,
+    own_settings,
+    own_system,
+    running_settings,
+    why_not_here,
+)
 from deploy.demo.told_page import render_told
-from deploy.errors import CommandError, Missing, UsageError
-from deploy.log_tail import last_lines
+from deploy.errors import Missing
 from deploy.monitor_client import MonitorClient
 from deploy.paths import StatePaths
-from deploy.run_state import current_run, write_atomically
+from deploy.run_state import write_atomically
 from deploy.settings import Settings
-from deploy.settings_file import Loaded, load_settings
+from deploy.settings_findings import CaseSettings
 from export.registry import Registry
-
-START_TIMEOUT_S = 180.0
-STOP_TIMEOUT_S = 60.0
-MODEL = "digits"
 
 
 def run_demo(invocation: Invocation, *, quick: bool, day: bool, as_json: bool) -> int:
@@ -46,59 +43,47 @@ def run_demo(invocation: Invocation, *, quick: bool, day: bool, as_json: bool) -
     Args:
         invocation: This call of the command.
         quick: Fewer requests.
-        day: Only a day: traffic, shifts, what was found. Needs nothing that a running system might lack.
+        day: Only a day: traffic, shifts, feedback, what was found.
         as_json: Print the report as JSON.
     """
     out = console(stderr=as_json)
-    if not day:
-        run = current_run(invocation.paths)
-        if run is None or not run.ready:
-            return run_story(invocation, out, quick=quick, as_json=as_json)
-        if any(MODEL in trainer.models for trainer in invocation.settings.retrain.trainers):
-            return run_story_on(invocation, out, quick=quick, as_json=as_json)
-        out.print(
-            f"The running system has no trainer for '{MODEL}' (retrain.trainers), so this is a day without retraining. "
-            "For the whole story stop it (`make down`) and run `make demo` again: it then starts a system of its own."
-        )
-    return run_day(invocation, out, quick=quick, as_json=as_json)
+    run = await_running(invocation.paths)
+    settings = invocation.settings if run is None else running_settings(invocation.paths)
+    if day:
+        return run_day(invocation.paths.make(), settings, out, running=run is not None, quick=quick, as_json=as_json)
+    if run is not None:
+        client = MonitorClient.of(settings)
+        why = why_not_here(settings, invocation.paths, client, invocation.paths.demo / FAULTS)
+        client.close()
+        if not why:
+            out.print(f"Using the system that runs since {run.started_at}. Its console: {client.base}/")
+            return run_story_on(invocation.paths.make(), settings, out, quick=quick, as_json=as_json)
+        out.print(f"{why[0].upper()}{why[1:]}, and is left alone.")
+    return run_story(invocation.paths.make(), settings, out, beside=run is not None, quick=quick, as_json=as_json)
 
 
-def run_story(invocation: Invocation, out: Console, *, quick: bool, as_json: bool) -> int:
+def run_story(paths: StatePaths, settings: Settings, out: Console, *, beside: bool, quick: bool, as_json: bool) -> int:
     """The whole story on a system of its own, in a state folder of its own, which is emptied before."""
-    paths = invocation.paths.make()
-    state = paths.demo / "story"
-    shutil.rmtree(state, ignore_errors=True)
-    faults = paths.demo / "trainer.json"
+    faults = paths.demo / FAULTS
     faults.unlink(missing_ok=True)
-    settings = overlay(faults, quick=quick)
-    environ = {**os.environ, **variables(settings), "HARDCASE__STATE_DIR": json.dumps(str(state))}
-    loaded = load_settings(invocation.loaded.file, environ, Path.cwd())
-    own = StatePaths(loaded.state)
-    with running_system(loaded, own, paths.logs / "demo-up.log", out, environ):
-        shown: dict[str, Any] = {"overlay": overlay(Path("trainer.json"), quick=quick)}  # no path of this machine
-        return _tell(loaded.settings, own, paths, faults, shown, out, quick=quick, as_json=as_json)
+    plain = own_settings(settings, paths.demo / "story", overlay(faults, quick=quick), beside=beside)
+    with own_system(plain, paths.logs / "demo-up.log", out) as own:
+        out.print(f"Its console: {addresses(own.settings)['console']}/")
+        shown: dict[str, Any] = {"overlay": overlay(Path(FAULTS), quick=quick)}  # no path of this machine
+        return _tell(own.settings, StatePaths(own.state), paths, shown, out, quick=quick, as_json=as_json)
 
 
-def run_story_on(invocation: Invocation, out: Console, *, quick: bool, as_json: bool) -> int:
-    """The whole story on the running system; its trainer must be the demo's for the bad candidates to be bad."""
-    paths = invocation.paths.make()
-    faults = paths.demo / "trainer.json"
-    program = next(t.program for t in invocation.settings.retrain.trainers if MODEL in t.models)
-    if str(faults) not in program:
-        raise UsageError(
-            f"the running system trains '{MODEL}' with something else than the demo's trainer",
-            f"retrain.trainers: program must be [python, -m, deploy.demo.trainer, --faults, {faults}]; "
-            "or stop the system (`make down`): then the demo starts one of its own",
-        )
+def run_story_on(paths: StatePaths, settings: Settings, out: Console, *, quick: bool, as_json: bool) -> int:
+    """The whole story on the running system."""
+    (paths.demo / FAULTS).unlink(missing_ok=True)
     shown: dict[str, Any] = {"overlay": "none: a running system was used"}
-    return _tell(invocation.settings, invocation.paths, paths, faults, shown, out, quick=quick, as_json=as_json)
+    return _tell(settings, paths, paths, shown, out, quick=quick, as_json=as_json)
 
 
 def _tell(
     settings: Settings,
     own: StatePaths,
     paths: StatePaths,
-    faults: Path,
     chosen: dict[str, Any],
     out: Console,
     *,
@@ -107,17 +92,21 @@ def _tell(
 ) -> int:
     where = addresses(settings)
     client = MonitorClient.of(settings)
-    told = tell_loop(
-        serving=where["inference"],
-        grpc=where.get("grpc"),
-        client=client,
-        registry=Registry(own.registry),
-        faults=faults,
-        log=paths.logs / "demo-clients.log",
-        out=out,
-        quick=quick,
-        settings=chosen,
-    )
+    try:
+        told = tell_loop(
+            serving=where["inference"],
+            grpc=where.get("grpc"),
+            client=client,
+            registry=Registry(own.registry),
+            faults=paths.demo / FAULTS,
+            log=paths.logs / "demo-clients.log",
+            out=out,
+            quick=quick,
+            settings=chosen,
+        )
+    finally:
+        client.close()
+        (paths.demo / FAULTS).unlink(missing_ok=True)  # a running system's trainer is in order afterwards
     write_atomically(paths.demo / "report.json", json.dumps(asdict(told), indent=1))
     write_atomically(paths.demo / "report.html", render_told(told))
     if as_json:
@@ -130,22 +119,19 @@ def _tell(
     return 0 if told.holds else 1
 
 
-def run_day(invocation: Invocation, out: Console, *, quick: bool, as_json: bool) -> int:
-    """A day: healthy traffic, shifts, feedback, what was flagged and how much of it was right."""
+def run_day(paths: StatePaths, settings: Settings, out: Console, *, running: bool, quick: bool, as_json: bool) -> int:
+    """A day: healthy traffic, shifts, feedback, what was flagged and how much of it was right.
+
+    On the running system, if scores may open enough cases there; otherwise on one of its own.
+    """
     started = time.monotonic()
-    log = invocation.paths.make().logs / "demo-up.log"
-    with running_system(invocation.loaded, invocation.paths, log, out):
-        if MODEL not in invocation.registry.models():
-            raise Missing(
-                f"the registry has no model '{MODEL}', which the demo is about",
-                "`hardcase up` on an empty registry makes it, or: hardcase export deploy.demo.train:package --register",
-            )
-        client = MonitorClient.of(invocation.settings)
-        serving = addresses(invocation.settings)["inference"]
-        found = tell(serving, client, invocation.settings.monitor.window_s, out, quick=quick)
-        paths = invocation.paths.make()
-        write_atomically(paths.demo / "report.json", json.dumps(asdict(found), indent=1))
-        write_atomically(paths.demo / "report.html", render(found, client))
+    if running and settings.monitor.cases.scored_per_window >= DAY_FLAGS:
+        found = _day_on(settings, paths, paths, out, quick=quick)
+    else:
+        sections = {"monitor": {"window_s": 5, "cases": CaseSettings().model_dump(mode="json")}}
+        plain = own_settings(settings, paths.demo / "day", sections, beside=running)
+        with own_system(plain, paths.logs / "demo-up.log", out) as own:
+            found = _day_on(own.settings, StatePaths(own.state), paths, out, quick=quick)
     if as_json:
         print_json(found)
     else:
@@ -154,64 +140,20 @@ def run_day(invocation: Invocation, out: Console, *, quick: bool, as_json: bool)
     return 0 if found.holds else 1
 
 
-@contextmanager
-def running_system(
-    loaded: Loaded, paths: StatePaths, log: Path, out: Console, environ: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    """A running `hardcase up`: the one that is there, or one of our own for as long as it takes.
-
-    Args:
-        loaded: Its settings.
-        paths: Its state folder.
-        log: What one of our own prints.
-        out: Where progress goes.
-        environ: Of one of our own; None inherits.
-
-    Raises:
-        CommandError: it did not start.
-    """
-    run = current_run(paths) if paths.lock.exists() else None
-    if run is not None and run.ready:
-        out.print(f"Using the system that runs since {run.started_at}.")
-        yield
-        return
-    paths.make()
-    command = [sys.executable, "-m", "deploy.cli"]
-    if loaded.file is not None:
-        command += ["--settings", str(loaded.file)]
-    out.print("Nothing runs on this state folder: starting it for the demo (and stopping it afterwards).")
-    with log.open("wb") as file:
-        # Not in the terminal's group: Ctrl-C comes to us, and we stop it in order.
-        process = subprocess.Popen(
-            [*command, "up"],
-            stdout=file,
-            stderr=file,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=None if environ is None else dict(environ),
+def _day_on(settings: Settings, own: StatePaths, paths: StatePaths, out: Console, *, quick: bool) -> f.Findings:
+    if MODEL not in Registry(own.registry).models():
+        raise Missing(
+            f"the registry has no model '{MODEL}', which the demo is about",
+            "`hardcase up` on an empty registry makes it, or: hardcase export deploy.demo.train:package --register",
         )
+    client = MonitorClient.of(settings)
     try:
-        _await_ready(paths, process, log)
-        yield
+        found = tell(addresses(settings)["inference"], client, settings.monitor.window_s, out, quick=quick)
+        write_atomically(paths.demo / "report.json", json.dumps(asdict(found), indent=1))
+        write_atomically(paths.demo / "report.html", render(found, client))
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _await_ready(paths: StatePaths, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        run = current_run(paths)
-        if run is not None and run.ready:
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise CommandError("the system did not start", "\n".join(last_lines(log, 12)))
-        time.sleep(0.2)
+        client.close()
+    return found
 
 
 def show(found: f.Findings, out: Console) -> None:

@@ -26,6 +26,7 @@ from deploy.monitor_client import MonitorClient
 
 MIN_HEALTHY_S = 5.0
 INGEST_TIMEOUT_S = 60.0
+SETTLED_S = 30.0
 
 
 WAITING = Phase(
@@ -118,8 +119,8 @@ async def _tell(serving: str, client: MonitorClient, window_s: int, out: Console
 
 
 def settled_accounting(client: MonitorClient) -> dict[str, object]:
-    """The account once nothing is under way any more; the last look after five seconds."""
-    deadline = time.monotonic() + 5.0
+    """The account once nothing is under way any more; the last look after half a minute."""
+    deadline = time.monotonic() + SETTLED_S
     while True:
         found: dict[str, object] = client.get("/api/accounting")
         if found["balanced"] or time.monotonic() > deadline:

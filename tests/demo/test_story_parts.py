@@ -19,14 +19,18 @@ from deploy.demo.crowd import Traffic, add_up
 from deploy.demo.digits import Part, load_digits
 from deploy.demo.learn import NOTHING, find_changes
 from deploy.demo.loop_claims import judge_told
-from deploy.demo.overlay import overlay, variables
+from deploy.demo.overlay import FAULTS, for_up, overlay
 from deploy.demo.pictures import DEAD, Camera, Scene
 from deploy.demo.reviewer import Reviewer
+from deploy.demo.systems import own_settings, why_not_here
 from deploy.demo.told import Event, Happened, Labels, Moment, Recovery, Told, Turn, accuracy
 from deploy.demo.told_page import render_told
 from deploy.demo.wire import BrokenAnswer, Wire
 from deploy.errors import CommandError
+from deploy.paths import StatePaths
+from deploy.settings import Settings
 from deploy.settings_file import load_settings
+from export.registry import Registry
 
 
 def part(camera: Camera, scene: Scene, count: int) -> Part:
@@ -256,12 +260,87 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else():
     assert json.loads(json.dumps(asdict(story)))["turns"][2]["fault"] == "dead_pixel"
 
 
-def test_the_overlay_is_settings_that_hold(tmp_path: Path):
+def test_the_overlay_is_settings_that_hold_and_keys_of_ones_own_hold_more(tmp_path: Path):
     chosen = overlay(tmp_path / "trainer.json", quick=False)
-    loaded = load_settings(None, variables(chosen), tmp_path).settings
-    assert loaded.monitor.window_s == chosen["monitor"]["window_s"]
+    (tmp_path / "hardcase.yaml").write_text("monitor: {window_s: 30, cases: {audit_floor: 0.2}}")
+    variable = {"HARDCASE__MONITOR__ALARMS__INTERVAL_S": "2"}
+    loaded = load_settings(None, variable, tmp_path, beneath=chosen).settings
+    assert (loaded.monitor.window_s, loaded.monitor.cases.audit_floor, loaded.monitor.alarms.interval_s) == (30, 0.2, 2)
+    assert loaded.monitor.cases.audit_rate == chosen["monitor"]["cases"]["audit_rate"]
     assert [t.name for t in loaded.retrain.trainers] == ["digits"]
     assert str(tmp_path / "trainer.json") in loaded.retrain.trainers[0].program
+    assert [m.min_labels for m in loaded.retrain.models] == [60]
+    assert loaded.retrain.policy == load_settings(None, {}, tmp_path).settings.retrain.policy, "other models"
+    assert loaded.rollout.steps == load_settings(None, {}, tmp_path).settings.rollout.steps
+
+
+def test_up_is_set_for_the_demo_as_long_as_it_is_about_nothing_else(tmp_path: Path):
+    from tests.support import packages as p
+
+    plain = load_settings(None, {}, tmp_path)
+    registry = Registry(tmp_path / "registry")
+    assert for_up(plain, registry, {}).settings.retrain.trainers, "an empty registry gets the demo's model"
+    own = load_settings(None, {"HARDCASE__STORAGE__URL": "s3://bucket/p"}, tmp_path)
+    assert for_up(own, registry, {}) is own
+    trainer = '[{"name": "mine", "models": ["digits"], "program": ["python", "train.py"]}]'
+    own = load_settings(None, {"HARDCASE__RETRAIN__TRAINERS": trainer}, tmp_path)
+    assert for_up(own, registry, {}) is own
+    registry.add(p.digits_like_package(tmp_path / "p", version="1", seed=0).dir)
+    assert registry.models() == ("digits",)
+    assert for_up(plain, registry, {}) is plain, "somebody else's model of that name"
+
+
+class Monitor:
+    """What the running system says of its past."""
+
+    def __init__(self, trainings: int = 0, alarms: int = 0) -> None:
+        self.said = {"/api/loop/trainings": {"trainings": [{}] * trainings}, "/api/alarms": {"alarms": [{}] * alarms}}
+
+    def get(self, path: str, **query: object) -> object:
+        return self.said[path]
+
+
+def test_a_running_system_is_told_the_story_when_it_is_the_demos_and_new_to_it(tmp_path: Path):
+    from tests.support import packages as p
+
+    paths = StatePaths(tmp_path / "state").make()
+    faults = paths.demo / FAULTS
+    fit = load_settings(None, {}, tmp_path, beneath=overlay(faults, quick=False)).settings
+    registry = Registry(paths.registry)
+    for version, seed in (("1", 0), ("2", 7)):
+        registry.add(p.digits_like_package(tmp_path / version, version=version, seed=seed).dir)
+    registry.promote("digits", "1", author="test")
+
+    def why(settings: Settings, monitor: Monitor) -> str:
+        return why_not_here(settings, paths, monitor, faults)  # type: ignore[arg-type]
+
+    assert why(fit, Monitor()) == ""
+    assert "trainer" in why(load_settings(None, {}, tmp_path).settings, Monitor())
+    assert "already" in why(fit, Monitor(alarms=1))
+    assert "already" in why(fit, Monitor(trainings=1))
+    registry.promote("digits", "2", author="test")
+    assert "champion" in why(fit, Monitor())
+
+
+def test_a_system_of_its_own_takes_ports_from_the_settings_and_nothing_that_reaches_out(tmp_path: Path):
+    theirs = load_settings(
+        None,
+        {
+            "HARDCASE__SERVING__PORT": "7001",
+            "HARDCASE__STORAGE__URL": "s3://bucket/p",
+            "HARDCASE__MONITOR__DATABASE_URL": "postgresql://db/hardcase",
+            "HARDCASE__RAY__ADDRESS": "10.0.0.1:6379",
+        },
+        tmp_path,
+    ).settings
+    sections = overlay(tmp_path / FAULTS, quick=True)
+    alone = Settings.model_validate(own_settings(theirs, tmp_path / "story", sections, beside=False))
+    assert (alone.serving.port, alone.serving.grpc_port, alone.monitor.port) == (7001, 9000, 8080)
+    assert (alone.storage.url, alone.ray.address, alone.serving.standalone) == ("", None, False)
+    assert alone.monitor.database_url == Settings().monitor.database_url
+    beside = Settings.model_validate(own_settings(theirs, tmp_path / "story", sections, beside=True))
+    assert beside.serving.standalone
+    assert len({7001, 9000, 8080, beside.serving.port, beside.serving.grpc_port, beside.monitor.port}) == 6
 
 
 def test_the_trainer_refuses_to_work_without_a_request():

@@ -141,7 +141,7 @@ class Nodes:
         code = "print(sum(n['Alive'] for n in ray.nodes()))"
         while True:
             with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-                if self.ask(code, timeout_s=30) == str(count):
+                if self.ask(code, timeout_s=60) == str(count):
                     return
             assert time.monotonic() < deadline, f"{count} nodes never came up"
             time.sleep(0.5)
