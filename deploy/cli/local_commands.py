@@ -25,16 +25,16 @@ def up(
         bool,
         typer.Option(
             "--demo/--no-demo",
-            help="Train and register the demo model when the registry is empty; set its trainer and short windows while "
-            "there is no other model.",
+            help="Train and register the demo model when the registry is empty; set its trainer and short windows "
+            "while there is no other model.",
         ),
     ] = True,
 ) -> None:
     """Start serving and the monitor, and stay until Ctrl-C.
 
     Trains and exports the demo model on real data when the registry is empty. As long as there is no other model, the
-    demo's trainer and short windows are set where the settings do not say otherwise, so that `hardcase demo` can be told
-    beside it. Everything it starts ends with it.
+    demo's trainer and short windows are set where the settings do not say otherwise, so that `hardcase demo` beside it
+    can tell its story there. Everything it starts ends with it.
 
     Example: HARDCASE__SERVING__PORT=8001 hardcase up
     """
@@ -143,9 +143,9 @@ def demo(
 ) -> None:
     """Tell the whole story, unattended: traffic, a shift, alarm, labels, training, gate, roll-out, and bad candidates.
 
-    Beside a running `hardcase up` that is about the demo's model it is told there, in its console; otherwise on a system
-    of its own, in `demo/story` of the state folder, which is stopped afterwards. Ten minutes on two cores. Writes
-    report.json and report.html to the state folder's `demo/`. Exit code 1 when a claim does not hold.
+    Beside a running `hardcase up` that is about the demo's model it is told there, in its console; otherwise on a
+    system of its own, in `demo/story` of the state folder, which is stopped afterwards. Ten minutes on two cores.
+    Writes report.json and report.html to the state folder's `demo/`. Exit code 1 when a claim does not hold.
 
     Example: hardcase demo
     """

@@ -53,7 +53,7 @@ def await_line(system: Running) -> str:
 
 @pytest.mark.slow
 def test_beside_a_running_up_it_is_told_in_the_console_that_is_open_and_once(tmp_path: Path):
-    system = Place.make(tmp_path / "s", serving={"standalone": True}).start()
+    system = Place.make(tmp_path / "s", for_demo=True, serving={"standalone": True}).start()
     place = system.place
     try:
         assert "`make demo` in another terminal tells the whole story" in await_line(system)

@@ -52,8 +52,14 @@ class Place:
     prefix: tuple[str, ...] = ()  # of every command: another network namespace
 
     @classmethod
-    def make(cls, folder: Path, **sections: dict[str, Any]) -> Place:
-        """Write hardcase.yaml with free ports; `sections` adds or overrides keys."""
+    def make(cls, folder: Path, *, for_demo: bool = False, **sections: dict[str, Any]) -> Place:
+        """Write hardcase.yaml with free ports; `sections` adds or overrides keys.
+
+        Args:
+            folder: Where to.
+            for_demo: Let `up` be set for the demo: its trainer, its windows. A trainer of one's own prevents it.
+            sections: Of the settings.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         serving, monitor, grpc = free_ports(3)
         settings: dict[str, Any] = {
@@ -61,6 +67,8 @@ class Place:
             "monitor": {"port": monitor},
             "observability": {"prometheus": False},  # its port is the same for all
         }
+        if not for_demo:
+            settings["retrain"] = {"trainers": [{"name": "none", "program": ["false"]}]}
         for name, section in sections.items():
             settings.setdefault(name, {}).update(section)
         (folder / "hardcase.yaml").write_text(yaml.safe_dump(settings))
