@@ -29,6 +29,7 @@ from deploy.settings_file import ENV_PREFIX
 from deploy.supervisor import ChildSpec, StopRequested, Supervisor, child_argv
 
 READY_TIMEOUT_S = 120.0
+TRAINED_TIMEOUT_S = 300.0  # seconds where nothing else runs
 DOWN_TIMEOUT_S = 60.0
 
 
@@ -110,7 +111,7 @@ def trainer(paths: StatePaths) -> ChildSpec:
         role="trainer",
         argv=argv,
         ready=lambda: False,
-        ready_timeout_s=READY_TIMEOUT_S,
+        ready_timeout_s=TRAINED_TIMEOUT_S,
         once=True,
         # Beside two other processes that start, threads only wait for each other.
         environment={"OMP_NUM_THREADS": "1"},

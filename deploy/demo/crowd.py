@@ -15,7 +15,7 @@ from pathlib import Path
 from deploy.demo.background import Account, Order
 from deploy.errors import CommandError
 
-END_S = 40.0
+END_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from deploy.settings import Settings
 from deploy.settings_file import ENV_PREFIX, Loaded, load_settings
 from export.registry import Registry
 
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 420.0
 STOP_TIMEOUT_S = 60.0
 MODEL = "digits"
 DAY_FLAGS = 50  # cases that a day must be able to open in one window

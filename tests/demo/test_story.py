@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.probes import answers
 from deploy.run_state import current_run
-from tests.support.hardcase_process import Place, Running, answers
+from tests.support.hardcase_process import Place, Running
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800)]
 
@@ -20,8 +21,8 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800)]
 def test_a_shift_is_noticed_labelled_learned_and_rolled_out_unattended(tmp_path: Path):
     place = Place.make(tmp_path / "s", serving={"standalone": True})
     done = place.run("demo", "--quick", "--json", timeout=1700)
-    assert done.stdout, done.stderr
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout or "{}")
+    assert "events" in report, done.stdout + done.stderr
     for event in report["events"]:
         print(event["at_s"], event["kind"], event["text"])
     assert [claim for claim in report["claims"] if not claim["holds"]] == [], done.stderr
@@ -61,8 +62,8 @@ def test_beside_a_running_up_it_is_told_in_the_console_that_is_open_and_once(tmp
         report = json.loads(done.stdout)
         assert [claim for claim in report["claims"] if not claim["holds"]] == [], done.stderr
         assert report["console"] == place.console
-        assert all(answers(turn["pages"]["loop"]) for turn in report["turns"])
-        assert place.json("registry", "history", "digits")[-1]["champion"] == "2"
+        assert all(answers(turn["pages"]["loop"], 60.0) for turn in report["turns"])
+        assert place.json("registry", "history", "digits")[0]["champion"] == "2"
         again = place.run("demo", "--quick", "--json", timeout=1500)
         report = json.loads(again.stdout)
         assert again.returncode == 0, again.stderr
