@@ -47,6 +47,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     pytest.importorskip("moto")
     sections = overlay(tmp_path / FAULTS, quick=True)
     sections["monitor"]["lateness_s"] = 4.0  # records come in pieces, through a bucket
+    sections["serving"] = {"runtime": {"device": "cpu", "load_timeout_s": 300.0}}
     with scaled_stack(tmp_path / "registry", **sections) as made:
         yield made
 
