@@ -43,6 +43,7 @@ experiment_imports = Table(  # a version that somebody registered in the tracker
     Column("attempts", Integer, nullable=False),
     Column("found_ns", BigInteger, nullable=False),
     Column("problem", Text, nullable=False),  # why it was refused, or could not be fetched; ""
+    Column("asked_by", String(64), nullable=False, server_default=""),  # who asked for it here; "" for a tag over there
     UniqueConstraint("name", "number"),
     Index("ix_experiment_imports_state", "state"),
 )

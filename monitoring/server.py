@@ -90,6 +90,7 @@ def serve_monitor(
             effective=effective_settings(options),
             inference=options.inference,
             integrations=options.integrations,
+            experiments=options.experiments,
             refetch=Refetch(options, store),
             searching=options,
             loop=options.loop,

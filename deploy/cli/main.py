@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "capacity_commands": ("capacity",),
     "render_commands": ("render",),
     "retrain_commands": ("retrain",),
+    "mlflow_commands": ("mlflow",),
     "load_commands": ("bench", "tune"),
 }
 """Module to its commands, in the order of the help: a call imports the module of its own command only."""

@@ -33,6 +33,7 @@ from monitoring.api.list_routes import list_router
 from monitoring.api.list_views import CaseLists
 from monitoring.api.loop_routes import loop_router
 from monitoring.api.loop_views import LoopDesk
+from monitoring.api.mlflow_routes import mlflow_router
 from monitoring.api.notify_routes import notify_router
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.people_routes import people_router
@@ -69,6 +70,7 @@ from monitoring.explore.replays import ReplayService
 from monitoring.explore.serving_client import ServingClient
 from monitoring.gate.options import GateOptions
 from monitoring.inference_options import InferenceOptions
+from monitoring.integrations.mlflow.options import ExperimentOptions
 from monitoring.integrations.options import IntegrationOptions
 from monitoring.loop.contracts import Workshop
 from monitoring.loop.options import LoopOptions
@@ -124,6 +126,7 @@ def build_console(
     searching: MonitorOptions | None = None,
     ledger: Ledger | None = None,
     integrations: IntegrationOptions | None = None,
+    experiments: ExperimentOptions | None = None,
     loop: LoopOptions | None = None,
     workshop: Workshop | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -149,6 +152,7 @@ def build_console(
         refetch: Reads records again, for pictures of those that are no cases; None shows none.
         searching: Options of the monitor, by which slices are split; None splits none.
         integrations: Labelling tools; none where None.
+        experiments: MLflow; none where None.
         workshop: What the loop acts through; None: there is no loop, and there are no data sets.
         loop: When and how models are trained again; the defaults where None.
         clock: For "5 minutes ago" on the pages.
@@ -247,6 +251,7 @@ def build_console(
         gates_router(builder, gates),
         explore_pages(builder, comparer),
         tool_router(store, integrations or IntegrationOptions(), clock),
+        mlflow_router(store, catalogue, experiments or ExperimentOptions(), clock),
         loop_router(loop_desk),
         loop_pages(builder, loop_desk),
         static_router(),

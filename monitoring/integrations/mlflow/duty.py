@@ -74,7 +74,7 @@ def make_worker(
         return None if loop_folder is None else loop_folder / "trainings" / training / "gate"
 
     incoming = None
-    if options.imports and candidates is not None and bring_in is not None and loop_folder is not None:
+    if candidates is not None and bring_in is not None and loop_folder is not None:
         incoming = Incoming(
             client=client,
             store=store,

@@ -1,9 +1,9 @@
 """Versions that somebody registered in MLflow for us: fetched, made packages of, admitted, and given to the loop.
 
-The tag `hardcase: import` of a model version asks for it. Only an ONNX file (with its external data) or a whole
-Hardcase package is fetched; pickles, scripts and whatever else lies with the model stay where they are. What was
-fetched is opened in a child process only, by whoever is handed in as `bring_in`. From then on it is a turn of the loop
-as any other: gate, roll-out, promotion or not.
+The tag `hardcase: import` of a model version asks for it, or somebody here does (`hardcase mlflow pull`). Only an ONNX
+file (with its external data) or a whole Hardcase package is fetched; pickles, scripts and whatever else lies with the
+model stay where they are. What was fetched is opened in a child process only, by whoever is handed in as `bring_in`.
+From then on it is a turn of the loop as any other: gate, roll-out, promotion or not.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Incoming:
     clock: Callable[[], int] = time.time_ns
 
     def look(self) -> None:
-        """Note what is asked for."""
+        """Note what is asked for over there, where the settings let that count."""
+        if not self.options.imports:
+            return
         names = {self.options.name_of(model): model for model in self.catalogue.models()}
         for found in self.client.versions(f"tag.`{MARK}` = '{ASKED}'"):
             model = names.get(found.name, found.name)
@@ -125,8 +127,13 @@ class Incoming:
 
     def _fetch(self, row: ImportRow, folder: Path) -> Registered:
         found = [v for v in self.client.versions(f"name='{row.name}'") if v.number == row.number]
-        if not found or found[0].tags.get(MARK) != ASKED:
+        if not found:
+            raise Refused("there is no such version in MLflow")
+        if found[0].tags.get(MARK) != ASKED and not row.asked_by:
             raise Refused("it was taken back before it was fetched")
+        for own in rows.version_rows(self.store, row.model).values():
+            if (own.name, own.number) == (row.name, row.number):
+                raise Refused(f"it is version {own.version} here already")
         root = self.client.root(found[0])
         wanted = choose(self.client.files(root, most=FILES))
         total = sum(file.size_bytes for file in wanted)
@@ -151,7 +158,7 @@ class Incoming:
                 digest=digest,
                 champion=champion,
                 origin="mlflow",
-                reason=f"version {row.number} of '{row.name}' was registered in MLflow",
+                reason=_reason(row),
                 snapshot_digest=manifest.provenance.dataset_snapshot or "",
                 now_ns=self.clock(),
             )
@@ -181,6 +188,11 @@ class Refused(HardcaseError):
     """What was registered cannot become a version here."""
 
     code = "import_refused"
+
+
+def _reason(row: ImportRow) -> str:
+    said = f"version {row.number} of '{row.name}' was registered in MLflow"
+    return f"{said}, and {row.asked_by} asked for it" if row.asked_by else said
 
 
 def read_digest(package: Path) -> str:

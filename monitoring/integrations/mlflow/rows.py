@@ -56,6 +56,7 @@ class ImportRow:
     attempts: int
     found_ns: int
     problem: str
+    asked_by: str
 
 
 def run_of(store: Store, training_id: str) -> RunRow | None:
@@ -64,6 +65,13 @@ def run_of(store: Store, training_id: str) -> RunRow | None:
     with store.read() as connection:
         row = connection.execute(sa.select(r).where(r.c.training_id == training_id)).mappings().one_or_none()
     return None if row is None else RunRow(**row)
+
+
+def runs(store: Store) -> dict[str, str]:
+    """{run: its experiment} of all trainings that have one."""
+    r = t.experiment_runs.c
+    with store.read() as connection:
+        return {run: experiment for run, experiment in connection.execute(sa.select(r.run, r.experiment))}
 
 
 def add_run(store: Store, training_id: str, experiment: str, run: str) -> RunRow:
@@ -133,11 +141,37 @@ def note_found(store: Store, name: str, number: str, model: str, now_ns: int) ->
     return True
 
 
+def ask_for(store: Store, name: str, number: str, model: str, actor: str, now_ns: int) -> ImportRow:
+    """Remember that somebody here asks for a version. One that is here stays; one that was refused is tried again."""
+    i = t.experiment_imports
+    same = (i.c.name == name) & (i.c.number == number)
+    with store.write() as connection:
+        values = {"model": model, "state": ImportState.FOUND.value, "asked_by": actor, "found_ns": now_ns}
+        blank = {"told": "", "attempts": 0, "problem": ""}
+        state = connection.scalar(sa.select(i.c.state).where(same))
+        if state is None:
+            new = {"name": name, "number": number, "version": "", "training_id": ""}
+            connection.execute(i.insert().values(**new, **values, **blank))
+        elif state == ImportState.REFUSED:
+            connection.execute(i.update().where(same).values(**values, **blank))
+        elif state == ImportState.FOUND:
+            connection.execute(i.update().where(same).values(asked_by=actor))
+        return ImportRow(**connection.execute(sa.select(i).where(same)).mappings().one())
+
+
 def imports(store: Store, states: Sequence[ImportState] = tuple(ImportState), limit: int = 100) -> list[ImportRow]:
     """Versions that came in, or shall, oldest first."""
     i = t.experiment_imports
     with store.read() as connection:
         query = sa.select(i).where(i.c.state.in_([s.value for s in states])).order_by(i.c.id).limit(limit)
+        return [ImportRow(**row) for row in connection.execute(query).mappings()]
+
+
+def newest_imports(store: Store, limit: int) -> list[ImportRow]:
+    """Versions that came in, or shall, newest first."""
+    i = t.experiment_imports
+    with store.read() as connection:
+        query = sa.select(i).order_by(i.c.found_ns.desc(), i.c.id.desc()).limit(limit)
         return [ImportRow(**row) for row in connection.execute(query).mappings()]
 
 

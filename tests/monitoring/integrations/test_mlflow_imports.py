@@ -202,3 +202,37 @@ def test_external_data_beside_the_file_comes_along():
 
 def test_the_stub_registers_what_it_should():
     assert onnx.load_from_string(onnx_bytes()).graph.output[0].name == "logits"
+
+
+def test_what_somebody_here_asks_for_needs_neither_tag_nor_setting(server: StubMlflow, tmp_path: Path):
+    world = mlflow_world(tmp_path, server.url)  # imports are off
+    try:
+        world.turns()
+        tags = register(server, {"model.onnx": onnx_bytes()}, tag="no")
+        own = next(v for v in server.models["digits"]["versions"] if v["tags"].get("hardcase.version") == "1")
+        world.later()
+        world.turns()
+        assert not trainings(world), "a look alone takes nothing"
+        number = str(len(server.models["digits"]["versions"]))
+        asked = rows.ask_for(world.store, "digits", number, "digits", "ann", world.now[0])
+        assert (asked.state, asked.asked_by, asked.version) == (ImportState.FOUND, "ann", "")
+        rows.ask_for(world.store, "digits", own["version"], "digits", "ann", world.now[0])
+        rows.ask_for(world.store, "digits", "99", "digits", "ann", world.now[0])
+        world.turns()
+        (turn,) = trainings(world)
+        assert turn["reason"] == f"version {number} of 'digits' was registered in MLflow, and ann asked for it"
+        assert tags["hardcase"] == "taken"
+        found = {row.number: row for row in rows.newest_imports(world.store, 10)}
+        assert found[number].training_id == turn["id"]
+        assert rows.ask_for(world.store, "digits", number, "digits", "bob", 1).asked_by == "ann", "it is here already"
+        with world.store.write() as connection:
+            connection.execute(t.trainings.update().values(flight=None))
+        world.later()
+        world.turns()
+        found = {row.number: row for row in rows.newest_imports(world.store, 10)}
+        assert found[own["version"]].problem == "it is version 1 here already"
+        assert found["99"].problem == "there is no such version in MLflow"
+        again = rows.ask_for(world.store, "digits", "99", "digits", "bob", world.now[0])
+        assert (again.state, again.problem, again.asked_by) == (ImportState.FOUND, "", "bob"), "it is tried again"
+    finally:
+        world.store.close()
