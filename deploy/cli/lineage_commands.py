@@ -24,7 +24,8 @@ def lineage(
 
     Example: hardcase lineage digits:3
     """
-    found = _lineage(_client(ctx), name, model)
+    client = _client(ctx)
+    found = _lineage(client, name, model)
     if as_json:
         print_json(found)
         return
@@ -44,7 +45,19 @@ def lineage(
         branch.add(f"snapshot {d['id']} · {s['rows']} of {d['rows']} rows · {d['name']}")
     branch = tree.add(f"{len(found['versions'])} versions trained on them")
     for v in found["versions"]:
-        branch.add(f"{v['model']} {v['version']} · snapshot {v['snapshot']}" + (" · champion" if v["champion"] else ""))
+        said = f" · snapshot {v['snapshot']}" if v["snapshot"] else " · trained elsewhere"
+        made = branch.add(f"{v['model']} {v['version']}{said}" + (" · champion" if v["champion"] else ""))
+        if v["training"]:
+            made.add(f"turn {v['training']}: {v['stage'].replace('_', ' ')}")
+        if v["gate"]:
+            made.add(f"gate {v['gate']}: {v['gate_outcome']} · {client.base}/gates/{v['gate']}")
+        if v["rollout"]:
+            made.add(f"roll-out {v['rollout']}: {v['rollout_state'].replace('_', ' ')}")
+        if v["mlflow"]:
+            there = v["mlflow"]
+            made.add(f"MLflow {there['name']}/{there['number']} · {there['url'] or 'no server configured'}")
+            if there["run_url"]:
+                made.add(f"MLflow run {there['run']} · {there['run_url']}")
     console().print(tree)
 
 

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.cli.context import JsonFlag, console, invocation_of, print_json, print_table
+from deploy.cli.reproduce_command import retrain_reproduce
 from deploy.cli.retrain_show import explain, show, watch
 from deploy.errors import CommandError
 
@@ -210,6 +211,9 @@ def retrain_follow(ctx: typer.Context, training: Training, as_json: JsonFlag = F
     """
     client = _client(ctx)
     _end_with(watch(client, _training(client, training), quiet=as_json, tell=True), as_json)
+
+
+retrain_app.command("reproduce")(retrain_reproduce)
 
 
 def _act(ctx: typer.Context, training: str, what: str, reason: str, as_json: bool) -> None:

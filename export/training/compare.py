@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from export.contracts import codec
 from export.contracts.manifest import FileRole
 from export.package import Package, read_package
+from export.training.compare_weights import WeightDifference, compare_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class PackageDifference:
         files: Paths whose digests differ, or that only one has.
         fields: Fields of the manifests, and of their provenance, that differ.
         golden: Largest difference of an output of the golden cases, where both answer the same rows; else None.
+        environment: {library: (before, after)} where the versions differ that they were made with.
+        weights: Of the ONNX files, where both have one and the files differ; else None.
     """
 
     same: bool
@@ -29,14 +32,22 @@ class PackageDifference:
     files: tuple[str, ...]
     fields: tuple[str, ...]
     golden: float | None
+    environment: dict[str, tuple[str, str]] = field(default_factory=dict)
+    weights: WeightDifference | None = None
 
     def text(self) -> str:
         """For people, one line."""
         if self.same:
             return "the same bytes"
         parts = ["the weights are the same" if self.weights_same else "the weights differ"]
+        if self.weights is not None:
+            parts.append(self.weights.text())
         if self.golden is not None:
             parts.append(f"answers of the golden cases differ by {self.golden:g} at most")
+        parts += [
+            f"{name} was {before or 'not there'}, is {after or 'not there'}"
+            for name, (before, after) in self.environment.items()
+        ]
         parts += [f"differing: {', '.join((*self.files, *self.fields))}"]
         return "; ".join(parts)
 
@@ -59,6 +70,8 @@ def compare_packages(one: Path | str, other: Path | str) -> PackageDifference:
         files=tuple(sorted(differ)),
         fields=tuple(_fields(a, b)),
         golden=_golden(a, b),
+        environment=_environment(a, b),
+        weights=_weights(a, b, differ),
     )
 
 
@@ -68,6 +81,21 @@ def _fields(a: Package, b: Package) -> list[str]:
     before, after = left["provenance"], right["provenance"]
     found += [f"provenance.{name}" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     return found
+
+
+def _environment(a: Package, b: Package) -> dict[str, tuple[str, str]]:
+    before, after = a.manifest.provenance.environment, b.manifest.provenance.environment
+    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    return {name: (before.get(name, ""), after.get(name, "")) for name in names}
+
+
+def _weights(a: Package, b: Package, differ: set[str]) -> WeightDifference | None:
+    """Of the first ONNX file that both have; its numbers may lie in a file beside it."""
+    weights = [{file.path for file in one.manifest.files if file.role is FileRole.WEIGHTS} for one in (a, b)]
+    shared = sorted(path for path in weights[0] & weights[1] if path.endswith(".onnx"))
+    if not shared or not differ & (weights[0] | weights[1]):
+        return None
+    return compare_weights(a.dir / shared[0], b.dir / shared[0])
 
 
 def _golden(a: Package, b: Package) -> float | None:

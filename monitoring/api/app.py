@@ -175,7 +175,9 @@ def build_console(
         replays=ReplayService(store, catalogue, findings.baselines, explorer.serving, explorer.cases),
     )
     made_from = SnapshotSource(store=store, catalogue=catalogue, refetch=refetch, privacy=tuple(privacy))
-    datasets = DatasetDesk(source=made_from, root=None if workshop is None else workshop.datasets, clock=clock)
+    tracking = experiments or ExperimentOptions()
+    root = None if workshop is None else workshop.datasets
+    datasets = DatasetDesk(source=made_from, root=root, clock=clock, mlflow=tracking.url)
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)
@@ -251,7 +253,7 @@ def build_console(
         gates_router(builder, gates),
         explore_pages(builder, comparer),
         tool_router(store, integrations or IntegrationOptions(), clock),
-        mlflow_router(store, catalogue, experiments or ExperimentOptions(), clock),
+        mlflow_router(store, catalogue, tracking, clock),
         loop_router(loop_desk),
         loop_pages(builder, loop_desk),
         static_router(),

@@ -190,14 +190,31 @@ class LineageSnapshot(Answer):
     rows: int
 
 
+class LineageMlflow(Answer):
+    """A version in MLflow."""
+
+    name: str = Field(description="Of the registered model there.")
+    number: str = Field(description="Of its version.")
+    url: str = Field(description="Its page; empty where no MLflow server is configured any more.")
+    run: str
+    run_url: str = Field(description="Of the run of its turn of the loop; empty where there is none.")
+
+
 class LineageVersion(Answer):
-    """A version that was trained on a snapshot."""
+    """A version that was trained on a snapshot, how it came about, and what became of it."""
 
     model: str
     version: str
-    snapshot: str
+    snapshot: str = Field(description="Empty where its package names none that is known here.")
     parent: str | None
     champion: bool
+    training: str = Field("", description="Id of its turn of the loop.")
+    stage: str = Field("", description="Of that turn.")
+    gate: str = Field("", description="Id of its newest gate.")
+    gate_outcome: str = ""
+    rollout: str = Field("", description="Id of its newest roll-out.")
+    rollout_state: str = ""
+    mlflow: LineageMlflow | None = None
 
 
 class Lineage(Answer):

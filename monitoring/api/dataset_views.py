@@ -22,6 +22,7 @@ from monitoring.datasets.gather import Gatherer
 from monitoring.datasets.noise import suspects_among
 from monitoring.datasets.recipes import Labels, Recipe
 from monitoring.datasets.rows import SnapshotRow, SnapshotState
+from monitoring.integrations.mlflow.links import run_link, version_link
 
 _NOWHERE = Path("/dev/null/datasets")
 
@@ -34,11 +35,13 @@ class DatasetDesk:
         source: What snapshots are made from.
         root: Folder of the snapshots; None: there are none.
         clock: For when they were made.
+        mlflow: Address of MLflow; "" where there is none.
     """
 
     source: SnapshotSource
     root: Path | None
     clock: Callable[[], datetime]
+    mlflow: str = ""
 
     @property
     def folder(self) -> Path:
@@ -203,12 +206,40 @@ class DatasetDesk:
                 for item in found.items
             ],
             snapshots=[m.LineageSnapshot(dataset=self.shown(n.snapshot), rows=n.rows) for n in found.snapshots],
-            versions=[m.LineageVersion.model_validate(_fields(node)) for node in found.versions],
+            versions=[shown_version(node, self.mlflow) for node in found.versions],
             total=found.total,
         )
 
     def _now_ns(self) -> int:
         return int(self.clock().timestamp() * 1e9)
+
+
+def shown_version(node: lineage.VersionNode, mlflow: str) -> m.LineageVersion:
+    """A version of a lineage, with the addresses of MLflow's pages."""
+    made = node.made
+    there = None
+    if made.number:
+        there = m.LineageMlflow(
+            name=made.name,
+            number=made.number,
+            url=version_link(mlflow, made.name, made.number) if mlflow else "",
+            run=made.run,
+            run_url=run_link(mlflow, made.experiment, made.run) if mlflow and made.experiment else "",
+        )
+    return m.LineageVersion(
+        model=node.model,
+        version=node.version,
+        snapshot=node.snapshot,
+        parent=node.parent,
+        champion=node.champion,
+        training=made.training,
+        stage=made.stage,
+        gate=made.gate,
+        gate_outcome=made.gate_outcome,
+        rollout=made.rollout,
+        rollout_state=made.rollout_state,
+        mlflow=there,
+    )
 
 
 def _row(row: dict[str, Any]) -> m.DatasetRow:

@@ -10,7 +10,7 @@ from typing import Any
 from export.contracts.dataset import Source, Split
 from export.contracts.errors import SnapshotError
 from monitoring.api import dataset_models as m
-from monitoring.api.dataset_views import DatasetDesk
+from monitoring.api.dataset_views import DatasetDesk, shown_version
 from monitoring.api.fields import from_ns, to_text
 from monitoring.console import dataset_parts as p
 from monitoring.console.build import Builder
@@ -129,7 +129,28 @@ def lineage_page(builder: Builder, desk: DatasetDesk, found: lineage.Lineage) ->
             for r in found.records[:SHOWN]
         ),
         snapshots=tuple(_card(d) for d in shown),
+        versions=tuple(_version(shown_version(node, desk.mlflow)) for node in found.versions),
         total=found.total,
+    )
+
+
+def _version(v: m.LineageVersion) -> p.VersionLine:
+    steps = [
+        ("data set", v.snapshot, f"/datasets/{v.snapshot}", v.snapshot),
+        ("turn of the loop", v.stage.replace("_", " "), f"/loop/{v.training}", v.training),
+        ("gate", v.gate_outcome, f"/gates/{v.gate}", v.gate),
+        ("roll-out", v.rollout_state.replace("_", " "), f"/rollouts/{v.rollout}", v.rollout),
+    ]
+    there = []
+    if v.mlflow is not None:
+        there.append(Fact(name="in MLflow", value=f"{v.mlflow.name} version {v.mlflow.number}", href=v.mlflow.url))
+        if v.mlflow.run_url:
+            there.append(Fact(name="run in MLflow", value=v.mlflow.run[:12], href=v.mlflow.run_url))
+    return p.VersionLine(
+        name=f"{v.model} {v.version}",
+        champion=v.champion,
+        steps=tuple(Fact(name=name, value=text, href=href) for name, text, href, known in steps if known),
+        elsewhere=tuple(there),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from urllib.parse import quote
 
 from monitoring.api import fields
 from monitoring.api import loop_models as m
@@ -117,7 +118,7 @@ def _facts(turn: m.Turn) -> tuple[parts.Fact, ...]:
         parts.Fact(name="asked by", value=turn.actor),
         parts.Fact(name="approved by", value=turn.approved_by),
         parts.Fact(name="champion then", value=turn.champion),
-        parts.Fact(name="candidate", value=turn.version),
+        parts.Fact(name="candidate", value=turn.version, href=_lineage(turn)),
         parts.Fact(name="snapshot", value=turn.snapshot, href=f"/datasets/{turn.snapshot}"),
         parts.Fact(name="rows", value=f"{turn.rows:,}" if turn.rows else ""),
         parts.Fact(name="new labels", value=f"{turn.labels:,}"),
@@ -128,6 +129,12 @@ def _facts(turn: m.Turn) -> tuple[parts.Fact, ...]:
         parts.Fact(name="training", value=turn.id, code=True),
     ]
     return tuple(fact for fact in facts if fact.value)
+
+
+def _lineage(turn: m.Turn) -> str:
+    """Of the candidate, once it is registered."""
+    unborn = (Stage.ASKED, Stage.REQUESTED, Stage.TRAINING, Stage.FAILED, Stage.CANCELLED)
+    return "" if turn.stage in unborn else f"/lineage/version/{turn.model}?version={quote(turn.version)}"
 
 
 def _curves(events: list[m.TurnEvent]) -> tuple[parts.Panel, ...]:

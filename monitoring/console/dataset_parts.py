@@ -147,6 +147,16 @@ class DatasetDiffPage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VersionLine:
+    """How a version came about and what became of it. `elsewhere` are pages of MLflow."""
+
+    name: str
+    champion: bool
+    steps: tuple[Fact, ...]
+    elsewhere: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LineagePage:
     """What hangs together with a record, a case or a version."""
 
@@ -156,4 +166,5 @@ class LineagePage:
     said: tuple[Fact, ...]
     records: tuple[Fact, ...]
     snapshots: tuple[DatasetCard, ...]
+    versions: tuple[VersionLine, ...]
     total: int

@@ -6,7 +6,7 @@ record -> case -> what people said -> rows of snapshots -> versions, by the snap
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -14,10 +14,12 @@ import sqlalchemy as sa
 from export.contracts.errors import NotFound
 from monitoring import schema as t
 from monitoring.catalogue import Catalogue
+from monitoring.datasets.made import Made, made_of
 from monitoring.datasets.rows import ItemRow, SnapshotRow, items, latest_of, look, snapshots
 from monitoring.store import Store
 
 MOST = 200
+NOTHING_KNOWN = Made()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,13 +61,19 @@ class SnapshotNode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionNode:
-    """A version that was trained on a snapshot."""
+    """A version that was trained on a snapshot.
+
+    Attributes:
+        snapshot: Id of the snapshot; "" where its package names none.
+        made: How it came about, and what became of it.
+    """
 
     model: str
     version: str
     snapshot: str
     parent: str | None
     champion: bool
+    made: Made = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +135,34 @@ def of_case(store: Store, catalogue: Catalogue, root: Path, case: str) -> Lineag
 def of_version(store: Store, catalogue: Catalogue, root: Path, model: str, version: str) -> Lineage:
     """Backwards from a version: its snapshot, those before it, and the records in it.
 
+    Of a version that was trained elsewhere only what happened here is known: gate, roll-out, where it came from.
+
     Raises:
-        NotFound: there is no such version, or its package names no snapshot that is known here.
+        NotFound: there is no such version, or its package names no snapshot that is known here and nothing else is.
     """
     manifest = catalogue.manifest(model, version)
     if manifest is None:
         raise NotFound("the registry has no such version")
-    digest = manifest.provenance.dataset_snapshot
-    if digest is None:
-        raise NotFound(f"version {version} names no data set")
-    return of_snapshot(store, catalogue, root, digest, about=f"version {version} of {model}")
+    about, digest = f"version {version} of {model}", manifest.provenance.dataset_snapshot
+    try:
+        if digest is None:
+            raise NotFound(f"version {version} names no data set")
+        return of_snapshot(store, catalogue, root, digest, about=about)
+    except NotFound:
+        with store.read() as connection:
+            made = made_of(connection, model, [version]).get(version)
+        if made is None:
+            raise
+        plan = catalogue.plan(model)
+        node = VersionNode(
+            model=model,
+            version=version,
+            snapshot="",
+            parent=manifest.provenance.parent_version,
+            champion=plan is not None and plan.champion == version,
+            made=made,
+        )
+        return Lineage(about=about, versions=[node])
 
 
 def of_snapshot(store: Store, catalogue: Catalogue, root: Path, name: str, *, about: str = "") -> Lineage:
@@ -166,7 +192,9 @@ def of_snapshot(store: Store, catalogue: Catalogue, root: Path, name: str, *, ab
             said=_said(connection, cases),
             items=found,
             snapshots=[SnapshotNode(snapshot=row, rows=row.rows) for row in chain],
-            versions=[v for v in versions_of(catalogue, own.model) if v.snapshot in wanted],
+            versions=_with_made(
+                connection, own.model, [v for v in versions_of(catalogue, own.model) if v.snapshot in wanted]
+            ),
             total=_count(connection, latest.id),
         )
 
@@ -193,6 +221,11 @@ def versions_of(catalogue: Catalogue, model: str) -> list[VersionNode]:
     return found
 
 
+def _with_made(connection: sa.Connection, model: str, nodes: Sequence[VersionNode]) -> list[VersionNode]:
+    made = made_of(connection, model, [node.version for node in nodes])
+    return [replace(node, made=made.get(node.version, NOTHING_KNOWN)) for node in nodes]
+
+
 def _forwards(
     connection: sa.Connection,
     catalogue: Catalogue,
@@ -211,7 +244,11 @@ def _forwards(
         said=_said(connection, cases),
         items=found,
         snapshots=[SnapshotNode(snapshot=row, rows=sum(item.snapshot_id == row.id for item in found)) for row in rows],
-        versions=[v for model in models for v in versions_of(catalogue, model) if v.snapshot in ids],
+        versions=[
+            node
+            for model in models
+            for node in _with_made(connection, model, [v for v in versions_of(catalogue, model) if v.snapshot in ids])
+        ],
         total=len(found),
     )
 

@@ -28,7 +28,7 @@ FENCES: dict[str, tuple[str, ...]] = {
               "deploy/demo/trainer.py"),
     "onnxruntime": ("export/onnx_runner.py", "serving/runtime/onnx"),
     "onnx": ("export/admission_", "export/converted.py", "export/from_onnx.py", "export/torch_write.py",
-             "serving/runtime/onnx_precision.py"),
+             "export/training/compare_weights.py", "serving/runtime/onnx_precision.py"),
     "ray": ("serving/deployment.py", "serving/ray_cluster.py", "serving/grpc/ray_lane.py", "deploy/rescore_ray.py",
             "export/training/tune_search.py",
             "deploy/jobs/ray_driver.py", "deploy/gate/ray_tasks.py"),

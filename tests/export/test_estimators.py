@@ -178,6 +178,7 @@ def test_xgboost_answers_as_it_does_itself(task: str, digits: tuple[Any, Any], t
 
 
 @pytest.mark.slow  # tracing takes its time
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras' backend about numpy
 def test_keras_answers_as_it_does_itself(digits: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))

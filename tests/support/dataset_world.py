@@ -20,11 +20,13 @@ from monitoring.api.options import ConsoleOptions
 from monitoring.datasets.build import SnapshotSource, build_snapshot
 from monitoring.datasets.recipes import Recipe
 from monitoring.datasets.rows import SnapshotRow
+from monitoring.integrations.mlflow.options import ExperimentOptions
 from monitoring.loop.contracts import Workshop
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store
 from tests.support.console_server import client as connected
 from tests.support.console_store import CLASSES, Day, MemoryCatalogue, StillMonitor, fill, manifest
+from tests.support.loop_world import MemoryJobs
 
 
 @dataclass(kw_only=True)
@@ -109,11 +111,13 @@ def dataset_world(folder: Path, *, cases: int = 130) -> DatasetWorld:
 
 
 @contextmanager
-def dataset_console(world: DatasetWorld, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a console over the world."""
+def dataset_console(world: DatasetWorld, *, mlflow: str = "", **options: Any) -> Iterator[httpx.Client]:
+    """A client of a console over the world; `mlflow` is the address that links lead to."""
     reports = ReportService(ReportOptions(folder=world.folder / "reports"), lambda *_: None)  # type: ignore[arg-type]
     nobody = cast(Any, None)  # nothing is trained here
-    workshop = Workshop(jobs=nobody, candidates=nobody, plans=nobody, folder=world.folder / "loop", datasets=world.root)
+    workshop = Workshop(
+        jobs=MemoryJobs(), candidates=nobody, plans=nobody, folder=world.folder / "loop", datasets=world.root
+    )
     app = build_console(
         world.store,
         world.catalogue,
@@ -122,6 +126,7 @@ def dataset_console(world: DatasetWorld, **options: Any) -> Iterator[httpx.Clien
         ConsoleOptions(**options),
         reports=reports,
         workshop=workshop,
+        experiments=ExperimentOptions(url=mlflow),
     )
     try:
         with connected(app) as client:

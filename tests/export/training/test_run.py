@@ -33,7 +33,7 @@ def trainer() -> str:
 def train(request: Path) -> tuple[list[TrainingEvent], str]:
     """Run the guide's trainer as a process; what it said, and its log."""
     done = subprocess.run(
-        [sys.executable, "-c", trainer(), str(request)], capture_output=True, timeout=120, check=False
+        [sys.executable, "-c", trainer(), str(request)], capture_output=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     events = [parse_event(line) for line in done.stdout.splitlines()]
@@ -42,7 +42,7 @@ def train(request: Path) -> tuple[list[TrainingEvent], str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_trainer_makes_the_package_that_was_asked_for_and_a_repetition_makes_the_same_bytes(tmp_path):
     snapshot = make_snapshot(tmp_path / "data")
     made = {}

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from monitoring import schema as t
+from tests.support.console_store import manifest
 from tests.support.dataset_world import DatasetWorld, dataset_console, dataset_world
+from tests.support.loop_pages import MLFLOW, whole_turn
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,49 @@ def test_lineage_leads_from_a_record_to_the_version_trained_on_it_and_back(world
     assert row["case"] in {r["case"] for r in back["records"]}
     assert [s["dataset"]["id"] for s in back["snapshots"]] == [made["id"], world.base.id]
     assert back["total"] == made["rows"] - 60
+
+
+def test_lineage_leads_on_to_the_turn_the_gate_the_rollout_and_mlflow(world: DatasetWorld):
+    snapshot = world.build(holdout_audit=0.0, name="whole")
+    world.trained_on("8", snapshot.digest, parent="2")
+    made = whole_turn(world.store, "8", champion="2", snapshot=snapshot.id, digest=snapshot.digest, rows=snapshot.rows)
+    world.catalogue.manifests += (manifest(version="9"),)  # trained elsewhere, taken from MLflow
+    with world.store.write() as connection:
+        there = {"model": "digits", "version": "9", "name": "digits", "number": "9", "run": "", "digest": ""}
+        connection.execute(t.experiment_versions.insert().values(**there))
+    with dataset_console(world, mlflow=MLFLOW) as client:
+        row = next(r for r in client.get(f"/api/datasets/{snapshot.id}/rows?limit=1000").json()["rows"] if r["case"])
+        for found in (
+            client.get(f"/api/lineage/case/{row['case']}").json(),
+            client.get("/api/lineage/version/digits?version=8").json(),
+        ):
+            eight = next(v for v in found["versions"] if v["version"] == "8")
+            assert (eight["training"], eight["stage"], eight["snapshot"]) == (
+                made.training, "rolling_out", snapshot.id,
+            )  # fmt: skip
+            assert (eight["gate"], eight["gate_outcome"]) == (made.gate, "failed")
+            assert (eight["rollout"], eight["rollout_state"]) == (made.rollout, "running")
+            assert eight["mlflow"] == {
+                "name": "digits", "number": "7", "url": f"{MLFLOW}/#/models/digits/versions/7",
+                "run": "f" * 32, "run_url": f"{MLFLOW}/#/experiments/3/runs/{'f' * 32}",
+            }  # fmt: skip
+        nine = client.get("/api/lineage/version/digits?version=9").json()
+        assert (nine["records"], nine["snapshots"], nine["versions"][0]["mlflow"]["number"]) == ([], [], "9")
+        assert nine["versions"][0]["mlflow"]["run_url"] == ""
+        status = client.get("/api/mlflow").json()
+        assert {(v["version"], v["number"]) for v in status["versions"]} == {("8", "7"), ("9", "9")}
+        assert (status["answers"], status["imports"], status["runs"], status["pulled"]) == (None, False, 1, [])
+        asked = client.post("/api/mlflow/pull", json={"name": "digits", "number": "12"})
+        assert asked.status_code == 202
+        assert (asked.json()["state"], asked.json()["asked_by"]) == ("found", "local")
+        assert asked.json()["url"] == f"{MLFLOW}/#/models/digits/versions/12"
+        assert client.get("/api/mlflow").json()["pulled"] == [asked.json()]
+        assert client.post("/api/mlflow/pull", json={"name": "cats", "number": "1"}).status_code == 404
+        assert client.post("/api/mlflow/pull", json={"name": "a/b", "number": "x"}).status_code == 400
+
+
+def test_without_mlflow_there_is_nothing_to_ask_it(client: httpx.Client):
+    assert client.get("/api/mlflow").status_code == 404
 
 
 @pytest.mark.parametrize(
