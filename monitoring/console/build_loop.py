@@ -197,7 +197,7 @@ def _reasons(verdict: m.LoopVerdict) -> tuple[p.ReasonLine, ...]:
 
 
 def _share(turn: m.Turn) -> float | None:
-    if turn.step is None or not turn.steps or turn.stage.ended:
+    if turn.step is None or not turn.steps or turn.stage not in (Stage.TRAINING, Stage.GATING):
         return None
     return min(1.0, max(0.0, turn.step / turn.steps))
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """A console with two data sets and a whole turn of the loop; version 3 was trained on `case`, which is of `record`."""
+    """A console with two data sets and a whole turn of the loop; version 3 was trained on `case`, of `record`."""
 
     client: httpx.Client
     turn: WholeTurn

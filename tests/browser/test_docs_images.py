@@ -29,6 +29,8 @@ from monitoring.store import Store
 from tests.support import monitor_world
 from tests.support.console_pages import addresses
 from tests.support.console_server import listening
+from tests.support.dataset_world import dataset_console, dataset_world
+from tests.support.loop_pages import MLFLOW, NS, START, whole_turn
 
 pytestmark = [
     pytest.mark.browser,
@@ -39,7 +41,7 @@ pytestmark = [
 ]
 
 SECONDS, SHIFT_S, RATE = 1500, 1000, 10
-TWICE = ("overview", "model", "cases", "case", "review", "slices", "slice")  # in both themes
+TWICE = ("overview", "model", "cases", "case", "review", "slices", "slice", "loop", "lineage")  # in both themes
 NAMES = {"/": "overview"}
 ONE_OF = {"slices": "slice", "cases": "case", "batches": "batch", "alarms": "alarm", "models": "model"}
 ONE_OF |= {"reports": "report"}
@@ -85,6 +87,41 @@ def test_take_the_pictures(browser: Browser, tmp_path: Path) -> None:
     assert monitor.stop()
     reports.close()
     store.close()
+    assert all(path.stat().st_size > 8_000 for path in taken)
+
+
+def test_take_the_pictures_of_the_loop(browser: Browser, tmp_path: Path) -> None:
+    """Of a model that is just being rolled out: over tables, because a whole turn takes minutes."""
+    target = Path(os.environ["HARDCASE_DOCS_IMAGES"])
+    target.mkdir(parents=True, exist_ok=True)
+    world = dataset_world(tmp_path, cases=130)
+    first = world.build(holdout_audit=0.0, name="October", now_ns=START - 86_400 * NS)
+    world.set_case(world.labelled()[0], label='"nine"')
+    second = world.build(holdout_audit=0.0, name="November", now_ns=START)
+    world.trained_on("3", second.digest, parent="2")
+    turn = whole_turn(world.store, "3", champion="2", snapshot=second.id, digest=second.digest, rows=second.rows)
+    taken = []
+    with dataset_console(world, mlflow=MLFLOW) as client:
+        for scheme in ("light", "dark"):
+            context = browser.new_context(
+                viewport={"width": 1280, "height": 860},
+                color_scheme=scheme,  # type: ignore[arg-type]  # a literal
+                device_scale_factor=1.25,
+            )
+            page, address = context.new_page(), str(client.base_url).rstrip("/")
+            for name, path in {
+                "loop": "/loop",
+                "loop-turn": f"/loop/{turn.training}",
+                "gate": f"/gates/{turn.gate}",
+                "rollout": f"/rollouts/{turn.rollout}",
+                "dataset": f"/datasets/{second.id}",
+                "dataset-diff": f"/datasets/{first.id}/diff/{second.id}",
+                "lineage": "/lineage/version/digits?version=3",
+            }.items():
+                if scheme == "light" or name in TWICE:
+                    taken.append(_picture(page, address + path, target, name, scheme))
+            context.close()
+    world.store.close()
     assert all(path.stat().st_size > 8_000 for path in taken)
 
 

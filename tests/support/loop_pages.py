@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from monitoring import schema as t
+from monitoring.gate.contracts import EvaluatedSet, GatePolicy, Measured, Outcome, SetKind
+from monitoring.gate.decide import decide
+from monitoring.gate.fit import contract
+from monitoring.gate.job import GateResult, SetResult
 from monitoring.gate.rows import record_gate
 from monitoring.loop.contracts import Stage
 from monitoring.loop.rows import STAGE_EVENT
@@ -33,8 +39,7 @@ class WholeTurn:
 def whole_turn(store: Store, version: str, *, champion: str, snapshot: str, digest: str, rows: int) -> WholeTurn:
     """Write it; the roll-out is under way, in its first canary step."""
     rollout = rollout_with_evidence(store, "digits", version, champion)
-    gate = replace(failed_gate(), id="g-whole", training_id=TRAINING)
-    gate = replace(gate, candidate=replace(gate.candidate, version=version, digest="sha256:22"))
+    gate = passed_gate(version, champion)
     decision = {
         "model": "digits", "time_ns": START, "last_ns": START + 900 * NS, "looks": 31, "decision": "retrain",
         "actor": "hardcase", "words": "an alarm fires, and 74 labelled failures are new", "evidence": {}, "policy": {},
@@ -63,6 +68,47 @@ def whole_turn(store: Store, version: str, *, champion: str, snapshot: str, dige
         run = {"training_id": TRAINING, "experiment": "3", "run": "f" * 32, "metrics": 24, "complete": False}
         connection.execute(t.experiment_runs.insert().values(**run, digest="", problem=""))
     return WholeTurn(training=TRAINING, gate=gate.id, rollout=rollout)
+
+
+def passed_gate(version: str, champion: str) -> GateResult:
+    """A verdict on three sets, with a slice that is seen and one that is too small; 40 gained, 6 lost."""
+    rng = np.random.default_rng(1)
+    sets = []
+    for name, kind, n, before, gained in (
+        ("audited", SetKind.AUDITED, 420, 0.70, 0.85),
+        ("golden", SetKind.GOLDEN, 300, 0.95, 0.5),
+        ("failures: turned digits, November", SetKind.FAILURES, 80, 0.2, 0.9),
+    ):
+        was = (rng.random(n) < before).astype(float)
+        now = np.where(was > 0, rng.random(n) > 0.01, rng.random(n) < gained).astype(float)
+        slices = {"camera = 2": np.arange(n) % 3 == 0, "class = eight": np.arange(n) % 9 == 0}
+        ids = tuple(f"{name[:3]}-{i:04d}" for i in range(n))
+        sets.append(EvaluatedSet(name=name, kind=kind, champion=was, candidate=now, ids=ids, slices=slices))
+    costs = [Measured(name="p50_ms", champion=0.31, candidate=0.33, limit=1.5),
+             Measured(name="size_mib", champion=0.9, candidate=0.9, limit=2.0)]  # fmt: skip
+    verdict = decide(sets, costs, GatePolicy(), [contract("inputs", Outcome.PASSED, "takes every request")])
+    base = failed_gate()
+    return replace(
+        base,
+        id="g-whole",
+        training_id=TRAINING,
+        champion=replace(base.champion, version=champion, digest="sha256:" + "1" * 64),
+        candidate=replace(base.candidate, version=version, digest="sha256:" + "2" * 64),
+        outcome=verdict.outcome,
+        words=verdict.words,
+        checks=verdict.checks,
+        negative_flips=verdict.negative_flips,
+        positive_flips=verdict.positive_flips,
+        seconds={"all": 6.4},
+        sets=tuple(
+            SetResult(
+                name=s.name, kind=s.kind, source=s.name, inputs=len(s.ids), digest="sha256:" + "3" * 64,
+                champion={"accuracy": float(s.champion.mean())}, candidate={"accuracy": float(s.candidate.mean())},
+                unusable=0, trained_on=0, used=0,
+            )
+            for s in sets
+        ),
+    )  # fmt: skip
 
 
 def _events() -> list[dict[str, object]]:

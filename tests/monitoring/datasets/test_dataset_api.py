@@ -97,7 +97,7 @@ def test_lineage_leads_on_to_the_turn_the_gate_the_rollout_and_mlflow(world: Dat
             assert (eight["training"], eight["stage"], eight["snapshot"]) == (
                 made.training, "rolling_out", snapshot.id,
             )  # fmt: skip
-            assert (eight["gate"], eight["gate_outcome"]) == (made.gate, "failed")
+            assert (eight["gate"], eight["gate_outcome"]) == (made.gate, "passed")
             assert (eight["rollout"], eight["rollout_state"]) == (made.rollout, "running")
             assert eight["mlflow"] == {
                 "name": "digits", "number": "7", "url": f"{MLFLOW}/#/models/digits/versions/7",
