@@ -17,7 +17,7 @@ from monitoring.catalogue import Catalogue
 from monitoring.integrations import tool_rows
 from monitoring.integrations.mlflow import rows
 from monitoring.integrations.mlflow.links import run_link, version_link
-from monitoring.integrations.mlflow.names import Service
+from monitoring.integrations.mlflow.names import ImportState, Service
 from monitoring.integrations.mlflow.options import ExperimentOptions
 from monitoring.integrations.mlflow.rows import ImportRow
 from monitoring.store import Store
@@ -91,7 +91,7 @@ def _import(base: str, row: ImportRow) -> m.MlflowImport:
         name=row.name,
         number=row.number,
         model=row.model,
-        state=m.ImportState(row.state),
+        state=ImportState(row.state),
         version=row.version if row.training_id else "",
         training=row.training_id,
         asked_by=row.asked_by,

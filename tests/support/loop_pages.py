@@ -84,7 +84,7 @@ def passed_gate(version: str, champion: str) -> GateResult:
         slices = {"camera = 2": np.arange(n) % 3 == 0, "class = eight": np.arange(n) % 9 == 0}
         ids = tuple(f"{name[:3]}-{i:04d}" for i in range(n))
         sets.append(EvaluatedSet(name=name, kind=kind, champion=was, candidate=now, ids=ids, slices=slices))
-    costs = [Measured(name="p50_ms", champion=0.31, candidate=0.33, limit=1.5),
+    costs = [Measured(name="latency_p50_ms", champion=0.31, candidate=0.33, limit=1.5),
              Measured(name="size_mib", champion=0.9, candidate=0.9, limit=2.0)]  # fmt: skip
     verdict = decide(sets, costs, GatePolicy(), [contract("inputs", Outcome.PASSED, "takes every request")])
     base = failed_gate()
