@@ -97,7 +97,7 @@ def test_the_same_request_makes_the_same_package_or_says_what_differs(tmp_path: 
     assert near.difference.golden is not None
     assert near.difference.golden > 0
     assert heard[0].kind is EventKind.PROGRESS
-    assert registry.versions("digits") == ["2"], "nothing is registered"
+    assert list(registry.versions("digits")) == ["2"], "nothing is registered"
 
 
 def test_a_difference_is_named_number_by_number(tmp_path: Path):
