@@ -337,11 +337,18 @@ def something_started():
     finally:
         print("stopped", flush=True)
 
-@line.app.command("dawdle")
 def dawdle():
     with something_started():
         time.sleep(60)
 
+make_app = line.make_app
+
+def with_dawdle(command=None):
+    app = make_app(command)
+    app.command("dawdle")(dawdle)
+    return app
+
+line.make_app = with_dawdle
 sys.argv = ["hardcase", "dawdle"]
 line.main()
 """
