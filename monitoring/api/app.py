@@ -176,8 +176,12 @@ def build_console(
     )
     made_from = SnapshotSource(store=store, catalogue=catalogue, refetch=refetch, privacy=tuple(privacy))
     tracking = experiments or ExperimentOptions()
-    root = None if workshop is None else workshop.datasets
-    datasets = DatasetDesk(source=made_from, root=root, clock=clock, mlflow=tracking.url)
+    datasets = DatasetDesk(
+        source=made_from,
+        root=None if workshop is None else workshop.datasets,
+        clock=clock,
+        mlflow=tracking.url,
+    )
     desk = SliceDesk(findings=findings, searching=searching, clock=clock)
     roster = Roster(store, options.roster)
     office = Office(roster)
