@@ -49,7 +49,10 @@ def test_with_the_same_scores_nothing_changes_and_with_a_stricter_rule_it_says_w
     table = results(tmp_path)
     found = dict(zip(table["id"].to_pylist(), table["p_wrong"].to_pylist(), strict=True))
     assert all(found[i] == p for i, p, _ in rows), "bit for bit"
-    assert dict(table["scores"][0].as_py()).keys() >= {"p_wrong", "msp"}
+    both = zip(table["p_wrong"].to_pylist(), table["scores"].to_pylist(), strict=True)
+    names = [dict(scores).keys() for p, scores in both if p is not None and 0 <= p <= 1]  # a refusal has none
+    assert len(names) > 500
+    assert all(has >= {"p_wrong", "msp"} for has in names)
     (tmp_path / "out").rename(tmp_path / "first")
     stricter = run(loop, tmp_path, options=CaseOptions(flag_rate=0.3))
     assert stricter.newly > 10
