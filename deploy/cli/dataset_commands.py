@@ -21,7 +21,6 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the snapsho
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    dataset_file_commands.add_to(dataset_app)
     app.add_typer(dataset_app, name="dataset", rich_help_panel="Data")
     app.command("lineage", rich_help_panel="Data")(lineage)
 
@@ -222,3 +221,6 @@ def _quoted(text: str) -> str:
     from urllib.parse import quote
 
     return quote(text, safe="")
+
+
+dataset_file_commands.add_to(dataset_app)

@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
 from deploy.cli import main
 from deploy.cli.docs import commands
+from deploy.cli.main import make_app
 from tests.support.hardcase_process import Place
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,12 +41,18 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
     assert "Usage" in text
 
 
+def test_the_tree_is_the_same_however_often_it_is_made():
+    def size(app: typer.Typer) -> int:
+        return len(app.registered_commands) + sum(
+            size(g.typer_instance) for g in app.registered_groups if g.typer_instance
+        )
+
+    assert size(make_app()) == size(make_app()) >= len(commands())
+
+
 def test_every_command_that_prints_facts_can_print_json():
     silent = {"hardcase up", "hardcase serve", "hardcase monitor", "hardcase node"}  # they run until they are stopped
-    import typer
-
     from deploy.cli.docs import _leaves
-    from deploy.cli.main import make_app
 
     for path, command in _leaves(typer.main.get_command(make_app()), "hardcase"):
         options = {o for p in command.params for o in p.opts}
@@ -69,9 +77,7 @@ def test_help_comes_at_once():
 def test_a_call_imports_the_module_of_its_own_command_and_the_table_knows_which():
     import importlib
 
-    import typer
-
-    from deploy.cli.main import ROOMS, make_app
+    from deploy.cli.main import ROOMS
 
     for module, listed in ROOMS.items():
         own = typer.Typer()

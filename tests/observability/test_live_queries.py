@@ -155,6 +155,7 @@ WANTS_MORE_THAN_A_TEST = (
     "hardcase_accuracy_interval",  # labels again
     "hardcase_review_",  # people
     "hardcase_integration_",  # a labelling tool
+    "hardcase_notice",  # somebody who is told
     "hardcase_monitor_dead_letters",  # something unreadable
     "hardcase_training",  # a model with a trainer, and what follows from it
     "hardcase_gate",

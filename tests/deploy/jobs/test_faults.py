@@ -69,8 +69,8 @@ for i in range(10_000):
 OUTLIVED = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n" + VERDICT
 # name: (trainer, its limits, the job's, words of how it ends; "" is success)
 ENDS: dict[str, tuple[str, dict[str, object], dict[str, float], str]] = {
-    "silent": ("time.sleep(60)", {}, {"silence_s": 0.5}, "it has said nothing for 0.5 s"),
-    "deaf": (DEAF, {}, {"budget_s": 1}, "it was not done after 1 s; it did not end when asked, and was killed"),
+    "silent": ("time.sleep(60)", {}, {"silence_s": 2.5}, "it has said nothing for 2.5 s"),
+    "deaf": (DEAF, {}, {"budget_s": 3}, "it was not done after 3 s; it did not end when asked, and was killed"),
     "outlived": (OUTLIVED, {}, {}, ""),
     "greedy": (GREEDY, {"memory_bytes": 300 << 20}, {}, "MemoryError|bytes of memory|SIGKILL"),
     "many": (MANY, {"memory_bytes": 250 << 20}, {}, f"it took more than {250 << 20} bytes of memory"),
