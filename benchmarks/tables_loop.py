@@ -65,6 +65,18 @@ def rollout(r: dict[str, Any]) -> str:
     return markdown_table(heads, rows, right=(1, 2, 3, 4, 5, 6))
 
 
+def rollback(r: dict[str, Any]) -> str:
+    """Seconds of roll-backs by command."""
+    rows = []
+    for kind in ("kept in memory", "loaded again"):
+        found = r[kind]
+        answers = found["old version answers"]
+        seconds = [f"{answers[name]:.2f} s" for name in ("p50_s", "p95_s", "largest_s")]
+        rows.append((f"old version {kind}", *seconds, f"{found['requests']:,}", f"{found['failed']:,}"))
+    heads = ("", "median", "95 %", "slowest", "requests meanwhile", "failed")
+    return markdown_table(heads, rows, right=(1, 2, 3, 4, 5))
+
+
 def gate_run(r: dict[str, Any]) -> str:
     """A gate with real packages."""
     g = r["gate"]
@@ -126,5 +138,6 @@ def reviewers_hour(r: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    make.__name__: make for make in (story, recovery, rollout, gate_run, datasets, review_scale, reviewers_hour)
+    make.__name__: make
+    for make in (story, recovery, rollout, rollback, gate_run, datasets, review_scale, reviewers_hour)
 }
