@@ -4,8 +4,7 @@
     python -m benchmarks.loadtest_report --quick    under 1 minute: two levels of load
 
 One server runs at a time. Each serves the same ONNX file on one thread with batches of at most 64 rows, and must give
-onnxruntime's own answer before it is measured. Results: `results/loadtest.json` and the page `results/loadtest.html`,
-which is `docs/examples/bench-report.html` as well.
+onnxruntime's own answer before it is measured. Results: `results/loadtest.json` and the page `results/loadtest.html`.
 PyTriton needs `make bench-peers`; without it the report has our servers only, and the exit status is 1.
 """
 
@@ -38,7 +37,6 @@ from deploy.loadtest.session import Plan, run
 from deploy.loadtest.table import Terminal, show
 
 RESULTS = ROOT / "benchmarks" / "results"
-EXAMPLE = ROOT / "docs" / "examples" / "bench-report.html"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,8 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show(report, console())
     write_json(report, options.output)
     write_page(report, options.output.with_suffix(".html"))
-    if not options.quick and options.output.parent == RESULTS:
-        write_page(report, EXAMPLE)
     for text in missing:
         print(f"NOT MEASURED {text}", file=sys.stderr)
     return 1 if missing else 0

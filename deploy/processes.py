@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psutil
@@ -58,11 +59,13 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """A port that nobody listens on, anywhere on this machine."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, anywhere on this machine; all different."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def free_range(first: int, end: int, *, step: int = 1000, needed: int = 16) -> int:

@@ -128,13 +128,14 @@ def _ray_environment(settings: Settings, paths: StatePaths, folder: Path) -> dic
     if own.address is not None:
         access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)} if token is not None else {}
         return {**NEEDED, "RAY_USAGE_STATS_ENABLED": "0", **access}
+    stats, metrics, fallback_http, fallback_grpc = processes.free_ports(4)
     ports = RayPorts(
-        haproxy_stats=own.haproxy_stats_port or processes.free_port(),
-        haproxy_metrics=own.haproxy_metrics_port or processes.free_port(),
+        haproxy_stats=own.haproxy_stats_port or stats,
+        haproxy_metrics=own.haproxy_metrics_port or metrics,
         first_replica_http=own.first_replica_port or processes.free_range(30_000, 40_000),
         first_replica_grpc=processes.free_range(40_000, 50_000),
-        fallback_http=processes.free_port(),
-        fallback_grpc=processes.free_port(),
+        fallback_http=fallback_http,
+        fallback_grpc=fallback_grpc,
     )
     return ray_environment(
         folder,

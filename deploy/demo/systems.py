@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from deploy.local import frozen_settings
 from deploy.log_tail import last_lines
 from deploy.monitor_client import MonitorClient
 from deploy.paths import StatePaths
+from deploy.processes import free_ports
 from deploy.run_state import RunInfo, current_run, write_atomically
 from deploy.settings import Settings
 from deploy.settings_file import ENV_PREFIX, Loaded, load_settings
@@ -76,7 +76,7 @@ def own_settings(settings: Settings, state: Path, sections: dict[str, Any], *, b
         beside: The caller's own ports are taken.
     """
     serving, monitor = settings.serving, settings.monitor
-    http, grpc, console = (serving.port, serving.grpc_port, monitor.port) if not beside else _free_ports(3)
+    http, grpc, console = (serving.port, serving.grpc_port, monitor.port) if not beside else free_ports(3)
     return {
         **sections,
         "state_dir": str(state),
@@ -148,14 +148,3 @@ def _await_ready(paths: StatePaths, process: subprocess.Popen[bytes], log: Path)
         if process.poll() is not None or time.monotonic() > deadline:
             raise CommandError("the system did not start", "\n".join(last_lines(log, 12)))
         time.sleep(0.2)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import httpx
 import numpy as np
 import pytest
 
+from deploy.processes import free_ports
 from export.contracts.datatypes import Datatype
 from tests.conformance.conftest import Models
 from tests.support import wire
@@ -47,13 +47,6 @@ pytestmark = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def triton(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("triton")
@@ -70,9 +63,9 @@ def triton(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             }
         )
     (folder / "models.json").write_text(json.dumps(listed))
-    port = free_port()
+    port, grpc_port = free_ports(2)
     command = [str(PYTHON), str(ROOT / "tests" / "support" / "triton_server.py"), "--port", str(port)]
-    command += ["--grpc-port", str(free_port()), str(folder / "models.json")]
+    command += ["--grpc-port", str(grpc_port), str(folder / "models.json")]
     environment = {
         "PATH": f"{PYTHON.parent}:/usr/bin:/bin",
         "HOME": str(folder),

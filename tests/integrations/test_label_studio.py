@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from deploy.processes import free_ports
 from monitoring import schema as t
 from monitoring.api.app import build_console
 from monitoring.api.options import ConsoleOptions
@@ -51,15 +51,9 @@ class Forgetful(Egress):
         return answer
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    with real_server(tmp_path_factory.mktemp("label-studio") / "data", free_port()) as made:
+    with real_server(tmp_path_factory.mktemp("label-studio") / "data", free_ports(1)[0]) as made:
         yield made
 
 
@@ -187,7 +181,7 @@ def test_an_import_whose_answer_was_lost_makes_no_twins(server: RealServer, tmp_
 
 
 def test_two_hundred_digits_come_back_by_webhook_and_forged_ones_do_nothing(server: RealServer, tmp_path: Path):
-    port = free_port()
+    port = free_ports(1)[0]
     world = pushed_world(tmp_path, server, poll_s=1e9, callback_url=f"http://127.0.0.1:{port}")
     app = console_of(world, tmp_path)
     truth = truth_of(world.tasks(TaskState.PUSHED))

@@ -7,12 +7,12 @@ pytest -m slow tests/integrations/test_mlflow.py              # about a minute
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.processes import free_ports
 from deploy.workshop import RegistryCandidates, RegistryPlans
 from monitoring.integrations import tool_rows
 from monitoring.integrations.mlflow.names import Service
@@ -60,10 +60,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMlflow]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with real_mlflow(tmp_path_factory.mktemp("mlflow"), port) as running:
+    with real_mlflow(tmp_path_factory.mktemp("mlflow"), free_ports(1)[0]) as running:
         yield running
 
 

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from deploy.processes import free_ports
 from export.storage.retry import Budget, Retry
 from export.storage.s3 import S3Options, S3Store
 
@@ -62,9 +63,7 @@ class Proxy:
 def moto_process(host: str = "127.0.0.1", port: int = 0, prefix: tuple[str, ...] = ()) -> tuple[str, subprocess.Popen]:
     """Start moto's server; returns its URL and its process, once it answers."""
     if port == 0:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
     program = "from moto.server import main; main()"
     process = subprocess.Popen(
         [*prefix, sys.executable, "-W", "ignore", "-c", program, "-H", host, "-p", str(port)],

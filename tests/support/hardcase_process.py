@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,22 +17,10 @@ import yaml
 
 from deploy import probes
 from deploy.paths import StatePaths
-from deploy.processes import RUN_ID
+from deploy.processes import RUN_ID, free_ports
 from deploy.run_state import RunInfo, current_run
 
 COMMAND = [sys.executable, "-m", "deploy.cli"]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()
 
 
 def clean_environment(**more: str) -> dict[str, str]:

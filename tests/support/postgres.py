@@ -6,7 +6,6 @@ import getpass
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from deploy.processes import free_ports
 
 
 def _programs() -> Path | None:
@@ -74,9 +75,7 @@ def postgres(also: str = "") -> Iterator[Postgres]:
         pytest.skip("needs PostgreSQL (apt-get install postgresql) and, as root, its user 'postgres'")
     user = "postgres" if root else getpass.getuser()
     prefix = ("runuser", "-u", user, "--") if root else ()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     if root:
         shutil.chown(folder, user)

@@ -6,19 +6,19 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from deploy.processes import free_ports
 from export.contracts import codec
 from serving.options import ServingOptions
 
@@ -87,15 +87,6 @@ class RayServing:
             except psutil.Error:
                 continue
         return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
 
 
 @contextmanager
