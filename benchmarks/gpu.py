@@ -2,9 +2,10 @@
 
     python -m benchmarks.gpu                      a CUDA device, about 6 minutes
     python -m benchmarks.gpu --quick              3 networks, shorter: about 2 minutes
-    python -m benchmarks.gpu --device cpu --quick the same in miniature, without a GPU (also --device double:5ms)
+    python -m benchmarks.gpu --precision bf16     the same in BF16 (ONNX where the provider has the kernels)
+    python -m benchmarks.gpu --device cpu --quick in miniature, without a GPU (also --device double:5ms)
 
-For each network (ResNet-50, ViT-B/16, BERT-base shapes, random weights, FP16 on CUDA) and runtime:
+For each network (ResNet-50, ViT-B/16, BERT-base shapes, random weights, FP16 on CUDA by default) and runtime:
 - bare: the loop that one would write (page-locked copy in, model, copy out, wait); on CUDA the computing time, too;
 - runtime: our runtime as serving drives it (lanes, graphs), without HTTP: torch and numpy are all it needs;
 - http: closed loop against the stand-alone server, then Poisson arrivals at half of the bare loop's rows a second.
@@ -15,7 +16,6 @@ Figures: http / bare >= 0.85 for ResNet-50; p99 at half load <= 2 x the computin
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ from benchmarks import bare
 from benchmarks.machine import machine_facts
 from benchmarks.networks import Network, make_module, networks, write_onnx, write_torchscript
 from benchmarks.pressure import Plan, drive_from
+from benchmarks.stored import store_result
 from export.contracts.errors import HardcaseError
 from export.contracts.manifest import Manifest, Provenance, RuntimeFile, RuntimeKind, Task, TaskKind
 from serving.options import BatchOptions, Limits, Precision, RuntimeOptions, ServingOptions
@@ -34,9 +35,9 @@ from serving.runtime.base import Described, Runtime
 from serving.runtime.loader import load_runtime
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "gpu.json"
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "numpy", "onnxruntime", "onnxruntime-gpu", "uvicorn", "httptools", "uvloop", "msgspec", "orjson")
+TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 Result = dict[str, Any]
 
 
@@ -52,6 +53,7 @@ class Run:
         processes: Load generators.
         http: Measure through HTTP, too.
         rounds: Bare loop and runtime alternate this often.
+        precision: Of weights and arithmetic, one of `TORCH_NAMES`.
     """
 
     device: str
@@ -62,6 +64,7 @@ class Run:
     http: bool
     rounds: int
     scratch: Path
+    precision: str
 
     @property
     def cuda(self) -> bool:
@@ -94,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             http=not options.no_http,
             rounds=1 if options.quick or not cuda else 3,
             scratch=Path(scratch),
+            precision=options.precision or ("fp16" if cuda else "fp32"),
         )
         chosen = [n for n in networks(small=not cuda) if not options.only or n.name in options.only]
         for network in chosen:
@@ -103,8 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = asdict(replace(run, scratch=Path())) | {"quick": options.quick}
     del settings["scratch"]
     document = {"schema_version": SCHEMA_VERSION, "machine": facts, "settings": settings, "results": results}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    store_result(document, "gpu", asked=options.output, quick=options.quick or not cuda)
     return 0
 
 
@@ -114,7 +117,7 @@ def _measure(run: Run, network: Network, kind: RuntimeKind) -> Result:
 
     folder = run.scratch / f"{network.name}-{kind.value}"
     folder.mkdir()
-    dtype = torch.float16 if run.cuda else torch.float32
+    dtype = getattr(torch, TORCH_NAMES[run.precision])
     result: Result = {"network": network.name, "runtime": kind.value, "batch": run.batch}
     result["precision"] = str(dtype).removeprefix("torch.")
     try:
@@ -244,11 +247,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round, shorter")
     parser.add_argument("--only", nargs="*", help="names of networks")
     parser.add_argument("--runtimes", default="torchscript", help="torchscript, onnx, or both with a comma")
+    parser.add_argument("--precision", choices=TORCH_NAMES, help="of weights and arithmetic; default: fp16 on CUDA")
     parser.add_argument("--batch", type=int, help="rows of the largest batch")
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--processes", type=int, help="load generators")
     parser.add_argument("--no-http", action="store_true", help="only the runtime")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     return parser.parse_args(arguments)
 
 

@@ -208,7 +208,7 @@ def write_onnx(network: Network, module: nn.Module, device: torch.device, path: 
             input_names=["x"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=20,
+            opset_version=22 if any(p.dtype is torch.bfloat16 for p in module.parameters()) else 20,  # Conv in BF16
             external_data=False,
             verbose=False,
         )

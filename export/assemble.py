@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.bf16 import numbers
+from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.manifest import (
     FileRole,
@@ -22,7 +24,7 @@ from export.contracts.manifest import (
     Tolerance,
 )
 from export.contracts.reference import ReferenceProfile
-from export.contracts.signature import OutputRole, Signature
+from export.contracts.signature import OutputRole, OutputSpec, Signature
 from export.package import Golden, Package, write_package
 from export.parity import run_parity
 from export.preprocess import model_tensors
@@ -144,17 +146,29 @@ def _profile(a: Assembly) -> tuple[ReferenceProfile | None, Array | None]:
     one_class = a.task.kind is not TaskKind.MULTI_LABEL
     classifies = one_class and a.signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES) is not None
     targets = class_indices(a.labels, a.task) if classifies and a.labels is not None else None
-    outputs = in_batches(a.trusted, a.reference)
+    specs = a.signature.outputs
+    as_numbers = replace(a.signature, outputs=tuple(_as_numbers(s) for s in specs))
+
+    def answer(rows: Mapping[str, Array]) -> dict[str, Array]:
+        answers = in_batches(a.trusted, rows)
+        return {s.name: numbers(s.datatype, answers[s.name]) for s in specs}
+
+    outputs = answer(a.reference)
     made = compile_reference(
-        a.signature,
+        as_numbers,
         a.task,
         a.reference,
         outputs,
         a.labels,
         seed=a.seed,
-        answer=lambda rows: in_batches(a.trusted, rows),
+        answer=answer,
     )
     return made, targets
+
+
+def _as_numbers(spec: OutputSpec) -> OutputSpec:
+    """The spec of an output once `numbers` has read it."""
+    return replace(spec, datatype=Datatype.FP32) if spec.datatype is Datatype.BF16 else spec
 
 
 def _golden(a: Assembly) -> Golden | None:

@@ -18,8 +18,10 @@ from export.package import Package
 from export.parity import BATCH_SIZES
 from export.preprocess import Encoding
 from export.runners import Array, Runner
+from export.tolerances import default_tolerance
+from export.torch_precision import datatypes
 from export.torch_runner import module_runner, torchscript_runner
-from export.torch_trace import as_arrays, examine, parameter_names, signature_of
+from export.torch_trace import as_arrays, bf16_names, examine, parameter_names, signature_of
 from export.torch_write import write_onnx, write_torchscript
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def export_module(
     Args:
         module: Takes tensors by position and returns a tensor, or a tuple, list or dict of them. Axis 0 is the batch.
         example_inputs: A tensor or array, a sequence of them in the order of `forward`, or a mapping by input name.
+            BF16 as tensors of torch or arrays of ml_dtypes.
             Real rows, please: without `reference_inputs` they are what parity is measured on.
         name: Of the model: letters, digits, `_`, `-`, `.`.
         version: Of this package; a registry keeps each version once.
@@ -81,7 +84,8 @@ def export_module(
         runtimes: Which files to write; the first is preferred in serving.
         script: Make TorchScript by scripting (keeps data-dependent control flow) instead of tracing.
         golden: Rows that are stored with their outputs; every load must reproduce them.
-        tolerance: Elementwise tolerance of parity and golden cases.
+        tolerance: Elementwise tolerance of parity and golden cases; default: by the datatypes of weights and tensors,
+            see `export.tolerances`.
         batch_sizes: Parity is checked at each.
         max_batch_rows: Largest batch that serving may form.
         provenance: Default: now, this environment, this git commit.
@@ -102,11 +106,13 @@ def export_module(
     example_inputs = in_order(example_inputs, encoded=bool(encoded))
     reference_inputs = in_order(reference_inputs, encoded=bool(encoded))
     names = tuple(input_names) or parameter_names(work, example_inputs)
-    examples = as_arrays(with_encoded_rows(example_inputs, names, encoded), names, "example_inputs")
+    given = with_encoded_rows(example_inputs, names, encoded)
+    bf16 = bf16_names(given, names)
+    examples = as_arrays(given, names, "example_inputs")
     held_out = with_encoded_rows(reference_inputs, names, encoded)
-    reference = None if held_out is None else as_arrays(held_out, names, "reference_inputs")
+    reference = None if held_out is None else as_arrays(held_out, names, "reference_inputs", bf16)
     tensors = {n: decoded_rows(a, encoded[n], n) if n in encoded else a for n, a in examples.items()}
-    traced = examine(work, tensors, names, tuple(output_names), dynamic_axes or {})
+    traced = examine(work, tensors, names, tuple(output_names), dynamic_axes or {}, bf16)
     encoding = Encoding(signature_of(traced, task, displays or {}, input_axes or {}, output_roles or {}), encoded)
     signature = encoding.wire
     outputs = tuple(o.name for o in signature.outputs)
@@ -125,7 +131,7 @@ def export_module(
             if kind is RuntimeKind.ONNX:
                 made[kind.value] = encoding.wrap(onnx_runner(folder / ONNX_FILE, encoding.model))
             else:
-                made[kind.value] = encoding.wrap(torchscript_runner(folder / TORCHSCRIPT_FILE, names, outputs))
+                made[kind.value] = encoding.wrap(torchscript_runner(folder / TORCHSCRIPT_FILE, names, outputs, bf16))
         return made
 
     files = {RuntimeKind.ONNX: ONNX_FILE, RuntimeKind.TORCHSCRIPT: TORCHSCRIPT_FILE}
@@ -136,13 +142,13 @@ def export_module(
             task=task,
             signature=signature,
             runtimes=tuple(RuntimeFile(kind=k, path=files[k]) for k in runtimes),
-            trusted=encoding.wrap(module_runner(work, names, outputs)),
+            trusted=encoding.wrap(module_runner(work, names, outputs, bf16)),
             trusted_name="eager",
             samples=reference if reference is not None else examples,
             reference=reference,
             labels=reference_labels,
             golden_rows=golden,
-            tolerance=tolerance or Tolerance(),
+            tolerance=tolerance or default_tolerance(datatypes(work, traced)),
             batch_sizes=tuple(batch_sizes),
             max_batch_rows=max_batch_rows,
             provenance=provenance,

@@ -16,8 +16,7 @@ from export.contracts.signature import OutputRole, Signature
 from export.importing import Checked, ImportOptions, bring_in
 from export.package import Package
 from export.parity import BATCH_SIZES
-from export.runners import Runner
-from export.torch_runner import torchscript_runner
+from export.torch_runner import signed_runner
 
 TORCHSCRIPT_FILE = "model.pt"
 Array: TypeAlias = npt.NDArray[Any]
@@ -59,10 +58,9 @@ def import_torchscript(
     with source.open("rb") as file:
         check_torchscript(file, AdmissionLimits())
 
-    def opened(file: Path, model: Signature) -> Runner:
-        return torchscript_runner(file, [i.name for i in model.inputs], [o.name for o in model.outputs])
-
-    found = Checked(kind=RuntimeKind.TORCHSCRIPT, file=source, path=TORCHSCRIPT_FILE, signature=signature, open=opened)
+    found = Checked(
+        kind=RuntimeKind.TORCHSCRIPT, file=source, path=TORCHSCRIPT_FILE, signature=signature, open=signed_runner
+    )
     options = ImportOptions(
         name=name,
         version=version,

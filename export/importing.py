@@ -15,16 +15,18 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from export.assemble import Assembly, assemble
+from export.contracts.bf16 import numbers
 from export.contracts.errors import PackageError
 from export.contracts.manifest import FileRole, Provenance, RuntimeFile, RuntimeKind, SampleSource, Task, Tolerance
 from export.contracts.preprocess import ImageDecode
-from export.contracts.signature import InputDisplay, OutputRole, OutputSpec, Signature
+from export.contracts.signature import InputDisplay, InputSpec, OutputRole, OutputSpec, Signature
 from export.made_up import made_up_rows
 from export.package import Package
 from export.parity import BATCH_SIZES
 from export.preprocess import Encoding
 from export.roles import complete_task, with_roles
 from export.runners import Runner, in_batches, named_arrays
+from export.tolerances import default_tolerance
 
 Array: TypeAlias = npt.NDArray[Any]
 _log = logging.getLogger("hardcase.export")
@@ -99,7 +101,10 @@ def bring_in(found: Checked, o: ImportOptions) -> Package:
     for spec in encoding.wire.outputs:
         if shown is not None:
             _check_fits(spec, shown[spec.name])
+    if shown is not None:
+        shown = {s.name: numbers(s.datatype, shown[s.name]) for s in encoding.wire.outputs}
     stated = {s.name: s.role for s in encoding.wire.outputs if s.role is not OutputRole.OTHER}
+    specs: tuple[InputSpec | OutputSpec, ...] = (*encoding.wire.inputs, *encoding.wire.outputs)
     signature = with_roles(encoding.wire, shown, o.task, stated | dict(o.output_roles or {}), o.displays)
 
     def fill(folder: Path) -> dict[str, FileRole]:
@@ -122,7 +127,7 @@ def bring_in(found: Checked, o: ImportOptions) -> Package:
             reference=reference,
             labels=o.reference_labels,
             golden_rows=o.golden,
-            tolerance=o.tolerance or Tolerance(),
+            tolerance=o.tolerance or default_tolerance(s.datatype for s in specs),
             batch_sizes=tuple(o.batch_sizes),
             max_batch_rows=o.max_batch_rows,
             provenance=o.provenance,

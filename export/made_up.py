@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.bf16 import narrow
 from export.contracts.datatypes import Datatype
 from export.contracts.signature import InputSpec, Signature
 from export.images import ONE_PIXEL
@@ -50,6 +51,6 @@ def _random(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -
         return rng.integers(0, 2, shape).astype(spec.datatype.numpy)
     low, high = spec.display.value_range or (0.0, 1.0)
     values = rng.uniform(low, high, shape).astype(np.float32)
-    if spec.datatype is Datatype.BF16:  # its bits are the upper half of a float32
-        return (values.view(np.uint32) >> 16).astype(np.uint16)
+    if spec.datatype is Datatype.BF16:
+        return narrow(values)
     return values.astype(spec.datatype.numpy)

@@ -16,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contracts import codec
+from export.contracts.bf16 import numbers
+from export.contracts.datatypes import Datatype
 from export.contracts.errors import ParityFailed
 from export.contracts.manifest import Tolerance
-from export.contracts.signature import OutputRole, Signature
+from export.contracts.signature import Signature
+from export.parity_decisions import MAX_ACCURACY_GAP, MIN_AGREEMENT, TaskMetric, task_metrics
 from export.runners import Runner, in_batches
 
 BATCH_SIZES = (1, 2, 7, 32)
-MIN_AGREEMENT = 0.999
-MAX_ACCURACY_GAP = 0.001
 MAX_ROWS = 256  # rows that are compared one by one; the task metric takes all
 PARITY_SCHEMA_VERSION = 1
 Array: TypeAlias = npt.NDArray[Any]
@@ -60,26 +61,6 @@ class Comparison:
     def passed(self) -> bool:
         """Whether every element is within tolerance."""
         return self.problem is None and self.share_out == 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskMetric:
-    """The task's own figure: argmax agreement (and accuracy, with labels) over all samples."""
-
-    runtime: str
-    rows: int
-    agreement: float
-    accuracy: float | None = None
-    expected_accuracy: float | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether decisions agree."""
-        if self.agreement < MIN_AGREEMENT:
-            return False
-        if self.accuracy is None or self.expected_accuracy is None:
-            return True
-        return abs(self.accuracy - self.expected_accuracy) <= MAX_ACCURACY_GAP
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +130,6 @@ def run_parity(
         trusted_name: How messages call the trusted runner.
         environment: Library versions to keep in the report.
     """
-    names = [o.name for o in signature.outputs]
     rows = len(next(iter(inputs.values()))) if signature.batched else 1
     if signature.batched:
         wanted = min(max(rows, *batch_sizes), MAX_ROWS)
@@ -161,8 +141,8 @@ def run_parity(
     comparisons: list[Comparison] = []
     for runtime, runner in {trusted_name: trusted, **candidates}.items():
         for size in sizes:
-            comparisons += _compare_at(runtime, runner, samples, expected, names, size, tolerance, signature.batched)
-    metrics = _metrics(trusted, candidates, inputs, signature, targets) if signature.batched else ()
+            comparisons += _compare_at(runtime, runner, samples, expected, signature, size, tolerance)
+    metrics = task_metrics(trusted, candidates, inputs, signature, targets, tolerance) if signature.batched else ()
     return ParityReport(
         trusted=trusted_name,
         tolerance=tolerance,
@@ -179,23 +159,35 @@ def _compare_at(
     runner: Runner,
     samples: Mapping[str, Array],
     expected: Mapping[str, Array],
-    names: Sequence[str],
+    signature: Signature,
     size: int,
     tolerance: Tolerance,
-    batched: bool,
 ) -> list[Comparison]:
     try:
-        got = in_batches(runner, samples, size) if batched else runner(samples)
+        got = in_batches(runner, samples, size) if signature.batched else runner(samples)
     except Exception as error:  # whatever a framework raises is a finding, and the report says which
         text = f"it raised {type(error).__name__}"
-        return [Comparison(runtime=runtime, output=names[0], batch_size=size, elements=0, problem=text)]
-    return [compare(runtime, name, size, got.get(name), expected[name], tolerance) for name in names]
+        return [
+            Comparison(runtime=runtime, output=signature.outputs[0].name, batch_size=size, elements=0, problem=text)
+        ]
+    return [
+        compare(runtime, o.name, size, got.get(o.name), expected[o.name], tolerance, o.datatype)
+        for o in signature.outputs
+    ]
 
 
 def compare(
-    runtime: str, output: str, size: int, got: Array | None, expected: Array, tolerance: Tolerance
+    runtime: str,
+    output: str,
+    size: int,
+    got: Array | None,
+    expected: Array,
+    tolerance: Tolerance,
+    datatype: Datatype | None = None,
 ) -> Comparison:
     """Compare two arrays of one output. NaN equals NaN, an infinity equals the same infinity, nothing else.
+
+    `datatype` is what the arrays carry where numpy does not say it: BF16.
 
     Example:
         >>> t = Tolerance(absolute=0.1, relative=0.0)
@@ -212,6 +204,8 @@ def compare(
         return Comparison(**base, elements=0, problem=f"datatype {got.dtype} instead of {expected.dtype}")
     if not expected.size:
         return Comparison(**base, elements=0)
+    if datatype is not None:
+        got, expected = numbers(datatype, got), numbers(datatype, expected)
     if expected.dtype.kind not in "fiub":
         excess = (got != expected).astype(np.float64)
         absolute = relative = excess
@@ -237,37 +231,6 @@ def compare(
         got=str(got[worst]),
         expected=str(expected[worst]),
     )
-
-
-def _metrics(
-    trusted: Runner,
-    candidates: Mapping[str, Runner],
-    inputs: Mapping[str, Array],
-    signature: Signature,
-    targets: Array | None,
-) -> tuple[TaskMetric, ...]:
-    spec = signature.output_with_role(OutputRole.LOGITS, OutputRole.PROBABILITIES)
-    if spec is None:
-        return ()
-    wanted = in_batches(trusted, inputs)[spec.name].argmax(axis=-1)
-    found = []
-    for runtime, runner in candidates.items():
-        try:
-            got = in_batches(runner, inputs)[spec.name].argmax(axis=-1)
-        except Exception:  # the comparisons carry the error; here the decision counts as different
-            found.append(TaskMetric(runtime=runtime, rows=len(wanted), agreement=0.0))
-            continue
-        flat = targets is not None and wanted.ndim == 1
-        found.append(
-            TaskMetric(
-                runtime=runtime,
-                rows=len(wanted),
-                agreement=float((got == wanted).mean()) if got.shape == wanted.shape else 0.0,
-                accuracy=float((got == targets).mean()) if flat else None,
-                expected_accuracy=float((wanted == targets).mean()) if flat else None,
-            )
-        )
-    return tuple(found)
 
 
 def _explain(worst: Comparison, report: ParityReport, count: int) -> str:

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.bf16 import as_bits
+from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.signature import Signature
 from export.images import encoded_rows, in_order
@@ -44,7 +46,11 @@ def named_arrays(given: Any, signature: Signature, label: str) -> dict[str, Arra
     out: dict[str, Array] = {}
     for spec in signature.inputs:
         given_rows = found[spec.name]
-        array = encoded_rows(given_rows) if spec.preprocess is not None else np.ascontiguousarray(given_rows)
+        bits = as_bits(given_rows) if spec.datatype is Datatype.BF16 else None
+        if bits is not None:
+            array = bits
+        else:
+            array = encoded_rows(given_rows) if spec.preprocess is not None else np.ascontiguousarray(given_rows)
         fits = array.ndim == len(spec.shape) and all(
             s in (-1, n) for s, n in zip(spec.shape, array.shape, strict=False)
         )

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
+from export.contracts.signature import Signature
 from export.runners import Array, Runner, first_line
 
 if TYPE_CHECKING:
     import torch
 
 
-def module_runner(module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
-    """Run a module eagerly; `inputs` and `outputs` name its positions."""
+def module_runner(
+    module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str], bf16: Collection[str] = ()
+) -> Runner:
+    """Run a module eagerly; `inputs` and `outputs` name its positions, `bf16` the inputs that come as BF16's bits."""
     import torch
 
     def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
         with torch.inference_mode(), one_thread():
-            answer = module(*(to_tensor(arrays[name]) for name in inputs))
+            answer = module(*(to_tensor(arrays[name], bf16=name in bf16) for name in inputs))
         return dict(zip(outputs, (to_array(t) for t in flatten_outputs(answer)), strict=True))
 
     return run
@@ -45,8 +49,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def torchscript_runner(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
+def torchscript_runner(path: Path, inputs: Sequence[str], outputs: Sequence[str], bf16: Collection[str] = ()) -> Runner:
     """Run a TorchScript file. TorchScript is code: only for files of one's own, or admitted ones.
+
+    Args:
+        path: The file.
+        inputs: Names of its positions.
+        outputs: Theirs.
+        bf16: The inputs that come as BF16's bits.
 
     Raises:
         PackageError: libtorch cannot load the file.
@@ -59,7 +69,13 @@ def torchscript_runner(path: Path, inputs: Sequence[str], outputs: Sequence[str]
             module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise PackageError(f"TorchScript cannot load the file: {first_line(error)}") from None
-    return module_runner(module, inputs, outputs)
+    return module_runner(module, inputs, outputs, bf16)
+
+
+def signed_runner(path: Path, signature: Signature) -> Runner:
+    """`torchscript_runner` with the names and datatypes of a signature of tensors."""
+    bf16 = [spec.name for spec in signature.inputs if spec.datatype is Datatype.BF16]
+    return torchscript_runner(path, [s.name for s in signature.inputs], [s.name for s in signature.outputs], bf16)
 
 
 def flatten_outputs(answer: Any) -> list[Any]:
@@ -89,11 +105,12 @@ def output_keys(answer: Any) -> list[str] | None:
     return list(fields) if isinstance(answer, tuple) and fields else None
 
 
-def to_tensor(array: Array) -> torch.Tensor:
-    """A tensor of the same elements. Copies, because a module may write into its input."""
+def to_tensor(array: Array, *, bf16: bool = False) -> torch.Tensor:
+    """A tensor of the same elements; uint16 as BF16 where it is. Copies, because a module may write into its input."""
     import torch
 
-    return torch.from_numpy(np.array(array, order="C"))
+    made = torch.from_numpy(np.array(array, order="C"))
+    return made.view(torch.bfloat16) if bf16 else made
 
 
 def to_array(tensor: torch.Tensor) -> Array:

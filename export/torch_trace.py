@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.contracts.bf16 import as_bits, narrow, widen
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.contracts.manifest import Task
@@ -29,16 +30,24 @@ class Traced:
     outputs: dict[str, Array]
     dynamic: dict[str, tuple[int, ...]]  # by input
     output_dynamic: dict[str, tuple[int, ...]]  # by output
+    bf16_inputs: frozenset[str] = frozenset()  # whose arrays are the bits of BF16
+    bf16_outputs: frozenset[str] = frozenset()
 
 
-def as_arrays(given: Any, names: Sequence[str], label: str) -> dict[str, Array]:
-    """Inputs by name from a tensor, a sequence of tensors or a mapping.
+def as_arrays(given: Any, names: Sequence[str], label: str, bf16: Collection[str] = ()) -> dict[str, Array]:
+    """Inputs by name from a tensor, a sequence of tensors or a mapping; BF16 as its bits.
+
+    Args:
+        given: The rows.
+        names: Of the inputs, in order.
+        label: How messages call the rows.
+        bf16: Inputs that are BF16 whatever comes: FP32 and FP64 are rounded, uint16 is taken for the bits.
 
     Raises:
         PackageError: they do not fit the names, or have different row counts.
     """
     if isinstance(given, Mapping):
-        found = {str(k): _as_array(v) for k, v in given.items()}
+        found = {str(k): _as_array(v, str(k) in bf16) for k, v in given.items()}
         missing = [n for n in names if n not in found]
         if missing or len(found) != len(names):
             raise PackageError(f"{label}: expected the inputs {', '.join(names)}, got {', '.join(found)}")
@@ -47,7 +56,7 @@ def as_arrays(given: Any, names: Sequence[str], label: str) -> dict[str, Array]:
         values = list(given) if isinstance(given, tuple | list) else [given]
         if len(values) != len(names):
             raise PackageError(f"{label}: {len(values)} tensors for the inputs {', '.join(names)}")
-        arrays = dict(zip(names, map(_as_array, values), strict=True))
+        arrays = {n: _as_array(v, n in bf16) for n, v in zip(names, values, strict=True)}
     if len({a.shape[0] if a.ndim else 0 for a in arrays.values()}) != 1:
         raise PackageError(f"{label}: inputs differ in their number of rows (axis 0)")
     if next(iter(arrays.values())).shape[0] == 0:
@@ -55,14 +64,23 @@ def as_arrays(given: Any, names: Sequence[str], label: str) -> dict[str, Array]:
     return arrays
 
 
-def _as_array(value: Any) -> Array:
+def _as_array(value: Any, bf16: bool) -> Array:
     import torch
 
-    if isinstance(value, torch.Tensor):
-        if value.dtype is torch.bfloat16:
-            raise PackageError("BF16 inputs are not exported: take float32 and cast inside the module")
-        return to_array(value)
-    return np.ascontiguousarray(value)
+    bits = as_bits(value)
+    if bits is not None:
+        return bits
+    array = to_array(value) if isinstance(value, torch.Tensor) else np.ascontiguousarray(value)
+    return narrow(array) if bf16 and array.dtype.kind == "f" else array
+
+
+def bf16_names(given: Any, names: Sequence[str]) -> frozenset[str]:
+    """The inputs whose rows are given as BF16, by torch or by ml_dtypes."""
+    if isinstance(given, Mapping):
+        pairs = [(str(k), v) for k, v in given.items()]
+    else:
+        pairs = list(zip(names, given if isinstance(given, tuple | list) else [given], strict=False))
+    return frozenset(n for n, value in pairs if as_bits(value) is not None)
 
 
 def parameter_names(module: torch.nn.Module, example_inputs: Any) -> tuple[str, ...]:
@@ -82,8 +100,9 @@ def examine(
     names: tuple[str, ...],
     output_names: tuple[str, ...],
     dynamic_axes: Mapping[str, Sequence[int]],
+    bf16: frozenset[str] = frozenset(),
 ) -> Traced:
-    """Run the module on two sizes and see which output dimensions move."""
+    """Run the module on two sizes and see which output dimensions move. `bf16` names the inputs that are bits."""
     import torch
 
     unknown = [n for n in dynamic_axes if n not in names]
@@ -100,11 +119,12 @@ def examine(
         large[n] = array
     with torch.inference_mode():
         try:
-            answer = module(*(to_tensor(small[n]) for n in names))
-            grown = flatten_outputs(module(*(to_tensor(large[n]) for n in names)))
+            answer = module(*(to_tensor(small[n], bf16=n in bf16) for n in names))
+            grown = flatten_outputs(module(*(to_tensor(large[n], bf16=n in bf16) for n in names)))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise PackageError(f"the module does not run on the example inputs: {first_line(error)}") from error
-    tensors = [to_array(t) for t in flatten_outputs(answer)]
+    answered = flatten_outputs(answer)
+    tensors = [to_array(t) for t in answered]
     keys = output_names or tuple(output_keys(answer) or ())
     if not keys:
         keys = tuple("output" if i == 0 else f"output_{i}" for i in range(len(tensors)))
@@ -117,7 +137,14 @@ def examine(
         moves[key] = tuple(i for i, (m, n) in enumerate(zip(before.shape, after.shape, strict=True)) if m != n)
         if 0 not in moves[key] or len(before) != len(next(iter(small.values()))):
             raise PackageError(f"output '{key}' does not have the batch as its first axis: it has {list(before.shape)}")
-    return Traced(examples=small, outputs=dict(zip(keys, tensors, strict=True)), dynamic=dynamic, output_dynamic=moves)
+    return Traced(
+        examples=small,
+        outputs=dict(zip(keys, tensors, strict=True)),
+        dynamic=dynamic,
+        output_dynamic=moves,
+        bf16_inputs=bf16,
+        bf16_outputs=frozenset(k for k, t in zip(keys, answered, strict=True) if t.dtype is torch.bfloat16),
+    )
 
 
 def signature_of(
@@ -139,13 +166,14 @@ def signature_of(
     for n in roles:
         if n not in traced.outputs:
             raise PackageError(f"output_roles: there is no output '{n}' (there are: {', '.join(traced.outputs)})")
-    all_roles = guess_roles(traced.outputs, task) | dict(roles)
+    shown = {n: widen(a) if n in traced.bf16_outputs else a for n, a in traced.outputs.items()}
+    all_roles = guess_roles(shown, task) | dict(roles)
     try:
         return Signature(
             inputs=tuple(
                 InputSpec(
                     name=n,
-                    datatype=Datatype.from_numpy(a.dtype),
+                    datatype=datatype_of(a, n in traced.bf16_inputs),
                     shape=_shape(a, traced.dynamic[n]),
                     axes=tuple(axes.get(n, ())),
                     display=displays.get(n, InputDisplay()),
@@ -155,7 +183,7 @@ def signature_of(
             outputs=tuple(
                 OutputSpec(
                     name=n,
-                    datatype=Datatype.from_numpy(a.dtype),
+                    datatype=datatype_of(a, n in traced.bf16_outputs),
                     shape=_shape(a, traced.output_dynamic[n]),
                     role=all_roles[n],
                     axes=_output_axes(all_roles[n], a.ndim),
@@ -165,6 +193,15 @@ def signature_of(
         )
     except ValueError as error:
         raise PackageError(f"signature: {error}") from None
+
+
+def datatype_of(array: Array, bf16: bool) -> Datatype:
+    """The protocol's datatype of an array, which may hold the bits of BF16.
+
+    Raises:
+        ValueError: the protocol cannot carry it.
+    """
+    return Datatype.BF16 if bf16 else Datatype.from_numpy(array.dtype)
 
 
 def _shape(array: Array, dynamic: tuple[int, ...]) -> tuple[int, ...]:

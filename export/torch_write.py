@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.contracts.datatypes import Datatype
 from export.contracts.errors import PackageError
 from export.runners import first_line
+from export.torch_precision import datatypes
 from export.torch_runner import flatten_outputs, to_tensor
 from export.torch_trace import Traced
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 EXTERNAL_DATA_ABOVE_BYTES = 1_500_000_000  # a protobuf message ends at 2 GiB
 OPSET = 20
+BF16_OPSET = 22  # before it, Conv and others take no BF16
 
 
 def _flat_module(module: torch.nn.Module) -> torch.nn.Module:
@@ -55,18 +58,22 @@ def write_onnx(module: torch.nn.Module, traced: Traced, outputs: Sequence[str], 
             warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
             torch.onnx.export(
                 _flat_module(module),
-                tuple(to_tensor(a) for a in traced.examples.values()),
+                _example_tensors(traced),
                 str(path),
                 input_names=list(traced.examples),
                 output_names=list(outputs),
                 dynamic_shapes=(shapes,),
-                opset_version=OPSET,
+                opset_version=BF16_OPSET if Datatype.BF16 in datatypes(module, traced) else OPSET,
                 external_data=size > EXTERNAL_DATA_ABOVE_BYTES,
                 verbose=False,
             )
     except Exception as error:  # torch.onnx raises what its passes raise; the first line says which
         raise PackageError(f"ONNX export failed: {type(error).__name__}: {first_line(error)}") from error
     _strip(path)
+
+
+def _example_tensors(traced: Traced) -> tuple[torch.Tensor, ...]:
+    return tuple(to_tensor(a, bf16=n in traced.bf16_inputs) for n, a in traced.examples.items())
 
 
 def _strip(path: Path) -> None:
@@ -108,8 +115,7 @@ def write_torchscript(module: torch.nn.Module, traced: Traced, path: Path, *, sc
             if script:
                 made = torch.jit.script(module)
             else:
-                examples = tuple(to_tensor(a) for a in traced.examples.values())
-                made = torch.jit.trace(_flat_module(module), examples)  # type: ignore[no-untyped-call]  # torch's
+                made = torch.jit.trace(_flat_module(module), _example_tensors(traced))  # type: ignore[no-untyped-call]  # torch's
             torch.jit.freeze(made.eval()).save(str(path))
     except Exception as error:  # the compiler raises many kinds; the first line says which
         raise PackageError(f"TorchScript export failed: {type(error).__name__}: {first_line(error)}") from error

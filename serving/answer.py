@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import orjson
 
+from export.contracts.bf16 import numbers
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import ModelFailed
 from export.contracts.signature import OutputRole, OutputSpec, Signature
@@ -234,7 +235,10 @@ class AnswerPlan:
         if wanted.softmax:
             part = softmax(part, spec)
         if wanted.classification:
-            return classify(part, wanted.classification, self._plans.labels(spec), self._plans.batched), Datatype.BYTES
+            scores = numbers(spec.datatype, part)
+            return classify(
+                scores, wanted.classification, self._plans.labels(spec), self._plans.batched
+            ), Datatype.BYTES
         return part, spec.datatype
 
     def _described(self, outputs: BatchOutputs, rows: int) -> list[bytes]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export.contracts.bf16 import widen
 from export.contracts.datatypes import Datatype
 from export.contracts.signature import OutputRole, OutputSpec, Signature
 from serving.evidence import Difference
@@ -133,7 +134,7 @@ class Comparator:
             _mark(different, Difference.VALUE, (flat_a != flat_b).any(axis=1))
             return 0.0
         if spec.datatype is Datatype.BF16:  # bits: the high half of an FP32
-            flat_a, flat_b = ((a.astype(np.uint32) << 16).view(np.float32) for a in (flat_a, flat_b))
+            flat_a, flat_b = widen(flat_a), widen(flat_b)
         finite_a, finite_b = np.isfinite(flat_a), np.isfinite(flat_b)
         _mark(different, Difference.NON_FINITE, (finite_a & ~finite_b).any(axis=1))
         if spec.name == self._scores and expected.ndim > 1 and flat_a.shape[1]:

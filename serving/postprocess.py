@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from export.contracts.bf16 import narrow, numbers
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import InvalidRequest
 from export.contracts.signature import OutputRole, OutputSpec
@@ -24,8 +25,8 @@ def check_softmax(spec: OutputSpec, batched: bool, field: str) -> None:
     Raises:
         InvalidRequest: they are none, are probabilities already, or of a datatype that is not computed with.
     """
-    if spec.datatype not in (Datatype.FP16, Datatype.FP32, Datatype.FP64):
-        raise InvalidRequest(f"{field}: softmax needs FP16, FP32 or FP64, this output is {spec.datatype}")
+    if not spec.datatype.is_float:
+        raise InvalidRequest(f"{field}: softmax needs a float output, this one is {spec.datatype}")
     if spec.role not in (OutputRole.LOGITS, OutputRole.OTHER, OutputRole.INTERNAL):
         raise InvalidRequest(f"{field}: softmax needs class scores, this output's role is {spec.role}")
     if len(spec.shape) <= batched:
@@ -35,8 +36,8 @@ def check_softmax(spec: OutputSpec, batched: bool, field: str) -> None:
 def softmax(array: Array, spec: OutputSpec) -> Array:
     """Probabilities along the class axis, in the output's datatype: the axis named "class", else the last.
 
-    The largest score is subtracted first, so that no finite score overflows; FP16 is computed in float32. NaN and
-    plus infinity give NaN in their row, as in torch.
+    The largest score is subtracted first, so that no finite score overflows; FP16 and BF16 are computed in float32.
+    NaN and plus infinity give NaN in their row, as in torch.
 
     Example:
         >>> spec = OutputSpec(name="y", datatype=Datatype.FP32, shape=(-1, 2))
@@ -46,11 +47,12 @@ def softmax(array: Array, spec: OutputSpec) -> Array:
     axis = spec.axes.index(CLASS_AXIS) if CLASS_AXIS in spec.axes else -1
     if not array.size:
         return array
-    wide = array.astype(np.float32) if array.dtype == np.float16 else array
+    bf16 = spec.datatype is Datatype.BF16
+    wide = array.astype(np.float32) if array.dtype == np.float16 else numbers(spec.datatype, array)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         p = np.exp(wide - wide.max(axis=axis, keepdims=True))
         p /= p.sum(axis=axis, keepdims=True)
-    return np.ascontiguousarray(p, dtype=array.dtype)
+    return narrow(p) if bf16 else np.ascontiguousarray(p, dtype=array.dtype)
 
 
 def classify(array: Array, count: int, labels: Sequence[str], batched: bool) -> Array:

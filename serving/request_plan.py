@@ -235,7 +235,7 @@ class PlanMaker:
             spec = self._signature.outputs[index]
             if classes < 1:
                 raise InvalidRequest(f"{field}: classification is {classes}: ask for at least 1 class")
-            if spec.datatype in (Datatype.BYTES, Datatype.BF16, Datatype.BOOL):
+            if spec.datatype in (Datatype.BYTES, Datatype.BOOL):
                 raise InvalidRequest(f"{field}: classification needs a numeric output, this one is {spec.datatype}")
         softmax = _flag(own, "softmax", False, field)
         if softmax:

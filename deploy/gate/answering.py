@@ -109,9 +109,9 @@ def _runner(package: Package) -> Runner:
 
             inner = onnx_runner(path, signature.model)
         else:
-            from export.torch_runner import torchscript_runner
+            from export.torch_runner import signed_runner
 
-            inner = torchscript_runner(path, [s.name for s in signature.inputs], [s.name for s in signature.outputs])
+            inner = signed_runner(path, signature.model)
         if not signature.preprocesses:
             return inner
         return lambda arrays: inner(model_tensors(signature, arrays))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from deploy.errors import Missing, UsageError
 from export.contracts.arrays import load_npz
+from export.contracts.bf16 import narrow
 from export.contracts.datatypes import Datatype
 
 Array = npt.NDArray[Any]
@@ -140,17 +141,12 @@ def _filled(datatype: Datatype, shape: tuple[int, ...], fill: Fill, random: np.r
     if fill is Fill.ZERO:
         return np.zeros(shape, datatype.numpy)
     if datatype is Datatype.BF16:
-        return _bf16(random.random(shape, np.float32))
+        return narrow(random.random(shape, np.float32))
     if datatype.is_float:
         return random.random(shape).astype(datatype.numpy)
     if datatype is Datatype.BOOL:
         return random.integers(0, 2, shape).astype(np.bool_)
     return random.integers(0, _INTEGERS_BELOW, shape).astype(datatype.numpy)
-
-
-def _bf16(values: npt.NDArray[np.float32]) -> Array:
-    """The upper halves of float32."""
-    return (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype("<u2")
 
 
 def from_file(path: Path, inputs: Sequence[TensorSpec], *, batch: int) -> list[Payload]:
@@ -257,7 +253,7 @@ def _from_list(content: Any, spec: TensorSpec) -> Array:
             made[:] = [v if isinstance(v, bytes) else str(v).encode() for v in flat]
             return made
         if spec.datatype is Datatype.BF16:
-            return _bf16(np.asarray(content, np.float32))
+            return narrow(np.asarray(content, np.float32))
         return np.asarray(content).astype(spec.datatype.numpy)
     except (ValueError, TypeError) as error:
         raise UsageError(f"--input-data: '{spec.name}': {error}") from None
@@ -267,7 +263,7 @@ def _tensor(spec: TensorSpec, array: Array) -> Tensor:
     if spec.datatype is Datatype.BYTES:
         array = _from_list(array, spec).reshape(array.shape)
     elif spec.datatype is Datatype.BF16 and array.dtype != np.uint16:
-        array = _bf16(array.astype(np.float32))
+        array = narrow(array.astype(np.float32))
     else:
         array = array.astype(spec.datatype.numpy)
     fits = len(array.shape) == len(spec.shape) and all(

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.bf16 import widen
 from export.contracts.datatypes import Datatype
 from export.contracts.imagefile import ImageRefused, examine
 from export.contracts.preprocess import ImageDecode
@@ -248,6 +249,6 @@ def _features(array: Array, datatype: Datatype) -> Float32s:
 def _numbers(array: Array, datatype: Datatype) -> Array:
     """Elements as float32 (float64 for 64-bit types), whatever carries them."""
     if datatype is Datatype.BF16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return widen(array)
     wide = datatype in (Datatype.FP64, Datatype.INT64, Datatype.UINT64, Datatype.INT32, Datatype.UINT32)
     return array.astype(np.float64 if wide else np.float32, copy=False)

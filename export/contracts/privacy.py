@@ -37,8 +37,10 @@ class PrivacyPolicy:
         model: Its name; empty: every model that has no policy of its own.
         redact: JSON pointers into the record: `/inputs/NAME`, `/outputs/NAME`, `/parameters/…`, `/tags/…`,
             `/feedback/comment`, `/feedback/source`, `/trace_id`. A tensor is left out; a value becomes "[redacted]".
-        input_days: Days that inputs are kept with cases; None: as long as the case.
-        record_days: Days that records are kept, in the index and in the archive.
+        input_days: Days that inputs are kept with cases and in the log; None: as long as the case, and the log.
+        snapshot_days: Days that inputs of records stay in data set snapshots and sets of gates; None: the shorter of
+            `input_days` and `case_days`.
+        record_days: Days that records are kept, in the index, the log and the archive.
         case_days: Days that cases are kept.
         feedback_days: Days that feedback is kept.
     """
@@ -47,6 +49,7 @@ class PrivacyPolicy:
     keep: Keep = Keep.FULL
     redact: tuple[str, ...] = ()
     input_days: float | None = None
+    snapshot_days: float | None = None
     record_days: float | None = None
     case_days: float | None = None
     feedback_days: float | None = None
@@ -58,9 +61,14 @@ class PrivacyPolicy:
                 raise ValueError(f"'{pointer}' names nothing in a record: it begins with one of /{', /'.join(PLACES)}")
 
     @property
+    def keeps_inputs(self) -> bool:
+        """Whether a replica writes inputs at all."""
+        return self.keep in (Keep.FULL, Keep.THUMBNAIL)
+
+    @property
     def writes_everything(self) -> bool:
         """Whether a replica records as if there were no policy."""
-        return self.keep in (Keep.FULL, Keep.THUMBNAIL) and not self.redact
+        return self.keeps_inputs and not self.redact
 
     @property
     def keeps_everything(self) -> bool:
@@ -77,11 +85,20 @@ class PrivacyPolicy:
             days = getattr(self, f"{name}_days")
             if days is not None:
                 said += f"; {name}s for {days:g} days"
+        if self.days_in_snapshots is not None:
+            said += f"; inputs in data sets for {self.days_in_snapshots:g} days"
         return said + "."
+
+    @property
+    def days_in_snapshots(self) -> float | None:
+        """Days that inputs stay in data sets: what is said of them, else as with cases; None: no limit."""
+        if self.snapshot_days is not None:
+            return self.snapshot_days
+        return min((d for d in (self.input_days, self.case_days) if d is not None), default=None)
 
     def keeps_input(self, name: str) -> bool:
         """Whether an input may be written by a replica."""
-        return self.keep in (Keep.FULL, Keep.THUMBNAIL) and f"/inputs/{_escape(name)}" not in self.redact
+        return self.keeps_inputs and f"/inputs/{_escape(name)}" not in self.redact
 
     def keeps_output(self, name: str) -> bool:
         """Whether an output may be written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from export.dataset.read import Snapshot
 from export.storage.objects import NoSuchObject, ObjectStore
 
 PREFIX = "snapshots/"
+GONE = "gone:"  # before the name of a folder, in what is known: nothing of it is in the bucket any more
 
 
 def upload_snapshot(store: ObjectStore, snapshot: Snapshot) -> bool:
@@ -55,14 +57,38 @@ def download_snapshot(store: ObjectStore, digest: str, root: Path) -> Snapshot:
 
 
 def upload_new(store: ObjectStore, root: Path, known: set[str]) -> int:
-    """Bring every snapshot below `root` that is not in `known` into the bucket; adds to `known`."""
+    """Bring every snapshot below `root` that is not in `known` into the bucket; adds to `known`.
+
+    A snapshot whose data were deleted here, because rows of it had to go, is deleted in the bucket as well.
+    """
     sent = 0
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if folder.name in known or folder.name.startswith(".") or not (folder / SNAPSHOT_FILE).is_file():
+        if folder.name.startswith(".") or not (folder / SNAPSHOT_FILE).is_file():
             continue
-        sent += upload_snapshot(store, Snapshot.open(folder))
-        known.add(folder.name)
+        if not (folder / DATA_FILE).exists():
+            if (gone := GONE + folder.name) not in known:
+                delete_snapshot(store, folder)
+                known.add(gone)
+        elif folder.name not in known:
+            sent += upload_snapshot(store, Snapshot.open(folder))
+            known.add(folder.name)
     return sent
+
+
+def delete_snapshot(store: ObjectStore, folder: Path) -> None:
+    """Take a snapshot out of the bucket whose manifest lies in `folder`.
+
+    Another snapshot with the same data has the same rows, so it has to go as well: nobody needs the data any more.
+    """
+    manifest = (folder / SNAPSHOT_FILE).read_bytes()
+    digest = hashlib.sha256(manifest).hexdigest()
+    if not digest.startswith(folder.name):
+        return  # whatever that is, it was not uploaded from here
+    key, blob = PREFIX + digest, f"blobs/sha256/{_data_of(manifest)}"
+    if not store.exists(key):
+        return
+    store.delete(blob)  # first: whoever is stopped in between finds the name again
+    store.delete(key)
 
 
 def _data_of(manifest: bytes) -> str:

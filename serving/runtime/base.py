@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.bf16 import numbers
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import ModelFailed, PackageError, Unavailable
 
@@ -142,6 +143,4 @@ def as_contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
 
 def as_float64(datatype: Datatype, array: Array) -> Array:
     """A float tensor of the wire as float64: BF16 travels as bits, the upper half of a float32."""
-    if datatype is Datatype.BF16:
-        return (array.astype("<u4") << 16).view("<f4").astype(np.float64)
-    return array.astype(np.float64)
+    return numbers(datatype, array).astype(np.float64)

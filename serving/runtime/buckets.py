@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from export.contracts.bf16 import narrow
 from export.contracts.datatypes import Datatype
 from export.contracts.signature import InputSpec, Signature
 from serving.runtime.base import Array
@@ -52,5 +53,5 @@ def _sample(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -
         return np.zeros(shape, dtype=spec.datatype.numpy)
     values = rng.standard_normal(shape, dtype=np.float32)
     if spec.datatype is Datatype.BF16:
-        return (values.view(np.uint32) >> 16).astype(np.uint16)
+        return narrow(values)
     return np.ascontiguousarray(values, dtype=spec.datatype.numpy)

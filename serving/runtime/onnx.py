@@ -5,7 +5,6 @@ On CUDA the inputs and outputs are bound to page-locked memory (`onnx_bound`).
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import HardcaseError, InvalidRequest, ModelFailed
 from export.contracts.signature import InputSpec, OutputSpec, Signature
+from export.onnx_runner import array_to_value, value_to_array
 from serving.options import RuntimeOptions
 from serving.runtime.base import MODEL_RAISED, Array, DeviceLost, LoadFailed, OutOfMemory, Runtime, closed
 from serving.runtime.devices import Device
@@ -23,7 +23,6 @@ from serving.runtime.onnx_session import SessionOptions, open_session
 from serving.runtime.staged import GraphOptions
 
 _log = logging.getLogger("hardcase.runtime.onnx")
-_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 
 
 def open_onnx(
@@ -126,18 +125,14 @@ class OnnxRuntime:
 
     def _run_bits(self, inputs: Sequence[Array], wanted: tuple[int, ...], names: list[str]) -> list[Array]:
         """The way for BF16, which numpy cannot name: its bits travel in OrtValues."""
-        import onnxruntime as ort
-
         as_values = not self._bits_out.isdisjoint(wanted)
         feed: dict[str, Any] = {}
         for spec, array in zip(self._inputs, inputs, strict=True):
-            if spec.datatype is Datatype.BF16:
-                feed[spec.name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
-            else:
-                feed[spec.name] = ort.OrtValue.ortvalue_from_numpy(array) if as_values else array
+            as_value = as_values or spec.datatype is Datatype.BF16
+            feed[spec.name] = array_to_value(array, spec.datatype) if as_value else array
         if not as_values:
             return self._session.run(names, feed)  # type: ignore[no-any-return] # onnxruntime is untyped
-        return [value_to_numpy(value) for value in self._session.run_with_ort_values(names, feed)]
+        return [value_to_array(value) for value in self._session.run_with_ort_values(names, feed)]
 
 
 def failed(error: Exception) -> HardcaseError:
@@ -171,12 +166,3 @@ def _encode(array: Array) -> Array:
     encoded = np.empty(len(flat), dtype=object)
     encoded[:] = [element.encode() for element in flat]
     return encoded.reshape(np.shape(array))
-
-
-def value_to_numpy(value: Any) -> Array:
-    """An OrtValue as an array of its own; BF16 as the uint16 of its bits."""
-    if value.element_type() != _BFLOAT16:
-        return np.ascontiguousarray(value.numpy())
-    shape = tuple(value.shape())
-    size_bytes = int(np.prod(shape, dtype=np.int64)) * 2
-    return np.frombuffer(ctypes.string_at(value.data_ptr(), size_bytes), dtype="<u2").reshape(shape)

@@ -19,11 +19,12 @@ import numpy as np
 from export.contracts.datatypes import Datatype
 from export.contracts.errors import HardcaseError, ModelFailed
 from export.contracts.signature import InputSpec, OutputSpec, Signature
+from export.onnx_runner import value_to_array
 from serving.runtime.arena import Allocate, Arena
 from serving.runtime.base import MODEL_RAISED, Array, DeviceLost, Fact, closed
 from serving.runtime.buckets import sample_inputs
 from serving.runtime.devices import Device
-from serving.runtime.onnx import failed, is_sticky, value_to_numpy
+from serving.runtime.onnx import failed, is_sticky
 
 # onnx.TensorProto.DataType; ONNX Runtime takes these numbers where numpy has no name for a type.
 CODES = {
@@ -169,7 +170,7 @@ class BoundOnnxRuntime:
                 fetches.push_back(self._value(answer, self._signature.outputs[index].datatype))
         names = [self._signature.outputs[i].name for i in outputs]
         self._session.run_with_ortvaluevector(options, self._names, feeds, names, fetches, [self._host] * len(names))
-        return kept if whole else [np.array(value_to_numpy(self._ort.OrtValue(value))) for value in fetches]
+        return kept if whole else [np.array(value_to_array(self._ort.OrtValue(value))) for value in fetches]
 
     def _plain(self, hosts: Sequence[Array], outputs: Sequence[int], options: Any) -> list[Array]:
         names = [self._signature.outputs[i].name for i in outputs]

@@ -11,6 +11,7 @@ from typing import Any
 
 from export.contracts.datatypes import Datatype
 from export.contracts.signature import InputSpec, OutputSpec, Signature
+from export.onnx_runner import missing_kernel
 from serving.options import Precision, RuntimeOptions
 from serving.runtime.base import DeviceUnavailable, LoadFailed
 from serving.runtime.devices import Device
@@ -83,6 +84,12 @@ def open_session(path: Path, signature: Signature, device: Device, options: Sess
         raise
     except Exception as error:
         _log.error("ONNX Runtime refused the file: %s", error)
+        operator = missing_kernel(error)
+        if operator is not None:
+            raise LoadFailed(
+                f"ONNX Runtime's {wanted} does not compute {operator} in a datatype of this file"
+                " (BF16: TorchScript does)"
+            ) from error
         raise LoadFailed("ONNX Runtime cannot load the weights: the log has its reason") from error
     in_use = session.get_providers()
     if in_use[0] != wanted:

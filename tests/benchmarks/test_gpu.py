@@ -62,10 +62,11 @@ def test_with_only_torch_and_numpy_the_runtime_is_measured(tmp_path: Path) -> No
 
 def test_through_http_on_the_double(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    arguments = ["--device", "double:4ms", "--quick", "--seconds", "0.5", "--only", "bert-base", "--output", str(out)]
-    done = run(["-m", "benchmarks.gpu", *arguments])
+    arguments = ["--device", "double:4ms", "--quick", "--seconds", "0.5", "--only", "bert-base", "--precision", "bf16"]
+    done = run(["-m", "benchmarks.gpu", *arguments, "--output", str(out)])
     assert done.returncode == 0, done.stderr
     (result,) = results(out)
+    assert result["precision"] == "bfloat16"
     assert result["facts"]["graphs"] == "1,2,4,8"
     assert result["bare"]["batch_ms"] >= 4
     http = result["http"]

@@ -14,9 +14,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from export.contracts.bf16 import widen
 from export.contracts.datatypes import Datatype
 from export.package import Package
 from export.registry import Registry
+from export.torch_runner import torchscript_runner
 from serving.options import BatchOptions, Limits, ServingOptions
 from tests.support import packages
 from tests.support.images import image_package
@@ -36,6 +38,12 @@ class Models:
     root: Path
     packages: dict[tuple[str, str], Package]
     sessions: dict[tuple[str, str], onnxruntime.InferenceSession]
+
+    def bf16(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """FP32 logits of `bf16script` for rows of `ml_dtypes.bfloat16`, when nothing is in between."""
+        path = self.packages["bf16script", "1"].dir / "model.pt"
+        run = torchscript_runner(path, ["x"], ["logits"], ["x"])
+        return widen(run({"x": x.view(np.uint16)})["logits"])
 
     def run(self, model: str, inputs: dict[str, Any], version: str = "1") -> dict[str, np.ndarray[Any, Any]]:
         """What the model computes when nothing is in between."""
@@ -58,6 +66,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
         packages.multi_input_package(folder),
         packages.all_dtypes_package(folder, datatypes=numeric),
         packages.all_dtypes_package(folder, name="bf16", datatypes=[Datatype.BF16]),
+        packages.bf16_script_package(folder),
         packages.variable_length_package(folder),
         packages.unbatched_package(folder),
         packages.probabilities_package(folder),

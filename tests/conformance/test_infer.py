@@ -289,7 +289,7 @@ def test_softmax_of_what_is_no_class_score_is_refused(server: Server, rng: np.ra
     for model, tensors, output, parameter, said in [
         ("proba", [proba], "probabilities", True, "role is probabilities"),
         ("digits", [digits(rng)], "embedding", True, "role is embedding"),
-        ("multi", multi, "first", True, "this output is INT64"),
+        ("multi", multi, "first", True, "this one is INT64"),
         ("multi", multi, "total", True, "class axis"),
         ("digits", [digits(rng)], "logits", 1, "must be true or false"),
     ]:

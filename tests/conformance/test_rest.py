@@ -39,7 +39,20 @@ def test_server_metadata_names_the_extensions(server: Server) -> None:
 
 def test_models_are_listed(server: Server) -> None:
     assert server.get("/v2/models")["models"] == sorted(
-        ["bf16", "digits", "dtypes", "echo", "images", "multi", "proba", "script", "slow", "unbatched", "varlen"]
+        [
+            "bf16",
+            "bf16script",
+            "digits",
+            "dtypes",
+            "echo",
+            "images",
+            "multi",
+            "proba",
+            "script",
+            "slow",
+            "unbatched",
+            "varlen",
+        ]
     )
 
 

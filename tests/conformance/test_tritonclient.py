@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -112,6 +113,34 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
     assert client.get_model_metadata("script", "1")["platform"] == "pytorch_torchscript"
     config = client.get_model_config("digits")
     assert (config["max_batch_size"], config["input"][0]["dims"]) == (64, [1, 8, 8])
+
+
+def test_bf16_is_computed_and_answered_as_bf16(
+    client: triton.InferenceServerClient, models: Models, rng: np.random.Generator
+) -> None:
+    x = rng.normal(size=(5, 16)).astype(ml_dtypes.bfloat16)
+    result = client.infer("bf16script", [as_input("x", x)], outputs=[triton.InferRequestedOutput("logits")])
+    logits = result.as_numpy("logits")
+    assert (logits.dtype, logits.shape) == (ml_dtypes.bfloat16, (5, 4))
+    np.testing.assert_allclose(logits.astype(np.float32), models.bf16(x), rtol=0.03, atol=0.03)
+    assert client.get_model_metadata("bf16script")["inputs"][0]["datatype"] == "BF16"
+    with pytest.raises(InferenceServerException, match="BF16 has no JSON form"):
+        client.infer(
+            "bf16script", [as_input("x", x)], outputs=[triton.InferRequestedOutput("logits", binary_data=False)]
+        )
+    with pytest.raises(InferenceServerException, match="FP32"):
+        client.infer("bf16script", [as_input("x", x.astype(np.float32))])
+
+
+def test_classes_of_bf16_scores(client: triton.InferenceServerClient, models: Models, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(5, 16)).astype(ml_dtypes.bfloat16)
+    wanted = [triton.InferRequestedOutput("logits", class_count=1)]
+    texts = client.infer("bf16script", [as_input("x", x)], outputs=wanted).as_numpy("logits").ravel()
+    truth = models.bf16(x)
+    for text, row in zip(texts, truth, strict=True):
+        value, index, label = text.decode().split(":")
+        assert row[int(index)] == pytest.approx(row.max(), abs=0.03, rel=0.03)
+        assert (float(value), label) == (pytest.approx(row.max(), abs=0.03, rel=0.03), "abcd"[int(index)])
 
 
 def test_statistics_count_what_was_asked(client: triton.InferenceServerClient, rng: np.random.Generator) -> None:

@@ -7,9 +7,11 @@ import queue
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import ml_dtypes
 import numpy as np
 import pytest
+import scipy.special
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -122,6 +124,39 @@ def test_bf16(client: triton.InferenceServerClient):
     wanted.set_data_from_numpy(x)
     answer = client.infer("bf16", [wanted]).get_response()
     assert answer.raw_output_contents[0] == x.tobytes()
+
+
+def test_bf16_is_computed_and_answered_as_bf16(
+    client: triton.InferenceServerClient, models: Models, rng: np.random.Generator
+):
+    x = rng.normal(size=(5, 16)).astype(ml_dtypes.bfloat16)
+    for _ in range(2):  # the second time the head is known
+        logits = client.infer("bf16script", [as_input("x", x)]).as_numpy("logits")
+        assert (logits.dtype, logits.shape) == (ml_dtypes.bfloat16, (5, 4))
+        np.testing.assert_allclose(logits.astype(np.float32), models.bf16(x), rtol=0.03, atol=0.03)
+
+
+def test_softmax_and_classes_of_bf16_scores(
+    server: Server, client: triton.InferenceServerClient, models: Models, rng: np.random.Generator
+):
+    x = rng.normal(size=(3, 16)).astype(ml_dtypes.bfloat16)
+    truth = scipy.special.softmax(models.bf16(x), axis=1)
+    message = triton.service_pb2.ModelInferRequest(model_name="bf16script")
+    message.inputs.add(name="x", datatype="BF16", shape=[3, 16])
+    message.raw_input_contents.append(x.tobytes())
+    output = message.outputs.add(name="logits")
+    output.parameters["softmax"].bool_param = True
+    with grpc.insecure_channel(server.grpc_netloc) as channel:
+        infer = triton.service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        answer = infer(message, timeout=10)
+    assert answer.outputs[0].datatype == "BF16"
+    p = np.frombuffer(answer.raw_output_contents[0], ml_dtypes.bfloat16).reshape(3, 4).astype(np.float32)
+    np.testing.assert_allclose(p, truth, atol=0.02)
+    wanted = [triton.InferRequestedOutput("logits", class_count=2)]
+    texts = client.infer("bf16script", [as_input("x", x)], outputs=wanted).as_numpy("logits")
+    assert [[float(t.split(b":")[0]) for t in row] for row in texts] == [
+        pytest.approx(sorted(row)[:1:-1], abs=0.03, rel=0.03) for row in models.bf16(x)
+    ]
 
 
 def test_strings_and_several_inputs(client: triton.InferenceServerClient, models: Models, rng: np.random.Generator):

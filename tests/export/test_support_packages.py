@@ -24,6 +24,7 @@ FACTORIES = [
     p.probabilities_package,
     p.nan_package,
     p.torchscript_package,
+    p.bf16_script_package,
 ]
 
 

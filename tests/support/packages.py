@@ -5,6 +5,7 @@
 | `digits_like_package` | x FP32 [-1,1,8,8] image → logits [-1,10], embedding [-1,64]; random weights by seed |
 | `echo_package` | text BYTES [-1,1] → echo BYTES [-1,1], identity |
 | `multi_input_package` | a FP32 [-1,3], b INT64 [-1,2,2] → total FP64 [-1] = Σa + Σb, first INT64 [-1,2] = b[:, 0] |
+| `bf16_script_package` | x BF16 [-1,16] → logits BF16 [-1,4], TorchScript with BF16 weights |
 | `all_dtypes_package` | in_<DATATYPE> [-1,2] → out_<DATATYPE> [-1,2], identity; BF16 only when asked for |
 | `variable_length_package` | x FP32 [-1,-1] → sum FP32 [-1] |
 | `unbatched_package` | x FP32 [3] → y FP32 [3], y = 2·x; no batch axis |
@@ -430,6 +431,31 @@ def probabilities_package(folder: Path, *, name: str = "proba", version: str = "
         task=Task(kind=TaskKind.CLASSIFICATION, class_names=("ant", "bee", "cat")),
         golden=golden_from_onnx(model, {"x": x}, signature),
     )
+
+
+def bf16_script_package(folder: Path, *, name: str = "bf16script", version: str = "1") -> Package:
+    """BF16 through and through: x [-1,16] → tanh → linear → logits [-1,4] with four class names, as TorchScript."""
+    import warnings
+
+    import torch
+
+    from export.from_torch import export_module
+
+    torch.manual_seed(8)
+    net = torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(16, 4)).bfloat16()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return export_module(
+            net,
+            torch.randn(8, 16).bfloat16(),
+            name=name,
+            version=version,
+            task=Task(kind=TaskKind.CLASSIFICATION, class_names=("a", "b", "c", "d")),
+            out_dir=folder / name / version,
+            input_names=("x",),
+            output_names=("logits",),
+            runtimes=(RuntimeKind.TORCHSCRIPT,),
+        )
 
 
 def torchscript_package(

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.contracts.datatypes import Datatype
+from export.contracts.bf16 import numbers
 from export.contracts.signature import OutputRole, OutputSpec, Signature
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -32,6 +32,4 @@ def _usable(array: Array | None) -> bool:
 
 
 def _numbers(spec: OutputSpec, array: Array) -> Float64s:
-    if spec.datatype is Datatype.BF16:  # travels as the upper half of a float32
-        return np.asarray((array.astype(np.uint32) << 16).view(np.float32), dtype=np.float64)
-    return np.asarray(array, dtype=np.float64)
+    return np.asarray(numbers(spec.datatype, array), dtype=np.float64)
