@@ -114,7 +114,7 @@ class Capture:
         fixed = all(min(shape, default=1) > 0 and size > 0 for shape, size in shapes)
         if self._writer is None or not self._batched or not shapes or not fixed:
             return None
-        held = Gathering(self._writer, self.schema, shapes, len(self._inputs), self._batched)
+        held = Gathering(self._writer, self.schema, shapes, [i for i, _ in self._inputs], self._outputs)
         return held if held.small > 1 else None
 
     def received(self, count: int) -> None:
@@ -152,18 +152,21 @@ class Capture:
         """
         if self._writer is None:
             return
-        rows = [e.plan.rows for e in entries]
         held = self._held
         if held is not None:
-            count = sum(rows)
-            if count <= held.small and outcome is Outcome.OK and outputs is not None and len(inputs) and queue_ns:
-                special = [e for e in entries if e.trace_id is not None or e.plan.params]
-                if not special:
-                    arrays = [inputs[i] for i, _ in self._inputs] + [outputs.arrays[i] for i in self._outputs]
+            if outcome is Outcome.OK and outputs is not None and inputs and queue_ns:
+                count = 0
+                for e in entries:
+                    count += e.plan.rows
+                    if e.trace_id is not None or e.plan.params:
+                        count = held.small + 1  # there is more to record
+                        break
+                if count <= held.small:
                     as_what = variant or entries[0].variant
-                    held.add(entries, as_what, rows, count, queue_ns, total_ns, compute_ns, arrays)  # type: ignore[arg-type]  # recorded outputs are always run
+                    held.add(entries, as_what, count, queue_ns, total_ns, compute_ns, inputs, outputs.arrays)
                     return
             held.flush()  # records stay in the order of their answers
+        rows = [e.plan.rows for e in entries]
         params = [e.plan.params for e in entries]
         traces = [e.trace_id for e in entries] if self._traces else []
         if self._redact is not None:

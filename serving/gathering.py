@@ -35,8 +35,8 @@ class Gathering:
         writer: The replica's log.
         schema: Of the records.
         shapes: Row shape and bytes of a row of each recorded input, then of each recorded output.
-        inputs: How many of them are inputs.
-        batched: Whether a request may have several rows.
+        inputs: Which arrays of a batch's inputs are recorded.
+        outputs: Which of its outputs.
     """
 
     def __init__(
@@ -44,14 +44,13 @@ class Gathering:
         writer: RecordLogWriter,
         schema: RecordSchema,
         shapes: Sequence[tuple[tuple[int, ...], int]],
-        inputs: int,
-        batched: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
     ) -> None:
         self._writer = writer
         self._schema = schema
         self._shapes = tuple(shapes)
-        self._inputs = inputs
-        self._batched = batched
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         row_bytes = sum(size for _, size in shapes)
         self._enough = min(ROWS, _HELD_BYTES // max(1, row_bytes))
         self.small = min(SMALL, self._enough // 2)
@@ -62,38 +61,33 @@ class Gathering:
     def _begin(self, variant: Variant) -> None:
         self.rows = 0
         self._variant = variant
-        self._counts: list[int] = []
-        self._ids: list[bytes] = []
-        self._time_ns: list[int] = []
-        self._queue_ns: list[int] = []
-        self._total_ns: list[int] = []
-        self._compute_ns: list[int] = []
-        self._data = [bytearray() for _ in self._shapes]
+        self._heads: list[tuple[bytes, int, int, int, int, int]] = []  # id, time, queue, total, compute, rows
+        self._data: list[list[bytes]] = [[] for _ in self._shapes]
+        put = [data.append for data in self._data]
+        self._put_inputs = tuple(zip(put, self._inputs, strict=False))
+        self._put_outputs = tuple(zip(put[len(self._inputs) :], self._outputs, strict=True))
 
     def add(
         self,
         entries: Sequence[Entry],
         variant: Variant,
-        counts: list[int],
         rows: int,
         queue_ns: Sequence[int],
         total_ns: Sequence[int],
         compute_ns: int,
-        arrays: Sequence[Array],
+        inputs: Sequence[Array],
+        outputs: Sequence[Array | None],
     ) -> None:
         """Take the records of a batch of at most `small` rows, all with success. Its arrays are free afterwards."""
         if variant is not self._variant:
             self.flush()
             self._variant = variant
-        self._counts += counts
-        self._ids += [e.id for e in entries]
-        self._time_ns += [e.time_ns for e in entries]
-        self._queue_ns += queue_ns
-        self._total_ns += total_ns
-        self._compute_ns += [compute_ns] * len(counts)
-        held = self._data
-        for place, array in enumerate(arrays):
-            held[place] += array.data
+        for e, queued, total in zip(entries, queue_ns, total_ns, strict=True):
+            self._heads.append((e.id, e.time_ns, queued, total, compute_ns, e.plan.rows))
+        for put, index in self._put_inputs:
+            put(inputs[index].tobytes())
+        for put, index in self._put_outputs:
+            put(outputs[index].tobytes())  # type: ignore[union-attr]  # recorded outputs are always run
         self.rows += rows
         if self.rows >= self._enough:
             self.flush()
@@ -109,20 +103,23 @@ class Gathering:
         if not self.rows:
             return
         columns = [
-            Rows(memoryview(data), shape, size) for data, (shape, size) in zip(self._data, self._shapes, strict=True)
+            Rows(memoryview(b"".join(data)), shape, size)
+            for data, (shape, size) in zip(self._data, self._shapes, strict=True)
         ]
+        ids, time_ns, queue_ns, total_ns, compute_ns, counts = zip(*self._heads, strict=True)
+        inputs = len(self._inputs)
         batch = RecordBatch(
             schema=self._schema,
-            ids=self._ids,
-            time_ns=self._time_ns,
+            ids=ids,
+            time_ns=time_ns,
             variant=self._variant,
             outcome=Outcome.OK,
-            queue_ns=self._queue_ns,
-            total_ns=self._total_ns,
-            compute_ns=self._compute_ns,
-            rows=self._counts if self._batched and len(self._counts) != self.rows else None,
-            inputs=columns[: self._inputs],
-            outputs=columns[self._inputs :],
+            queue_ns=queue_ns,
+            total_ns=total_ns,
+            compute_ns=compute_ns,
+            rows=counts if len(counts) != self.rows else None,
+            inputs=columns[:inputs],
+            outputs=columns[inputs:],
         )
         self._begin(self._variant)
         self._writer.offer(batch)

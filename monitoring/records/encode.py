@@ -199,7 +199,7 @@ def _raw(data: npt.NDArray[Any] | bytes | memoryview) -> memoryview:
 
 
 def _concat(columns: Sequence[Sequence[int]], n: int) -> npt.NDArray[np.int64]:
-    if isinstance(columns[0], list):
+    if isinstance(columns[0], list | tuple):
         return np.fromiter(chain.from_iterable(columns), np.int64, n)
     return np.concatenate([np.asarray(c, np.int64) for c in columns])
 

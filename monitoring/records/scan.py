@@ -7,6 +7,7 @@ verifies with a later sequence number, so that one flipped bit costs one frame.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -123,8 +124,13 @@ class SegmentScan:
             os.close(self._fd)
             self._fd = -1
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # When the interpreter ends, the module's names are gone before its last instances, so `close` is bound here.
+        # An instance whose making failed has no `_fd`.
+        fd = getattr(self, "_fd", -1)
+        if fd >= 0:
+            self._fd = -1
+            close(fd)
 
     def size(self) -> int:
         """Bytes of the file now."""

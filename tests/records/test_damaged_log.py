@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from export.contracts.datatypes import Datatype
 from monitoring.records.frames import HEADER, MAGIC, padding
 from monitoring.records.reader import RecordLogReader
 from monitoring.records.record import CaptureOptions, Ragged, RecordSchema, TensorColumn
-from monitoring.records.scan import DamageKind
+from monitoring.records.scan import DamageKind, SegmentScan
 from monitoring.records.verify import SourceReport, verify
 from monitoring.records.writer import RecordLogWriter
 from tests.support.records import assert_conserved, batch_of, check_frame, names, offer
@@ -262,3 +263,18 @@ def test_the_settled_account_survives_later_damage(root: Path) -> None:
     stored = json.loads((folder(root) / "final.json").read_text())
     assert stored["final"] is True
     reader.close()
+
+
+def test_readers_go_quietly_however_they_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python calls `__del__` also when the constructor failed, and after the module's names are gone, at exit."""
+    with pytest.raises(TypeError):
+        SegmentScan()  # type: ignore[call-arg]
+    SegmentScan.__new__(SegmentScan).__del__()
+    scan = SegmentScan(folder(root), int(min(folder(root).glob("*.seg")).stem), "")
+    assert scan.open()
+    fd = scan._fd
+    os.fstat(fd)
+    monkeypatch.setattr("monitoring.records.scan.os", None)  # as at exit
+    scan.__del__()
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(fd)
