@@ -63,14 +63,18 @@ class PrivacySettings(Section):
     """JSON pointers into the record whose value is never written: `/inputs/NAME`, `/outputs/NAME`, `/parameters/…`,
     `/tags/…`, `/feedback/comment`, `/feedback/source`, `/trace_id`."""
     input_days: float | None = Field(default=None, gt=0)
-    """Days that inputs are kept with cases; empty: as long as the case."""
+    """Days that inputs are kept with cases and in the log; empty: as long as the case, and the log. The archive keeps
+    them for `record_days`."""
+    snapshot_days: float | None = Field(default=None, gt=0)
+    """Days that records stay in data set snapshots and in the sets of gates; older rows go as if they were erased.
+    Empty: the shorter of `input_days` and `case_days`; where none of the three is given, for ever."""
     record_days: float | None = Field(default=None, gt=0)
-    """Days that records are kept, in the index and in the archive; empty: see `monitor.retention` and
+    """Days that records are kept, in the index, the log and the archive; empty: see `monitor.retention` and
     `monitor.archive`."""
     case_days: float | None = Field(default=None, gt=0)
     """Days that cases are kept."""
     feedback_days: float | None = Field(default=None, gt=0)
-    """Days that feedback is kept."""
+    """Days that feedback is kept, in the database and the log."""
 
     @field_validator("redact")
     @classmethod

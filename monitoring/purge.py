@@ -24,6 +24,14 @@ logger = logging.getLogger(__name__)
 _A_TURN = 8  # segments
 
 
+def may_change(root: Path, source: str, number: int) -> bool:
+    """Whether a segment was consumed to its end, and nobody appends to it."""
+    done, facts = acknowledged(root / source), segment_facts(root, source, number)
+    if done is None or facts is None or (is_locked(root / source) and not facts.sealed):
+        return False
+    return number < done.segment or (number == done.segment and done.offset >= facts.data_end)
+
+
 class Purger:
     """Takes away from sealed, consumed segments what may not stay.
 
@@ -45,7 +53,7 @@ class Purger:
             for number in segment_numbers(self._root / source):
                 if number <= purged.get(source, 0):
                     continue
-                if not self._may_change(source, number):
+                if not may_change(self._root, source, number):
                     break
                 if left == 0:
                     return True
@@ -53,12 +61,6 @@ class Purger:
                 rewrite_segment(self._root, source, number, self._change)
                 self._note(source, number)
         return False
-
-    def _may_change(self, source: str, number: int) -> bool:
-        done, facts = acknowledged(self._root / source), segment_facts(self._root, source, number)
-        if done is None or facts is None or (is_locked(self._root / source) and not facts.sealed):
-            return False
-        return number < done.segment or (number == done.segment and done.offset >= facts.data_end)
 
     def _note(self, source: str, number: int) -> None:
         with self._store.write() as connection:

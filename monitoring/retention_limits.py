@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -14,6 +15,28 @@ from monitoring.archive_options import ArchiveOptions
 from monitoring.case_rows import InputState
 
 DAY_NS = 86_400 * 10**9
+AHEAD = 0.1  # of the limit: what goes from a data set with the first row that is too old
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """Nanoseconds since the epoch: rows of before `due_ns` have to go, and those of before `with_ns` go with them."""
+
+    due_ns: int
+    with_ns: int
+
+
+def limit_of(policies: Sequence[PrivacyPolicy], model: str, now_s: float) -> Limit | None:
+    """The limit of a model's rows in data sets; None where there is none."""
+    return limit_after(policy_of(policies, model).days_in_snapshots, now_s)
+
+
+def limit_after(days: float | None, now_s: float) -> Limit | None:
+    """The limit of what may stay so many days; None where there is none."""
+    if days is None:
+        return None
+    due_ns = int(now_s * 1e9) - int(days * DAY_NS)
+    return Limit(due_ns=due_ns, with_ns=due_ns + int(AHEAD * days * DAY_NS))
 
 
 def apply_time_limits(connection: sa.Connection, now_s: float, policies: Sequence[PrivacyPolicy]) -> None:

@@ -28,7 +28,7 @@ snapshots = Table(
     Column("created_ns", BigInteger, nullable=False),  # when it was made here
     Column("created_by", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # monitoring.datasets.rows.SnapshotState
-    Column("erased", Integer, nullable=False, server_default="0"),  # rows of it that were erased since
+    Column("erased", Integer, nullable=False, server_default="0"),  # rows of it that had to go since
     Column("successor", String(16), nullable=False, server_default=""),  # the same without them
     Index("ix_snapshots_model_created_ns", "model", "created_ns"),
 )

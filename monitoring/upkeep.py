@@ -1,4 +1,4 @@
-"""Duties that look after what is kept: the archive, erasures."""
+"""Duties that look after what is kept: the archive, erasures, time limits in data sets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from monitoring.archive.compact import Compactor
+from monitoring.datasets.expiry import Expirer
 from monitoring.duties import Duty
 from monitoring.erasure.duty import Eraser
+from monitoring.log_limits import LogLimits, limits_the_log
 from monitoring.options import MonitorOptions
 from monitoring.privacy import at_rest
 from monitoring.purge import Purger
@@ -15,6 +17,7 @@ from monitoring.store import Store
 
 ERASE_EVERY_S = 2.0
 PURGE_EVERY_S = 5.0
+EXPIRE_EVERY_S = 600.0
 
 
 class Keeper(Protocol):
@@ -48,17 +51,31 @@ class _Once:
 def upkeep(options: MonitorOptions) -> tuple[Duty[Any], ...]:
     """The duties that the settings ask for; what is off is not there."""
     erasure = Duty[Keeper](name="erasure", interval_s=ERASE_EVERY_S, run=_Once(_eraser), while_behind=True, aside=True)
+    expiry = Duty[Keeper](name="expiry", interval_s=EXPIRE_EVERY_S, run=_Once(_expirer), aside=True)
     purge: tuple[Duty[Any], ...] = ()
+    if limits_the_log(options.privacy):
+        purge = (Duty[Keeper](name="log_limits", interval_s=EXPIRE_EVERY_S, run=_Once(_limiter), aside=True),)
     if not all(policy.keeps_everything for policy in options.privacy):
-        purge = (Duty[Keeper](name="purge", interval_s=PURGE_EVERY_S, run=_Once(_purger), aside=True),)
+        purge = (
+            *purge,
+            Duty[Keeper](name="purge", interval_s=PURGE_EVERY_S, run=_Once(_purger), aside=True),
+        )
     if not options.archive.enabled:
-        return (*purge, erasure)
+        return (*purge, erasure, expiry)
     archive = Duty[Keeper](name="archive", interval_s=options.archive.interval_s, run=_Once(_compactor), aside=True)
-    return (archive, *purge, erasure)
+    return (archive, *purge, erasure, expiry)
 
 
 def _eraser(loop: Keeper) -> Worker:
     return Eraser(loop.store, loop.options)
+
+
+def _expirer(loop: Keeper) -> Worker:
+    return Expirer(loop.store, loop.options)
+
+
+def _limiter(loop: Keeper) -> Worker:
+    return LogLimits(loop.store, loop.options.records_root, loop.options.privacy)
 
 
 def _purger(loop: Keeper) -> Worker:

@@ -61,8 +61,8 @@ class Dataset(Answer):
     created_at: Time
     created_by: str
     state: SnapshotState
-    erased: int = Field(description="Rows of it that were erased since.")
-    successor: str | None = Field(description="The snapshot that has what was left after an erasure.")
+    erased: int = Field(description="Rows of it that had to go since: erased, or past their time limit.")
+    successor: str | None = Field(description="The snapshot that has what was left after that.")
     versions: list[str] = Field(description="Versions whose package names it.")
 
 

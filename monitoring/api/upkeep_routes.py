@@ -57,6 +57,7 @@ class Kept(BaseModel):
     keep: Keep
     redact: list[str]
     input_days: float | None
+    snapshot_days: float | None
     record_days: float | None
     case_days: float | None
     feedback_days: float | None
@@ -105,6 +106,7 @@ def upkeep_router(view: View, office: Office) -> APIRouter:
                     keep=p.keep,
                     redact=list(p.redact),
                     input_days=p.input_days,
+                    snapshot_days=p.days_in_snapshots,
                     record_days=p.record_days,
                     case_days=p.case_days,
                     feedback_days=p.feedback_days,

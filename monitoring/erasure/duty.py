@@ -14,7 +14,8 @@ from pathlib import Path
 
 from monitoring.archive.catalogue import replace_file
 from monitoring.archive.files import archived
-from monitoring.datasets.erasing import erase_from_snapshots
+from monitoring.datasets.erasing import replace_marked
+from monitoring.datasets.rows import adopt
 from monitoring.erasure.files import Wanted, erase_reports, erase_rescored, rewrite_archive_file
 from monitoring.erasure.requests import Erasure, finish, ids_of, list_erasures, note_progress
 from monitoring.erasure.rows import Hit, erase_rows
@@ -57,13 +58,14 @@ class Eraser:
             ids = ids_of(connection, erasure)
         wanted = Wanted(ids, erasure.model)
         counts: Counter[str] = Counter()
+        root = self._options.records_root.with_name("datasets")
+        adopt(self._store, root, now_ns=self._wall_ns())  # what somebody laid there may hold it
         with self._store.write() as connection:  # first, because it is what people see
             found, hits = erase_rows(connection, ids, erasure.model)
         counts += found
         waits = self._log(erasure, wanted, counts)
         self._archive(wanted, counts)
-        root = self._options.records_root.with_name("datasets")
-        counts["data_sets"] += erase_from_snapshots(self._store, root, ids, erasure.model, self._wall_ns())
+        counts["data_sets"] += replace_marked(self._store, root, self._wall_ns())
         counts["gates"] += erase_from_gates(self._store, self._options.loop_root, ids)
         counts["rescored"] += erase_rescored(self._options.records_root.with_name("rescored"), wanted)
         with self._store.write() as connection:  # again, for what was consumed meanwhile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,23 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from export.contracts.bf16 import narrow, widen
+from export.contracts.cases import FlagReason
 from export.contracts.datatypes import Datatype
 from export.contracts.privacy import Keep, PrivacyPolicy, policy_of
-from export.contracts.signature import InputSpec
+from export.contracts.signature import InputSpec, OutputSpec
 from export.contracts.traffic import Variant
 from monitoring import schema as t
 from monitoring.archive_options import ArchiveOptions
 from monitoring.cycle import make_loop
+from monitoring.facts import write_fact
+from monitoring.flags import FLAG_BITS
+from monitoring.log_limits import LogLimits
 from monitoring.options import CaseOptions
 from monitoring.privacy import at_rest
 from monitoring.purge import Purger
 from monitoring.records.record import CaptureOptions, Feedback, Outcome
+from monitoring.records.verify import verify
 from monitoring.records.writer import RecordLogWriter
 from monitoring.retention_limits import apply_time_limits
 from monitoring.store import Store
@@ -187,6 +194,71 @@ def test_time_limits_hold_for_each_kind(tmp_path: Path) -> None:
     store.close()
 
 
+LOG_LIMITS = [
+    # policy, what must be gone from the log, what stays in it
+    (replace(ALL, input_days=10), (MARK,), (OUT, OTHER.encode(), COMMENT.encode())),
+    (replace(ALL, record_days=10), (MARK, OUT, OTHER.encode(), b"planted-trace"), (COMMENT.encode(),)),
+    (replace(ALL, feedback_days=10), (COMMENT.encode(),), (MARK, OUT)),
+    (PrivacyPolicy(model="faces", input_days=10, record_days=10), (), (MARK, OUT, COMMENT.encode())),
+]
+
+
+@pytest.mark.parametrize(("policy", "gone", "stays"), LOG_LIMITS)
+def test_time_limits_reach_consumed_segments(
+    policy: PrivacyPolicy, gone: tuple[bytes, ...], stays: tuple[bytes, ...], tmp_path: Path
+) -> None:
+    record(tmp_path, ALL)
+    store = Store(f"sqlite:///{tmp_path / 'monitor.db'}")
+    limits = LogLimits(store, tmp_path / "records", (policy,))
+
+    def later(days: float) -> None:
+        with store.write() as connection:
+            write_fact(connection, "retention_clock_s", time.time() + days * 86_400)
+        while limits.turn():
+            pass
+
+    later(11)
+    assert search(tmp_path / "records", *gone) or not gone, "control: what was not consumed is left alone"
+    drain(make_loop(w.options(tmp_path), store, w.catalogue(tmp_path / "ref")))
+    later(9)
+    everything = (*gone, *stays)
+    assert all(search(tmp_path / "records", needle) for needle in everything), "a day is left"
+    later(11)
+    assert search(tmp_path / "records", *gone) == []
+    assert all(search(tmp_path / "records", needle) for needle in stays)
+    assert sum(a.unexplained + a.captured - a.ingested for a in store.accounting()) == 0
+    assert verify(tmp_path / "records").ok
+    store.close()
+
+
+def test_what_is_younger_in_an_old_segment_is_looked_at_again(tmp_path: Path) -> None:
+    """Of a replica that was nearly idle: its segment was begun long before its last record."""
+    days = 1e-4  # of a limit so short that a segment's seconds count
+    writer = RecordLogWriter(tmp_path / "records", "r", CaptureOptions())
+    d = w.digits()
+    now_ns = time.time_ns()
+    for offset_s in (0, 100):
+        images = d.images[:4].copy()
+        images.reshape(4, -1)[:, :2] = np.frombuffer(MARK * 2, np.float32)
+        times = [now_ns + offset_s * w.SECOND + i for i in range(4)]
+        writer.offer(w.batch(images, [f"{offset_s}-{i}" for i in range(4)], times))
+        assert writer.flush(5.0)
+    writer.close()
+    store = Store(f"sqlite:///{tmp_path / 'monitor.db'}")
+    drain(make_loop(w.options(tmp_path), store, w.catalogue(tmp_path / "ref")))
+    limits = LogLimits(store, tmp_path / "records", (replace(ALL, input_days=days),))
+    (segment,) = (tmp_path / "records").glob("*/*.seg")
+    before = segment.read_bytes().count(MARK)
+    found = []
+    for after_s in (20, 200):
+        with store.write() as connection:
+            write_fact(connection, "retention_clock_s", now_ns / 1e9 + after_s)
+        limits.turn()
+        found.append(segment.read_bytes().count(MARK))
+    assert found == [before / 2, 0]
+    store.close()
+
+
 def test_a_pointer_that_names_nothing_is_refused_and_the_default_holds_for_other_models() -> None:
     for wrong in ("x", "/", "/input/x", "/inputs", "/trace_id/x"):
         with pytest.raises(ValueError, match="names nothing"):
@@ -219,3 +291,30 @@ def test_a_signature_with_a_redacted_column_is_still_watched_in_the_others(tmp_p
     assert made["age"].shape == (3, 2)
     assert np.isnan(made["age"]).all()
     assert _unknown_inputs([replace(spec, shape=(-1, -1))], 3, batched=True) is None
+    bits = _unknown_inputs([replace(spec, datatype=Datatype.BF16)], 3, batched=True)
+    assert bits is not None
+    assert bits["age"].dtype == np.uint16
+    assert np.isnan(widen(bits["age"])).all()
+
+
+def test_a_bf16_output_that_is_not_finite_is_flagged() -> None:
+    from types import SimpleNamespace
+
+    from monitoring.baseline import compile_baseline
+    from monitoring.scores import _flags
+
+    scores = narrow(np.float32([[1.0, 2.0], [np.nan, 0.0], [np.inf, 0.0], [3.0, -1.0]]))
+    outputs = tuple(
+        OutputSpec(name=n, datatype=d, shape=(-1, 2)) for n, d in (("y", Datatype.BF16), ("count", Datatype.UINT16))
+    )
+    manifest: Any = SimpleNamespace(signature=SimpleNamespace(outputs=outputs))
+    baseline: Any = SimpleNamespace(manifest=manifest, profile=None, task=compile_baseline(None, None).task)
+    answered: Any = SimpleNamespace(p_wrong=np.zeros(4, np.float32), scores={})
+
+    class Rows(SimpleNamespace):
+        def __len__(self) -> int:
+            return 4
+
+    batch: Any = Rows(outcome=Outcome.OK, outputs={"y": scores, "count": scores}, row_record=np.arange(4))
+    flags = _flags(baseline, batch, CaseOptions(), answered, None)
+    assert (flags & FLAG_BITS[FlagReason.RULE_NOT_FINITE] != 0).tolist() == [False, True, True, False]

@@ -7,7 +7,7 @@ import pytest
 
 from export.contracts.errors import SnapshotError
 from export.dataset import Snapshot
-from monitoring.datasets.erasing import erase_from_snapshots
+from monitoring.datasets.erasing import replace_marked
 from monitoring.datasets.rows import SnapshotRow, SnapshotState, items, latest_of, look
 from monitoring.erasure.rows import erase_rows
 from tests.support.dataset_world import DatasetWorld, dataset_world
@@ -23,7 +23,7 @@ def world(tmp_path):
 def erase(world: DatasetWorld, record_id: str) -> int:
     with world.store.write() as connection:
         erase_rows(connection, [record_id], "digits")
-    return erase_from_snapshots(world.store, world.root, [record_id], "digits", 5)
+    return replace_marked(world.store, world.root, 5)
 
 
 def now(world: DatasetWorld, identity: str) -> SnapshotRow:
@@ -66,7 +66,7 @@ def test_a_crash_before_the_file_went_is_made_good(world: DatasetWorld):
         gone = items(connection, snapshot=made.id)[0].record_id
     erase(world, gone)
     (made.folder / "data.parquet").write_bytes(kept)
-    assert erase_from_snapshots(world.store, world.root, [gone], "digits", 6) == 0
+    assert replace_marked(world.store, world.root, 6) == 0
     assert not (made.folder / "data.parquet").exists()
 
 

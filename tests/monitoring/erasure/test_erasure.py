@@ -78,6 +78,8 @@ def search(folder: Path, *needles: bytes) -> list[str]:
             table = pq.read_table(path)
             data += repr(table.to_pylist()).encode()
             for name in table.column_names:
+                if name.startswith("input:"):  # of a data set
+                    data += b"".join(table[name].to_pylist())
                 if name.startswith("in."):
                     data += np.concatenate(
                         [np.zeros(0, np.float32), *map(np.float32, table[name].to_pylist())]
