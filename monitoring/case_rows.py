@@ -99,6 +99,9 @@ def plain_text(value: bytes | str | None, limit: int = 16_384) -> str | None:
     return printable(text)[:limit]
 
 
+_to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode  # `json.dumps` makes an encoder a call
+
+
 def to_json(value: object) -> str:
     """A label as it stands in the database."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _to_json(value)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.contracts.bf16 import narrow, widen
 from export.contracts.cases import FlagReason
 from export.contracts.datatypes import Datatype
 from export.contracts.descriptors import frame
@@ -152,7 +153,8 @@ def _unknown_inputs(specs: list[InputSpec], rows: int, *, batched: bool) -> dict
         shape = tuple(spec.shape[1:] if batched else spec.shape)
         if spec.datatype is Datatype.BYTES or min(shape, default=1) < 0:
             return None
-        made[spec.name] = np.full((rows, *shape), np.nan, dtype=np.float32)
+        nothing = np.full((rows, *shape), np.nan, dtype=np.float32)
+        made[spec.name] = narrow(nothing) if spec.datatype is Datatype.BF16 else nothing
     return made
 
 
@@ -185,7 +187,10 @@ def _flags(
         far, distance = profile.score_at(novelty, options.novelty_level), answered.scores[novelty]
         if far is not None:
             _mark(flags, batch, np.asarray(distance.astype(np.float32) > far), FlagReason.NOVELTY)
-    for output in batch.outputs.values():
+    manifest = baseline.manifest
+    bits = () if manifest is None else {s.name for s in manifest.signature.outputs if s.datatype is Datatype.BF16}
+    for name, array in batch.outputs.items():
+        output = widen(array) if name in bits else array
         if output.dtype.kind == "f":
             finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
             _mark(flags, batch, np.asarray(~finite), FlagReason.RULE_NOT_FINITE)

@@ -8,7 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from export.contracts.cases import CaseState
 from monitoring import schema as t
 from monitoring.case_groups import GroupCount, group_counts
 from monitoring.slices.issues import WatchState
@@ -93,7 +92,8 @@ def slices(
         rows.sort(key=lambda r: (not r["current"], -(r["failure_rate"] - r["overall_rate"]) * r["rows"], r["id"]))
         rows = rows[:limit]
         ids = [row["id"] for row in rows]
-        points, waiting, watches = _points(connection, ids), _waiting(connection, ids), _watches(connection, ids)
+        points, members, watches = _points(connection, ids), _members(connection, ids), _watches(connection, ids)
+    waiting = store.index.waiting(members)
     quiet = {"watch_limit": None, "watch_firing": False}
     return [
         SliceRow(
@@ -226,19 +226,17 @@ def record_at(store: Store, seq: int) -> dict[str, Any] | None:
     return None if row is None else dict(row)
 
 
-def _waiting(connection: sa.Connection, ids: list[str]) -> dict[str, int]:
-    """Cases without a decision among the records of slices and their parts."""
-    m, c, s = t.slice_members.c, t.cases.c, t.slices.c
+def _members(connection: sa.Connection, ids: list[str]) -> dict[str, tuple[list[int], list[int]]]:
+    """`id_hash` and `time_ns` of the records of slices and their parts."""
+    m, s = t.slice_members.c, t.slices.c
     whole = sa.case((s.merged_into != "", s.merged_into), else_=s.id)
-    query = (
-        sa.select(whole, sa.func.count(c.id.distinct()))
-        .select_from(t.slices)
-        .join(t.slice_members, m.slice_id == s.id)
-        .join(t.cases, sa.and_(m.id_hash == c.id_hash, m.time_ns == c.time_ns))
-        .where(whole.in_(ids), c.state.notin_((CaseState.LABELLED.value, CaseState.DISMISSED.value)))
-        .group_by(whole)
-    )
-    return {row[0]: int(row[1]) for row in connection.execute(query)}
+    query = sa.select(whole, m.id_hash, m.time_ns).join(t.slices, m.slice_id == s.id).where(whole.in_(ids))
+    found: dict[str, tuple[list[int], list[int]]] = {}
+    for identity, id_hash, time_ns in connection.execute(query):
+        hashes, times = found.setdefault(identity, ([], []))
+        hashes.append(id_hash)
+        times.append(time_ns)
+    return found
 
 
 def _watches(connection: sa.Connection, ids: list[str]) -> dict[str, dict[str, Any]]:

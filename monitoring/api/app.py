@@ -35,6 +35,7 @@ from monitoring.api.loop_routes import loop_router
 from monitoring.api.loop_views import LoopDesk
 from monitoring.api.mlflow_routes import mlflow_router
 from monitoring.api.notify_routes import notify_router
+from monitoring.api.notify_views import NoticeDesk
 from monitoring.api.options import ConsoleOptions, MonitorView, Targets
 from monitoring.api.people_routes import people_router
 from monitoring.api.review_routes import ledger_router
@@ -221,7 +222,13 @@ def build_console(
         folder=None if workshop is None else workshop.folder,
         options=GateOptions() if searching is None else searching.gate,
     )
-    for routers in (rollout_router(rolling), gate_router(gates, catalogue), dataset_router(datasets)):
+    notices = NoticeDesk(store=store, channels=channels, clock=clock)
+    for routers in (
+        rollout_router(rolling),
+        gate_router(gates, catalogue),
+        dataset_router(datasets),
+        notify_router(notices),
+    ):
         app.include_router(routers)
     app.include_router(ledger_router(ReviewView(view=view, ledger=ledger)))
     app.include_router(explore_router(explorer, comparer))
@@ -231,7 +238,6 @@ def build_console(
     app.include_router(routes.report_router(view, reports))
     app.include_router(exchange_router(view, ledger))
     app.include_router(feedback_router(view, keys))
-    app.include_router(notify_router(store, channels, clock))
     app.include_router(upkeep_router(view, office))
     loop_desk = LoopDesk(
         view=view,
@@ -265,7 +271,9 @@ def build_console(
         app.include_router(pages)
     app.include_router(people_router(office, options))
     app.include_router(people_pages(options, office))
-    app.include_router(settings_router(builder, options, office, integrations or IntegrationOptions(), effective))
+    app.include_router(
+        settings_router(builder, options, office, integrations or IntegrationOptions(), effective, notices)
+    )
     _require_roles(app)
     errors.install(app, error_page)
     app.add_middleware(Guard, options=options, roster=roster)

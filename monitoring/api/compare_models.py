@@ -11,6 +11,8 @@ from monitoring.api.explore_models import CaseName, SelectionName
 from monitoring.api.fields import Answer, Asked, Label, Name, Share, Time
 from monitoring.explore.replays import ReplayState
 
+SetName = Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")]
+
 
 class CompareSet(StrEnum):
     """On which inputs."""
@@ -40,7 +42,9 @@ class CompareQuery(Asked):
     show: Show = Show.DIFFERENT
     left_class: int | None = Field(None, ge=-1, le=1_000_000, description="Only where the left one answered this.")
     right_class: int | None = Field(None, ge=-1, le=1_000_000)
-    slice: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")] | None = None
+    slice: SetName | None = None
+    test_set: SetName | None = Field(None, description="Only on this protected test set, whose own truth counts.")
+    selection: SelectionName | None = Field(None, description="Only on the cases of this selection.")
     offset: int = Field(0, ge=0, le=1_000_000)
     limit: int = Field(24, ge=1, le=5000)
 
@@ -120,6 +124,7 @@ class Comparison(Answer):
     left: str
     right: str
     set: CompareSet
+    within: str | None = Field(None, description="Name of the test set or selection that it stays within.")
     pairs: int = Field(description="Inputs that both have answered.")
     different: int
     negative: int
@@ -140,6 +145,7 @@ class ReplayStart(Asked):
     versions: list[Name] = Field(min_length=1, max_length=4)
     cases: list[CaseName] | None = Field(None, max_length=2500, description="Default: the newest.")
     selection: SelectionName | None = Field(None, description="The cases of a selection.")
+    test_set: SetName | None = Field(None, description="The cases of a protected test set.")
 
 
 class Replay(Answer):

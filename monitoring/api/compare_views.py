@@ -16,6 +16,7 @@ from monitoring.explore.paired import Paired, holm, mean_difference, paired
 from monitoring.explore.pairs import Found, find_pairs
 from monitoring.explore.points import slice_places
 from monitoring.explore.replays import Replay, ReplayService
+from monitoring.explore.within import Within, within_selection, within_test_set
 
 CLASSES_SHOWN = 16
 SETS: dict[m.CompareSet, tuple[Source, ...]] = {
@@ -65,8 +66,9 @@ class Comparer:
         baselines = self.explorer.findings.baselines
         one, other = baselines.get(model, left), baselines.get(model, right)
         factor = self.explorer.cases.value_error_factor
-        found = find_pairs(self.explorer.view.store, one, other, (model, left, right), SETS[query.set], factor)
-        members = slice_places(self.explorer.view.store, model)
+        store, inside = self.explorer.view.store, self.within(model, query.test_set, query.selection)
+        found = find_pairs(store, one, other, (model, left, right), SETS[query.set], factor, inside)
+        members = slice_places(store, model)
         listed = [
             p for p in found.pairs if _fits(p, query, members.get(query.slice or "", (query.slice or "", set()))[1])
         ]
@@ -78,6 +80,7 @@ class Comparer:
             left=left,
             right=right,
             set=query.set,
+            within=None if inside is None else inside.name,
             pairs=len(found.pairs),
             different=sum(p.differs for p in found.pairs),
             negative=sum(p.flip < 0 for p in found.pairs),
@@ -113,17 +116,27 @@ class Comparer:
             right=_side(pair.right, names),
         )
 
+    def within(self, model: str, test_set: str | None, selection: str | None) -> Within | None:
+        """The set of cases that is asked for, if one is.
+
+        Raises:
+            InvalidRequest: both are.
+            NotFound: the model has none of this id.
+        """
+        if test_set is not None and selection is not None:
+            raise InvalidRequest("test_set: name a test set or a selection, not both")
+        store = self.explorer.view.store
+        if test_set is not None:
+            return within_test_set(store, model, test_set)
+        return None if selection is None else within_selection(store, model, selection)
+
     def start(self, model: str, asked: m.ReplayStart, actor: str) -> m.Replay:
         """Send cases to versions."""
-        from monitoring.explore.selections import cases_of_selection, selection
-
         view = self.explorer.view
         for version in asked.versions:
             view.known(model, version)
-        cases: Sequence[str] | None = asked.cases
-        if asked.selection is not None:
-            selection(view.store, asked.selection)
-            cases = cases_of_selection(view.store, asked.selection)
+        inside = self.within(model, asked.test_set, asked.selection)
+        cases: Sequence[str] | None = asked.cases if inside is None else inside.cases
         return replay(self.replays.start(view.known(model), asked.versions, cases, actor))
 
 

@@ -11,6 +11,7 @@ from monitoring.console import explore_parts as x
 from monitoring.console import parts
 from monitoring.console.build import Builder
 from monitoring.console.words import points
+from monitoring.review.test_sets import all_sets
 
 SETS = {
     m.CompareSet.ALL: "everything that both answered",
@@ -25,7 +26,7 @@ SHOWN = {
     m.Show.BOTH_WRONG: "both wrong",
     m.Show.ALL: "all",
 }
-_FROM = {"request": "the same request", "content": "the same input in two requests", "case": "a stored case sent again"}
+_FROM = {"request": "in the same request", "content": "in two requests", "case": "stored cases sent again"}
 
 
 def compare_page(builder: Builder, comparer: Comparer, model: str, query: m.CompareQuery) -> x.ComparePage:
@@ -40,6 +41,7 @@ def compare_page(builder: Builder, comparer: Comparer, model: str, query: m.Comp
             raise
         problem = error.message.removeprefix("right: ")
     asked = {"left": left, "right": right, "set": query.set.value, "show": query.show.value}
+    asked |= {k: v for k, v in (("test_set", query.test_set), ("selection", query.selection)) if v is not None}
     more = {"left_class": query.left_class, "right_class": query.right_class, "slice": query.slice}
     given = {name: value for name, value in more.items() if value is not None}
     base = f"/models/{model}/compare?{urlencode(asked)}"
@@ -55,8 +57,13 @@ def compare_page(builder: Builder, comparer: Comparer, model: str, query: m.Comp
         problem=problem,
         sentence="" if found is None else sentence(found),
         caveat="" if found is None else caveat(found),
-        sources="" if found is None else ", ".join(f"{found.counts.get(k, 0):,} {v}" for k, v in _FROM.items()),
+        sources=""
+        if found is None
+        else ", ".join(f"{n:,} {v}" for k, v in _FROM.items() if (n := found.counts.get(k))),
         listed="" if found is None else f"{found.listed:,} inputs: {SHOWN[query.show]}",
+        within="" if found is None else found.within or "",
+        test_set=query.test_set or "",
+        selection=query.selection or "",
         loaded=f"Loaded now: {', '.join(loaded)}." if loaded else "The service does not say what is loaded.",
         filtered=bool(given),
         base=base,
@@ -88,12 +95,25 @@ def sentence(found: m.Comparison) -> str:
 def caveat(found: m.Comparison) -> str:
     """What could not be compared, and what the inputs stand for."""
     c = found.counts
-    words = [f"{c['without_truth']:,} of {found.pairs:,} inputs have no known truth"]
+    words = [f"{c['in_set']:,} cases in the set"] if "in_set" in c else []
+    unknown = c["without_truth"]
+    known = (
+        f"{unknown:,} of {found.pairs:,} inputs have no known truth" if unknown else "the truth of all inputs is known"
+    )
+    words += [known]
     if c.get("cases_without_both"):
         words.append(f"{c['cases_without_both']:,} cases lack the answer of one of them")
     if c.get("several_rows"):
         words.append(f"{c['several_rows']:,} requests of several rows count as one input each")
-    words.append(f"{found.left} has {c['left_requests']:,} requests on record, {found.right} {c['right_requests']:,}")
+    words.append(
+        f"on record are {c['left_requests']:,} requests of {found.left} and {c['right_requests']:,} of {found.right}"
+    )
+    if "in_set" in c:
+        return (
+            "; ".join(words)
+            + "."
+            + " The set's cases are failures that somebody chose, so no share is that of traffic."
+        )
     tail = " Cases were picked because they looked wrong, so their shares are not those of traffic."
     return "; ".join(words) + "." + (tail if c.get("case") or c.get("content") else "")
 
@@ -117,10 +137,12 @@ def _rows(matrix: m.Matrix, model: str, asked: dict[str, str]) -> tuple[x.Matrix
 
 def _filters(comparer: Comparer, model: str, left: str, right: str, query: m.CompareQuery) -> tuple[parts.Filter, ...]:
     versions = [(v, v) for v in comparer.versions(model)]
+    sets = [("", "all inputs"), *((row.id, row.name[:60]) for row in all_sets(comparer.explorer.view.store, model))]
     lists = (
         ("left", "Left", versions, left),
         ("right", "Right", versions, right),
         ("set", "On", [(k.value, v) for k, v in SETS.items()], query.set.value),
+        ("test_set", "Test set", sets, query.test_set or ""),
         ("show", "Show", [(k.value, v) for k, v in SHOWN.items()], query.show.value),
     )
     return tuple(
@@ -130,4 +152,5 @@ def _filters(comparer: Comparer, model: str, left: str, right: str, query: m.Com
             choices=tuple(parts.Choice(value=v, label=text, chosen=v == chosen) for v, text in options),
         )
         for name, label, options, chosen in lists
+        if name != "test_set" or len(options) > 1
     )

@@ -16,6 +16,9 @@ PAGE_KEYS = "zegol"  # undo, comment, all like this, open the case, find a class
 DIGITS = "1234567890"
 LETTERS = "".join(c for c in "abcdefghijklmnopqrstuvwxyz" if c not in VERDICT_KEYS + PAGE_KEYS)
 KEYS = DIGITS + LETTERS
+WORDS = {
+    w: str(i) for i, w in enumerate(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
+}
 TOP = 10  # classes with keys where there are more classes than keys: the most probable
 
 
@@ -38,16 +41,19 @@ def pad_of(manifest: Manifest | None, case: m.CaseDetail) -> Pad:
 def keys_for(names: tuple[str, ...]) -> list[str]:
     """A key for each class: its own name where that is one free key, else the digits from 1 on, then free letters.
 
+    A class that is named by the word of a digit has that digit's key: whoever sees a seven shall not press 8.
+
     Example:
-        >>> keys_for(("0", "1", "x")), keys_for(("cat", "dog"))
-        (['0', '1', 'x'], ['1', '2'])
+        >>> keys_for(("0", "1", "x")), keys_for(("cat", "dog")), keys_for(("zero", "one"))
+        (['0', '1', 'x'], ['1', '2'], ['0', '1'])
     """
     keys = ["" for _ in names]
     free = list(KEYS)
     for i, name in enumerate(names):
-        if name.lower() in free:
-            keys[i] = name.lower()
-            free.remove(name.lower())
+        own = WORDS.get(name.lower(), name.lower())
+        if own in free:
+            keys[i] = own
+            free.remove(own)
     for i, key in enumerate(keys):
         if not key and free:
             keys[i] = free.pop(0)

@@ -13,6 +13,7 @@ from export.contracts.privacy import policy_of
 from monitoring.api import people_models as m
 from monitoring.api import people_views, tool_routes
 from monitoring.api.fields import from_ns, to_text
+from monitoring.api.notify_models import Notices
 from monitoring.console.build import Builder
 from monitoring.console.parts import Choice, Fact
 from monitoring.console.people_parts import ActLine, AuditPage, EventLine, SettingsPage
@@ -36,6 +37,7 @@ def settings_page(
     who: Principal,
     integrations: IntegrationOptions,
     effective: tuple[Fact, ...],
+    told: Notices,
     *,
     problem: str = "",
     shown: Fact | None = None,
@@ -54,6 +56,7 @@ def settings_page(
         sessions=tuple(people_views.session(s, who) for s in office.sessions(mine)),
         privacy=tuple(Fact(name=name, value=policy_of(view.privacy, name).text) for name in view.models()),
         tools=tuple(tool_routes.tool_states(view.store, integrations)) if admin else (),
+        told=told,
         effective=effective if admin else (),
         problem=problem,
         shown=shown,

@@ -12,7 +12,7 @@ TITLES = {
     ReportKind.QUALITY: "Quality report",
 }
 CAUSES = {
-    ReportCause.ASKED: "asked for",
+    ReportCause.ASKED: "on request",
     ReportCause.SCHEDULE: "on schedule",
     ReportCause.ALARM: "at an alarm",
 }

@@ -193,7 +193,8 @@ def batch_line(row: BatchRow) -> p.BatchLine:
 def set_line(row: SetRow) -> p.SetLine:
     """A test set for a list."""
     at = fields.to_text(fields.from_ns(row.created_ns))
-    return p.SetLine(id=row.id, name=row.name, items=row.items, at=at, by=row.created_by)
+    there = f"/models/{quote(row.model)}/compare?test_set={row.id}"
+    return p.SetLine(id=row.id, name=row.name, items=row.items, at=at, by=row.created_by, compare=there)
 
 
 def of_case(builder: Builder, findings: Findings, identity: str) -> dict[str, tuple[parts.Fact, ...] | int]:

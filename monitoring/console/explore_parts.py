@@ -55,7 +55,13 @@ class MatrixRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparePage:
-    """Two versions beside each other. `found` is None where there is nothing to compare; `problem` says why."""
+    """Two versions beside each other. `found` is None where there is nothing to compare; `problem` says why.
+
+    Attributes:
+        within: Name of the test set or selection that it stays within; empty: everything.
+        test_set: Its id, where it is one.
+        selection: Likewise.
+    """
 
     shell: Shell
     model: str
@@ -68,6 +74,9 @@ class ComparePage:
     sources: str
     listed: str
     loaded: str
+    within: str
+    test_set: str
+    selection: str
     filtered: bool
     base: str
     query: str

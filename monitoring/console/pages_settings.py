@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -13,12 +14,14 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from export.contracts.codec import to_plain
 from export.contracts.errors import HardcaseError, InvalidRequest
+from monitoring.api import notify_models
 from monitoring.api import people_models as m
 from monitoring.api.cookies import browser_of, set_session
 from monitoring.api.fields import checked
+from monitoring.api.notify_views import NoticeDesk
 from monitoring.api.options import ConsoleOptions
 from monitoring.api.people_routes import link_of
-from monitoring.api.who import Admin, Viewer
+from monitoring.api.who import Admin, Operator, Viewer
 from monitoring.console.build import Builder
 from monitoring.console.build_people import audit_page, settings_page
 from monitoring.console.pages import form_of, render
@@ -27,6 +30,7 @@ from monitoring.integrations.options import IntegrationOptions
 from monitoring.people.contracts import Principal
 from monitoring.people.office import Office
 
+NOTICES_SHOWN = 8
 UserPath = Annotated[m.UserName, Path()]
 KeyPath = Annotated[m.KeyName, Path()]
 
@@ -37,13 +41,15 @@ def settings_router(
     office: Office,
     integrations: IntegrationOptions,
     effective: tuple[Fact, ...],
+    notices: NoticeDesk,
 ) -> APIRouter:
     """Settings and audit."""
     router = APIRouter(include_in_schema=False)
-    show = Show(builder=builder, office=office, integrations=integrations, effective=effective)
+    show = Show(builder=builder, office=office, integrations=integrations, effective=effective, notices=notices)
     own_forms(router, show, options)
     people_forms(router, show, options)
     key_forms(router, show)
+    notice_forms(router, show)
 
     @router.get("/settings")
     def settings(request: Request, who: Viewer) -> Response:
@@ -57,6 +63,13 @@ def settings_router(
     return router
 
 
+class NoticeDoing(StrEnum):
+    """What a form does about a channel."""
+
+    TEST = "test"  # a notice that says only that it arrived
+    RETRY = "retry"  # what was given up is sent again
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Show:
     """Draws the page, and does what a form asks for."""
@@ -65,29 +78,35 @@ class Show:
     office: Office
     integrations: IntegrationOptions
     effective: tuple[Fact, ...]
+    notices: NoticeDesk
 
     def page(
         self, request: Request, who: Principal, error: HardcaseError | None = None, shown: Fact | None = None
     ) -> Response:
         """The page, with what went wrong, or with what is shown this once."""
         problem = "" if error is None else error.message
+        told = self.notices.notices(NOTICES_SHOWN)
         made = settings_page(
-            self.builder, self.office, who, self.integrations, self.effective, problem=problem, shown=shown
+            self.builder, self.office, who, self.integrations, self.effective, told, problem=problem, shown=shown
         )
         status = 200 if error is None else error.http_status
         if request.query_params.get("format") == "json":
             return JSONResponse(jsonable_encoder(to_plain(made)), status)  # it holds answers of the API as they are
         return render(request, "settings.html", made, status)
 
-    async def done(self, request: Request, who: Principal, work: Callable[[], Fact | None]) -> Response:
-        """Do it off the loop; show what is shown once, or why it did not work, or the page afresh."""
+    async def done(
+        self, request: Request, who: Principal, work: Callable[[], Fact | None], place: str = ""
+    ) -> Response:
+        """Do it off the loop; show what is shown once, or why it did not work, or the page afresh at a place of it."""
 
         def try_it() -> Response:
             try:
                 shown = work()
             except HardcaseError as error:
                 return self.page(request, who, error)
-            return self.page(request, who, shown=shown) if shown else RedirectResponse("/settings", status_code=303)
+            if shown:
+                return self.page(request, who, shown=shown)
+            return RedirectResponse(f"/settings{place}", status_code=303)
 
         return await run_in_threadpool(try_it)
 
@@ -184,3 +203,20 @@ def key_forms(router: APIRouter, show: Show) -> None:
             office.revoke_key(name, by)
 
         return await show.done(request, who, work)
+
+
+def notice_forms(router: APIRouter, show: Show) -> None:
+    """A test notice, and another try of what was given up."""
+
+    @router.post("/settings/notices/{doing}")
+    async def notice(request: Request, doing: NoticeDoing, who: Operator) -> Response:
+        form = await form_of(request)
+
+        def work() -> None:
+            asked = checked(notify_models.ChannelAsk, {k: v for k, v in form.items() if v})
+            if doing is NoticeDoing.TEST:
+                show.notices.test(who, asked.channel)
+            else:
+                show.notices.retry(asked.channel)
+
+        return await show.done(request, who, work, "#notices")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitoring.api import people_models as m
+from monitoring.api.notify_models import Notices
 from monitoring.api.tool_models import ToolStatus
 from monitoring.console.parts import Choice, Fact, Shell
 
@@ -54,6 +55,7 @@ class SettingsPage:
 
     Attributes:
         everybody_admitted: Nobody has to sign in, because nobody but this machine reaches the console.
+        told: Channels of notifications, and the newest notices.
         problem: Why the last change did not work.
         shown: A link or a key that is shown this once.
     """
@@ -67,6 +69,7 @@ class SettingsPage:
     sessions: tuple[m.Session, ...]
     privacy: tuple[Fact, ...]
     tools: tuple[ToolStatus, ...]
+    told: Notices
     effective: tuple[Fact, ...]
     problem: str
     shown: Fact | None

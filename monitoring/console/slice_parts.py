@@ -58,13 +58,14 @@ class BatchLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetLine:
-    """A protected test set."""
+    """A protected test set. `compare` leads to two versions on it."""
 
     id: str
     name: str
     items: int
     at: str
     by: str
+    compare: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

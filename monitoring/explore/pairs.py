@@ -19,6 +19,7 @@ from monitoring import schema as t
 from monitoring.baseline import Baseline
 from monitoring.explore.pair import Pair, Side, Source
 from monitoring.explore.pair import judged as judged_with_truth
+from monitoring.explore.within import Within, row_of
 from monitoring.origins import ASIDE
 from monitoring.records.record import Outcome
 from monitoring.store import Store
@@ -37,7 +38,13 @@ class Found:
 
 
 def find_pairs(
-    store: Store, left: Baseline, right: Baseline, names: tuple[str, str, str], sources: Iterable[Source], factor: float
+    store: Store,
+    left: Baseline,
+    right: Baseline,
+    names: tuple[str, str, str],
+    sources: Iterable[Source],
+    factor: float,
+    within: Within | None = None,
 ) -> Found:
     """What both versions answered, each input once.
 
@@ -48,6 +55,7 @@ def find_pairs(
         names: Model, left version, right version.
         sources: Which ways count.
         factor: `monitoring.options.CaseOptions.value_error_factor`.
+        within: Only these cases; None: whatever there is.
     """
     model, first, second = names
     wanted = set(sources)
@@ -66,9 +74,12 @@ def find_pairs(
                 pairs += _same_content(connection, ids[first], ids[second], {p.place for p in pairs})
         if Source.CASE in wanted:
             taken = {p.case_id for p in pairs if p.case_id} | {p.place for p in pairs}
-            made, asked = _cases(connection, model, first, second, taken)
+            made, asked = _cases(connection, (model, first, second), taken, within)
             pairs += made
             counts["cases_without_both"] = asked
+    if within is not None:
+        pairs = within.keep(pairs)
+        counts["in_set"] = len(within.cases)
     judged = tuple(judged_with_truth(pair, left, right, factor) for pair in pairs)
     for source in Source:
         counts[source.value] = sum(p.source is source for p in judged)
@@ -132,8 +143,11 @@ def _same_content(connection: sa.Connection, left: int, right: int, without: set
     return list(pairs.values())
 
 
-def _cases(connection: sa.Connection, model: str, left: str, right: str, without: set[Any]) -> tuple[list[Pair], int]:
-    """Cases of which both answers are known, and how many of the model's newest lack one of them."""
+def _cases(
+    connection: sa.Connection, sides_of: tuple[str, str, str], without: set[Any], within: Within | None
+) -> tuple[list[Pair], int]:
+    """Cases of which both answers are known, and how many lack one of them: of a set, or of the model's newest."""
+    model, left, right = sides_of
     c, a = t.cases.c, t.case_answers.c
     names = (
         "id",
@@ -150,7 +164,10 @@ def _cases(connection: sa.Connection, model: str, left: str, right: str, without
         "row",
     )
     query = sa.select(*(c[n] for n in names)).where(c.model == model, c.outcome == Outcome.OK.value)
-    rows = connection.execute(query.order_by(c.time_ns.desc(), c.id).limit(MAX_CASES)).all()
+    if within is None:
+        rows = list(connection.execute(query.order_by(c.time_ns.desc(), c.id).limit(MAX_CASES)).all())
+    else:
+        rows = [row for chunk in _chunks(within.cases) for row in connection.execute(query.where(c.id.in_(chunk)))]
     given: dict[tuple[str, str], Any] = {}
     for chunk in _chunks([row.id for row in rows]):
         found = sa.select(t.case_answers).where(a.case_id.in_(chunk), a.version.in_((left, right)), a.error.is_(None))
@@ -163,10 +180,7 @@ def _cases(connection: sa.Connection, model: str, left: str, right: str, without
         if sides[0] is None or sides[1] is None:
             missing += 1
             continue
-        label = None if row.label is None else json.loads(row.label)
-        if isinstance(label, dict):
-            said = label.get("rows") or []
-            label = said[row.row] if row.row < len(said) else None
+        label = None if row.label is None else row_of(json.loads(row.label), row.row)
         pairs.append(
             Pair(
                 source=Source.CASE,

@@ -28,7 +28,7 @@ BLOCK = 50_000
 TAG_SEPARATOR = "\x1f"
 
 _STATE_CODES = {state.value: i for i, state in enumerate(STATES)}
-_WAITING = [_STATE_CODES[state.value] for state in WAITING]
+_WAITS = np.array([state in WAITING for state in STATES])  # by state code
 _NUMBERS: dict[str, npt.DTypeLike] = {
     "id": np.uint64,  # its sixteen hex digits as a number: the same order
     "id_hash": np.int64,
@@ -83,15 +83,30 @@ class Columns:
     _clients: dict[str | None, str] = field(default_factory=dict)
     _sorted: dict[str, tuple[Ints, Any]] = field(default_factory=dict)  # slots, values; as of `_sorted_count`
     _sorted_count: int = 0
+    _shown: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    _shown_stamp: int = -1
+    _shown_from_ns: int = 0
+    _shown_until_ns: int = 0
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """A column."""
         return self.arrays[name][: self.count]
 
     def states(self) -> npt.NDArray[np.uint8]:
-        """State of every slot as lists show it: a lease is one until it is past."""
-        held = np.isin(self["state"], _WAITING) & (self["lease_until_ns"] > self.now_ns)
-        return np.where(held, np.uint8(_STATE_CODES[CaseState.LEASED.value]), self["state"])
+        """State of every slot as lists show it: a lease is one until it is past. Not to be written to."""
+        self.shown_since_ns()
+        return self._shown
+
+    def shown_since_ns(self) -> int:
+        """Since when no lease ended: the same number and the same stamp are the same `states`."""
+        same = self._shown_stamp == self.stamp and self._shown_from_ns <= self.now_ns < self._shown_until_ns
+        if not same:
+            ends = self["lease_until_ns"]
+            held = _WAITS[self["state"]] & (ends > self.now_ns)
+            self._shown = np.where(held, np.uint8(_STATE_CODES[CaseState.LEASED.value]), self["state"])
+            self._shown_stamp, self._shown_from_ns = self.stamp, self.now_ns
+            self._shown_until_ns = int(ends[held].min(initial=np.iinfo(np.int64).max))
+        return self._shown_from_ns
 
     def slots(self, name: str, wanted: Sequence[int]) -> tuple[Ints, Ints]:
         """Where `name` ("id" or "id_hash") has one of these values: (slot, place in `wanted`) pairs."""

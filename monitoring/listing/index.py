@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from export.contracts.cases import FlagReason
+from export.contracts.cases import CaseState, FlagReason
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring import schema as t
 from monitoring.flags import FLAG_BITS
@@ -23,12 +23,13 @@ from monitoring.listing.follow import Follower
 from monitoring.listing.language import Alike
 from monitoring.listing.order import Sort, after, first, places
 from monitoring.listing.terms import Field, Term, mask_of
-from monitoring.listing.words import Bools
+from monitoring.listing.words import Bools, Ints
 from monitoring.store_filters import decode_cursor, encode_cursor
 
 KEPT_MASKS = 48
 Totals = tuple[tuple[str, str, str, int, int], ...]
 
+_DECIDED = np.array([state in (CaseState.LABELLED, CaseState.DISMISSED) for state in STATES])  # by state code
 _WORD_FACETS = {Field.MODEL: "model", Field.VERSION: "version", Field.CLASS: "answer", Field.LABEL: "label",
                 Field.ASSIGNEE: "assignee", Field.VERDICT: "verdict", Field.BY: "decided_by"}  # fmt: skip
 
@@ -57,7 +58,7 @@ class CaseIndex:
         self.alike: Alike = _unknown
         self._follower = Follower()
         self._totals: dict[str | None, tuple[int, Totals]] = {}  # with the columns' stamp
-        self._masks: OrderedDict[tuple[int, Term], Bools] = OrderedDict()
+        self._masks: OrderedDict[tuple[int, int, Term], Bools] = OrderedDict()
 
     def page(self, terms: Sequence[Term], sort: Sort, cursor: str | None, limit: int) -> Page:
         """A page of ids. Paging is by key: what arrives meanwhile neither repeats nor hides a case.
@@ -87,10 +88,13 @@ class CaseIndex:
         """For each field, its most frequent values among the cases that fit what is asked of the other fields."""
         with self._lock:
             columns = self._fresh()
+            masks = [(term, self._mask(columns, term)) for term in terms]
+            alive = columns["alive"]
+            fit_all = np.flatnonzero(_all_of(alive, [mask for _, mask in masks]))
             made: dict[Field, list[tuple[str, int]]] = {}
             for field in (Field.IS, Field.REASON, Field.TAG, *_WORD_FACETS):
-                others = [term for term in terms if term.field is not field or term.excluded]
-                fits = self._fitting(columns, others)
+                others = [mask for term, mask in masks if term.field is not field or term.excluded]
+                fits = fit_all if len(others) == len(masks) else np.flatnonzero(_all_of(alive, others))
                 counts = _counts(columns, field, fits)
                 counts = sorted(((text, n) for text, n in counts if n and text), key=lambda pair: (-pair[1], pair[0]))
                 made[field] = counts[:limit]
@@ -105,6 +109,18 @@ class CaseIndex:
                 fits = self._fitting(columns, [] if model is None else [Term(field=Field.MODEL, value=model)])
                 known = self._totals[model] = columns.stamp, _totals(columns, fits)
             return known[1]
+
+    def waiting(self, members: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> dict[str, int]:
+        """For each set of records, given as `id_hash` and `time_ns` in turn: how many of its cases have no decision."""
+        with self._lock:
+            columns = self._fresh()
+            open_ones = columns["alive"] & ~_DECIDED[columns["state"]]
+            made = {}
+            for name, (hashes, times) in members.items():
+                slots, places = columns.slots("id_hash", hashes)
+                there = open_ones[slots] & (columns["time_ns"][slots] == np.asarray(times, np.int64)[places])
+                made[name] = len(np.unique(slots[there]))
+            return made
 
     def ids_since(self, model: str, version: str, mark: tuple[int, int]) -> tuple[tuple[int, int], list[str]]:
         """Ids of a version's cases that came since a mark, and the mark of now.
@@ -132,17 +148,14 @@ class CaseIndex:
             self._fresh()
 
     def _fitting(self, columns: Columns, terms: Iterable[Term]) -> Bools:
-        fits = columns["alive"].copy()
-        for term in terms:
-            fits &= self._mask(columns, term)
-        return fits
+        return _all_of(columns["alive"], [self._mask(columns, term) for term in terms])
 
     def _mask(self, columns: Columns, term: Term) -> Bools:
-        key = (columns.stamp, term)
+        key = (columns.stamp, columns.shown_since_ns() if term.field is Field.IS else 0, term)  # leases end
         found = self._masks.pop(key, None)
         if found is None:
             found = mask_of(columns, term, self._members)
-        if term.field not in (Field.SLICE, Field.IS):  # members change without a word to the cases, leases end
+        if term.field is not Field.SLICE:  # its members change without a word to the cases
             self._masks[key] = found
             while len(self._masks) > KEPT_MASKS:
                 self._masks.popitem(last=False)
@@ -178,7 +191,14 @@ def _place(cursor: str, sort: Sort) -> tuple[float, str]:
     return value, identity
 
 
-def _counts(columns: Columns, field: Field, fits: Bools) -> list[tuple[str, int]]:
+def _all_of(alive: Bools, masks: Iterable[Bools]) -> Bools:
+    fits = alive.copy()
+    for mask in masks:
+        fits &= mask
+    return fits
+
+
+def _counts(columns: Columns, field: Field, fits: Ints) -> list[tuple[str, int]]:
     if field is Field.IS:
         states = np.bincount(columns.states()[fits], minlength=len(STATES))
         return [(state.value, int(states[i])) for i, state in enumerate(STATES)]
@@ -195,7 +215,7 @@ def _counts(columns: Columns, field: Field, fits: Bools) -> list[tuple[str, int]
     return _by_word(columns, _WORD_FACETS[field], fits)
 
 
-def _by_word(columns: Columns, name: str, fits: Bools) -> list[tuple[str, int]]:
+def _by_word(columns: Columns, name: str, fits: Ints) -> list[tuple[str, int]]:
     counts = np.bincount(columns[name][fits], minlength=1)
     return [(columns.words[name].texts[i], int(counts[i])) for i in np.flatnonzero(counts).tolist()]
 

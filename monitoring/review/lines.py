@@ -65,9 +65,9 @@ def read_lines(connection: sa.Connection, ids: Sequence[str], *, lock: bool = Fa
     found: dict[str, CaseLine] = {}
     for chunk in chunks(sorted(set(ids))):
         query = sa.select(*(c[name] for name in _FACTS), *COLUMNS).where(c.id.in_(chunk)).order_by(c.id)
-        for row in connection.execute(query.with_for_update() if lock else query).mappings():
-            facts = {name: row[name] for name in _FACTS}
-            found[row["id"]] = CaseLine(**facts, standing=standing_of(dict(row)))
+        for row in connection.execute(query.with_for_update() if lock else query):
+            standing = standing_of(dict(zip(NAMES, row[len(_FACTS) :], strict=True)))
+            found[row[0]] = CaseLine(**dict(zip(_FACTS, row, strict=False)), standing=standing)
     return found
 
 

@@ -55,7 +55,8 @@ class Opinion:
 def standing_of(row: Mapping[str, Any]) -> Standing:
     """From a row that names its columns as a standing does."""
     values = {name: row[name] for name in NAMES}
-    return Standing(**values | {"state": CaseState(values["state"])})
+    values["state"] = CaseState(values["state"])
+    return Standing(**values)
 
 
 def leased(standing: Standing, now_ns: int) -> bool:
@@ -113,27 +114,24 @@ def decide(
     if own and standing.state is CaseState.SECOND_OPINION:
         raise Refusal("you have given your opinion on this case: it waits for somebody else (undo takes yours back)")
     others = [x for x in given if x.actor != opinion.actor]
-    after = replace(
+    settled = settle([*others, opinion], standing.opinions)
+    if settled is None:
+        state, verdict, label, decided_by, decided_ns = CaseState.SECOND_OPINION, "", "", "", 0
+    else:
+        gone = settled.verdict in (Verdict.DISMISS, Verdict.UNCLEAR)
+        state = CaseState.DISMISSED if gone else CaseState.LABELLED
+        verdict, label, decided_by = settled.verdict.value, settled.label, settled.actor
+        decided_ns = max(now_ns, standing.decided_ns + 1)
+    return replace(
         standing,
         edition=standing.edition + 1,
         lease_by="",
         lease_until_ns=0,
-        verdict="",
-        label="",
-        decided_by="",
-        decided_ns=0,
-    )
-    settled = settle([*others, opinion], standing.opinions)
-    if settled is None:
-        return replace(after, state=CaseState.SECOND_OPINION)
-    gone = settled.verdict in (Verdict.DISMISS, Verdict.UNCLEAR)
-    return replace(
-        after,
-        state=CaseState.DISMISSED if gone else CaseState.LABELLED,
-        verdict=settled.verdict.value,
-        label=settled.label,
-        decided_by=settled.actor,
-        decided_ns=max(now_ns, standing.decided_ns + 1),
+        state=state,
+        verdict=verdict,
+        label=label,
+        decided_by=decided_by,
+        decided_ns=decided_ns,
     )
 
 

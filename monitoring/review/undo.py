@@ -103,11 +103,12 @@ def _back(act: Act, line: CaseLine, row: Mapping[str, Any], of: int) -> Change:
     values: dict[str, Any] = {name: value for name, value in before.items() if name not in _ENDED}
     if "state" in values:
         values["state"] = CaseState(values["state"])
-    standing = replace(line.standing, **values)
     if "edition" in after:
-        standing = replace(standing, edition=line.standing.edition + 1)
-        if of <= FEW and standing.state in WAITING and line.standing.state not in WAITING:
-            standing = replace(standing, lease_by=act.actor, lease_until_ns=act.now_ns + LEASE_S * 10**9)
+        values["edition"] = line.standing.edition + 1
+        opened = values.get("state", line.standing.state) in WAITING and line.standing.state not in WAITING
+        if opened and of <= FEW:
+            values |= {"lease_by": act.actor, "lease_until_ns": act.now_ns + LEASE_S * 10**9}
+    standing = replace(line.standing, **values)
     tags = ("tags" in before, tuple(after.get("tags", ())), tuple(before.get("tags", ())))
     return Change(
         case=line, after=standing, tags_before=tags[1] if tags[0] else None, tags_after=tags[2] if tags[0] else None

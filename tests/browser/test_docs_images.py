@@ -23,6 +23,7 @@ from monitoring.api.options import ConsoleOptions
 from monitoring.monitor import Monitor
 from monitoring.options import SliceSearchOptions
 from monitoring.refetch import Refetch
+from monitoring.report_plan import plan_reports
 from monitoring.report_source import frame_source
 from monitoring.reports import ReportOptions, ReportService
 from monitoring.store import Store
@@ -30,6 +31,7 @@ from tests.support import monitor_world
 from tests.support.console_pages import addresses
 from tests.support.console_server import listening
 from tests.support.dataset_world import dataset_console, dataset_world
+from tests.support.explore_world import explored
 from tests.support.loop_pages import MLFLOW, NS, START, whole_turn
 
 pytestmark = [
@@ -45,6 +47,7 @@ TWICE = ("overview", "model", "cases", "case", "review", "slices", "slice", "loo
 NAMES = {"/": "overview"}
 ONE_OF = {"slices": "slice", "cases": "case", "batches": "batch", "alarms": "alarm", "models": "model"}
 ONE_OF |= {"reports": "report"}
+EXPLORED = ("model-compare", "model-try")  # over a service with two versions
 SKIPPED = ("/review/classes/{model}", "/review/sheets/{case}", "/selections/{selection_id}")  # no pages of their own
 
 
@@ -73,6 +76,11 @@ def test_take_the_pictures(browser: Browser, tmp_path: Path) -> None:
     with listening(app) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         _until(lambda: bool(client.get("/api/slices?current=true").json()["slices"]))
         paths = _addresses(app, client, _work(client))
+        for name in EXPLORED:
+            del paths[name]  # there is one version and no service here
+        while plan_reports(store, options, reports.start):
+            pass
+        _until(lambda: all(r["state"] not in ("queued", "running") for r in _reports(client)))
         for scheme in ("light", "dark"):
             context = browser.new_context(
                 viewport={"width": 1280, "height": 860},
@@ -83,6 +91,12 @@ def test_take_the_pictures(browser: Browser, tmp_path: Path) -> None:
             for name, path in paths.items():
                 if scheme == "light" or name in TWICE:
                     taken.append(_picture(page, address + path, target, name, scheme))
+            if scheme == "light":
+                for cause in ("asked", "alarm"):
+                    made = next(r for r in _reports(client) if r["cause"] == cause and r["kind"] == "drift")
+                    page.goto(f"{address}/reports/{made['id']}")
+                    whole = page.get_by_role("link", name="Open the whole report").get_attribute("href")
+                    taken.append(_picture(page, f"{address}{whole}", target, f"evidently-{cause}", scheme))
             context.close()
     assert monitor.stop()
     reports.close()
@@ -125,6 +139,19 @@ def test_take_the_pictures_of_the_loop(browser: Browser, tmp_path: Path) -> None
     assert all(path.stat().st_size > 8_000 for path in taken)
 
 
+def test_take_the_pictures_of_the_explorer(browser: Browser, tmp_path: Path) -> None:
+    """Of a service that answers with one version while another one shadows it."""
+    target = Path(os.environ["HARDCASE_DOCS_IMAGES"])
+    target.mkdir(parents=True, exist_ok=True)
+    with explored(tmp_path) as world:
+        context = browser.new_context(viewport={"width": 1280, "height": 860}, device_scale_factor=1.25)
+        page = context.new_page()
+        for name in EXPLORED:
+            path = f"{world.address}/models/digits/{name.removeprefix('model-')}"
+            assert _picture(page, path, target, name, "light").stat().st_size > 8_000
+        context.close()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Worked:
     """What was made for the pictures."""
@@ -156,6 +183,11 @@ def _work(client: httpx.Client) -> Worked:
         _until(lambda: client.get(f"/api/reports/{report}").json()["state"] not in ("queued", "running"))
     wrong = client.get("/api/cases?correct=false&limit=20").json()["cases"]
     return Worked(slice_id=found[0], batch=batch, case=wrong[3]["id"], report=report)
+
+
+def _reports(client: httpx.Client) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = client.get("/api/reports").json()["reports"]
+    return found
 
 
 def _addresses(app: FastAPI, client: httpx.Client, made: Worked) -> dict[str, str]:

@@ -100,7 +100,7 @@ def test_each_verdict_has_a_key_and_becomes_what_it_says(open_as: Callable[..., 
     assert {k: v["verdict"] for k, v in verdicts.items()} == {
         "c": "correct", "w": "wrong", "u": "unclear", "d": "dismiss", "4": "label",
     }  # fmt: skip
-    assert verdicts["4"]["label"] == "three"
+    assert verdicts["4"]["label"] == "four"
     assert state_of(console, decided["4"])["decided_by"] == "ann"
     skipped = press(page, "s")
     sent(page)
@@ -214,7 +214,7 @@ def test_two_reviewers_have_different_cases_and_a_conflict_is_shown_and_settled(
     ben.wait_for_selector(f'{CURRENT}[data-case="{mine}"]')
     assert press(ben, "w") == mine
     sent(ben)
-    assert press(ann, "3") == mine
+    assert press(ann, "2") == mine
     conflict = ann.locator(".notice.conflict")
     conflict.wait_for()
     assert "ben" in conflict.inner_text()
@@ -287,7 +287,7 @@ def test_all_like_this_shows_what_it_would_do_and_one_undo_takes_it_back(
     page.keyboard.press("g")
     page.locator("#like-count", has_text="9 cases would change").wait_for()
     assert page.locator("#like-examples img").count() >= 5
-    page.keyboard.press("8")
+    page.keyboard.press("7")
     page.locator("#like-ask", has_text='"seven" for 9 cases?').wait_for()
     page.keyboard.press("Enter")
     until(lambda: all(state_of(console, i)["verdict"] == "label" for i in ids), "the bulk decision did not arrive")
@@ -376,7 +376,7 @@ def test_the_page_of_a_case_has_the_same_keys_and_the_list_it_came_from(
     cards.nth(1).click()
     page.wait_for_url(f"**{second}")
     page.locator("#listing", has_text="2 of").wait_for()
-    page.keyboard.press("5")
+    page.keyboard.press("4")
     page.locator("#case-status", has_text="taken down").wait_for()
     page.locator("#standing", has_text="labelled four, says ann").wait_for()
     page.keyboard.press("z")

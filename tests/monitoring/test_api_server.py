@@ -113,6 +113,7 @@ def test_metrics_and_targets_name_this_process(running: Running) -> None:
         assert name in text
 
 
+@pytest.mark.timeout(700)
 def test_a_report_of_the_shifted_part_finds_drift_and_one_of_the_healthy_part_does_not(running: Running) -> None:
     parts = {
         "healthy": ("2026-02-25T06:14:00Z", "2026-02-25T06:15:00Z"),
@@ -125,7 +126,7 @@ def test_a_report_of_the_shifted_part_finds_drift_and_one_of_the_healthy_part_do
         )
         assert posted.status_code == 202, posted.text
         path = f"/api/reports/{posted.json()['id']}"
-        found[name] = running.until(path, lambda r: r["state"] not in ("queued", "running"), 120)
+        found[name] = running.until(path, lambda r: r["state"] not in ("queued", "running"), 300)
         assert found[name]["state"] == "done", found[name]
     drifted = {name: {c["column"] for c in report["columns"] if c["drifted"]} for name, report in found.items()}
     assert len(drifted["healthy"]) <= 1, drifted["healthy"]

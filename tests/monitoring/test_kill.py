@@ -28,19 +28,27 @@ def run_and_kill(folder: Path, log: Path, reference: Path, cycles: int, delay_s:
     """Start a monitor and kill it `delay_s` after so many cycles; whether it was still at work then."""
     process = child(folder, log, reference)
     assert process.stdout is not None
-    with process.stdout as lines:
-        for _ in range(1 + cycles):  # "open", then one line a cycle
-            lines.readline()
-        time.sleep(delay_s)
-        process.send_signal(signal.SIGKILL)
-        rest = lines.read().split()
-    process.wait()
+    try:
+        with process.stdout as lines:
+            for _ in range(1 + cycles):  # "open", then one line a cycle
+                lines.readline()
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGKILL)
+            rest = lines.read().split()
+    finally:
+        process.kill()  # also when the test's own time is over
+        process.wait()
     return "done" not in rest
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize(
+    "kills",  # limits beside the numbers: one of the function itself would hold for both
+    [
+        pytest.param(10, marks=pytest.mark.timeout(400)),
+        pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
+)
 def test_cases_and_windows_after_kills_equal_those_of_an_undisturbed_run(kills: int, tmp_path: Path) -> None:
     log, reference = tmp_path / "log", tmp_path / "reference"
     # Some four cycles a kill, so that every kill finds the monitor at work.

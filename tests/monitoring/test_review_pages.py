@@ -40,6 +40,7 @@ def test_no_key_of_a_class_is_one_of_the_page() -> None:
 def test_classes_that_are_called_by_a_key_have_it_and_the_others_the_next_free_one() -> None:
     assert keys_for(tuple("0123456789")) == list("0123456789")
     assert keys_for(("c", "1", "cat")) == ["2", "1", "3"]  # c says "correct"
+    assert keys_for(("zero", "one", "Two", "cat", "2")) == ["0", "1", "2", "3", "4"]  # the word of a digit is its key
     many = keys_for(tuple(f"class {i}" for i in range(len(KEYS))))
     assert len(set(many)) == len(KEYS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +78,8 @@ def second_version(folder: Path, *, shadow: bool) -> None:
 
 
 @contextmanager
-def explored(folder: Path, *, requests: int = 240) -> Iterator[World]:
-    """Serve, send digits (the second half turned) with their labels, read the log, show it."""
+def explored(folder: Path, *, requests: int = 240, database_url: str = "") -> Iterator[World]:
+    """Serve, send digits (the second half turned) with their labels, read the log, show it. Default: SQLite."""
     registry = story.registry(folder)
     second_version(folder, shadow=True)
     with standalone(folder / "server", registry) as server:
@@ -88,6 +88,7 @@ def explored(folder: Path, *, requests: int = 240) -> Iterator[World]:
         day.send(requests // 2)
         day.send(requests - requests // 2, story.turned)
         options = story.options(folder)
+        options = replace(options, database_url=database_url or options.database_url)
         store = Store(options.database_url)
         catalogue = RegistryCatalogue(Registry(registry))
         loop = make_loop(options, store, catalogue)
@@ -104,12 +105,14 @@ def explored(folder: Path, *, requests: int = 240) -> Iterator[World]:
         )
         with listening(app) as address:
             world = World(server=server, address=address, store=store, loop=loop, options=options)
-            until(lambda: world.read() or _counted(world) >= requests, 30, "the log is not read")
+            for version in ("1", "2"):  # the shadow's answers come after the champion's
+                until(lambda v=version: world.read() or _counted(world, v) >= requests, 30, f"no {version} in the log")
             yield world
+        assert loop.roster.wait(60)  # a duty beside the loop holds a connection while it works
         reports.close()
         store.close()
 
 
-def _counted(world: World) -> int:
-    rows = world.store.windows("digits", version="1", limit=500)
+def _counted(world: World, version: str) -> int:
+    rows = world.store.windows("digits", version=version, limit=500)
     return sum(row.requests for row in rows)

@@ -39,7 +39,7 @@ class Place:
     prefix: tuple[str, ...] = ()  # of every command: another network namespace
 
     @classmethod
-    def make(cls, folder: Path, *, for_demo: bool = False, **sections: dict[str, Any]) -> Place:
+    def make(cls, folder: Path, *, for_demo: bool = False, **sections: dict[str, Any] | list[Any]) -> Place:
         """Write hardcase.yaml with free ports; `sections` adds or overrides keys.
 
         Args:
@@ -57,7 +57,10 @@ class Place:
         if not for_demo:
             settings["retrain"] = {"trainers": [{"name": "none", "program": ["false"]}]}
         for name, section in sections.items():
-            settings.setdefault(name, {}).update(section)
+            if isinstance(section, list):
+                settings[name] = section
+            else:
+                settings.setdefault(name, {}).update(section)
         (folder / "hardcase.yaml").write_text(yaml.safe_dump(settings))
         return cls(folder, serving, monitor)
 

@@ -58,9 +58,14 @@ def refuse(request: object, most: int) -> Any:
 
 @contextmanager
 def people_console(
-    root: Path, *, people: dict[str, Role] | None = None, options: dict[str, Any] | None = None, cases: int = 20
+    root: Path,
+    *,
+    people: dict[str, Role] | None = None,
+    options: dict[str, Any] | None = None,
+    cases: int = 20,
+    **more: Any,
 ) -> Iterator[PeopleConsole]:
-    """A console on a free port, with these people (all with PASSWORD)."""
+    """A console on a free port, with these people (all with PASSWORD); `more` goes to `build_console`."""
     store = Store(f"sqlite:///{root}/m.db")
     day = fill(store, windows=6, cases=cases) if cases else Day(windows=0, case_ids=(), record_ids=())
     chosen = ConsoleOptions(state_dir=root / "state", **(options or {}))
@@ -70,7 +75,7 @@ def people_console(
         office.add(name, role, BY, PASSWORD)
     reports = ReportService(ReportOptions(folder=root / "reports"), refuse)
     catalogue = MemoryCatalogue(manifests=(manifest(version="2"), manifest("other", "1")))
-    app = build_console(store, catalogue, StillMonitor(), list, chosen, reports=reports)
+    app = build_console(store, catalogue, StillMonitor(), list, chosen, reports=reports, **more)
     try:
         with listening(app) as address:
             yield PeopleConsole(store=store, app=app, address=address, office=office, day=day, state_dir=root / "state")

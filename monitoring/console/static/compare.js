@@ -27,7 +27,8 @@ const runs = document.querySelector("[data-replays]");
 if (runs) follow(runs);
 
 function follow(root) {
-  const { model, left, right } = root.dataset;
+  const { model, left, right, testSet, selection } = root.dataset;
+  const within = testSet ? { test_set: testSet } : selection ? { selection } : {};
   const button = root.querySelector("[data-start]");
   const path = `/api/models/${encodeURIComponent(model)}/replays`;
   const busy = (run) => run.state === "queued" || run.state === "running";
@@ -35,7 +36,7 @@ function follow(root) {
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {
-      await post(path, { versions: [...new Set([left, right])] });
+      await post(path, { versions: [...new Set([left, right])], ...within });
       status(root, "");
       watch();
     } catch (error) {

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from monitoring import schema as t
 from monitoring.explore.paired import holm, mcnemar_exact, mean_difference, paired
+from monitoring.review.test_sets import insert_test_set
+from tests.support import monitor_world as w
 from tests.support.explore_world import World, explored
 from tests.support.watching import until
 
@@ -76,3 +81,39 @@ def test_stored_cases_are_sent_to_both_and_answer_as_they_did(world: World) -> N
         assert all(said[p["record_id"]] == p["right"]["predicted"] for p in by_case["items"])
         refused = client.post(f"/api/replays/{number}/cancel", json={})
         assert (refused.status_code, refused.json()["error"]) == (409, "this comparison run has ended already")
+
+
+def test_versions_are_compared_on_a_test_set_with_its_own_truth_and_on_a_selection(world: World) -> None:
+    with httpx.Client(base_url=world.address, trust_env=False, timeout=60) as client:
+        path = "/api/models/digits/compare?left=1&right=2&show=all&limit=5000"
+        whole = {p["case"]: p for p in client.get(path).json()["items"] if p["case"]}
+        cases = sorted(whole)[:7]
+        with world.store.write() as connection:
+            made = insert_test_set(connection, actor="ann", name="seven", cases=cases, now_ns=1)
+            i = t.test_set_items
+            # Since the set was made, somebody has come to see one of its cases otherwise; the set is as it was.
+            connection.execute(i.update().where(i.c.position == 0).values(label=json.dumps(w.NAMES[0])))
+            odd = connection.scalar(sa.select(i.c.case_id).where(i.c.position == 0))
+        found = client.get(f"{path}&test_set={made}").json()
+        items = {p["case"]: p for p in found["items"]}
+        assert (found["within"], found["counts"]["in_set"]) == ("seven", len(items))
+        assert set(items) <= set(cases)
+        assert len(items) > 3
+        assert items[odd]["truth"] == w.NAMES[0]
+        assert items[odd]["left"]["correct"] is (items[odd]["left"]["label"] == w.NAMES[0])
+        for case in set(items) - {odd}:
+            assert items[case] == whole[case]
+        kept = client.post("/api/selections", json={"model": "digits", "cases": cases[:3], "title": "three"}).json()
+        three = client.get(f"{path}&selection={kept['id']}").json()
+        assert (three["within"], {p["case"] for p in three["items"]}) == ("three", set(cases[:3]))
+        both = client.get(f"{path}&selection={kept['id']}&test_set={made}")
+        assert (both.status_code, both.json()["error"]) == (
+            400, "test_set: name a test set or a selection, not both",
+        )  # fmt: skip
+        assert client.get(f"{path}&test_set=000000000000").status_code == 404
+        sent = client.post("/api/models/digits/replays", json={"versions": ["1", "2"], "test_set": made})
+        assert sent.status_code == 202, sent.text
+        assert 0 < sent.json()["total"] <= len(items)  # inputs that are no longer kept cannot be sent
+        page = client.get(f"/models/digits/compare?left=1&right=2&test_set={made}").text
+        assert "Within <strong>seven</strong>" in page
+        assert f'<option value="{made}" selected>seven</option>' in page

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from export.contracts.cases import FlagReason
 from export.contracts.errors import InvalidRequest, NotFound
 from monitoring import schema as t
 from monitoring.flags import FLAG_BITS
-from monitoring.listing import follow
+from monitoring.listing import follow, index
 from monitoring.listing.columns import Columns
 from monitoring.listing.language import parse
 from monitoring.listing.order import Sort, first
 from monitoring.listing.terms import Field
+from monitoring.slice_queries import slices
 from monitoring.store import Store
 from tests.monitoring.test_store import case
 from tests.support.postgres import postgres
@@ -257,6 +259,31 @@ def test_facets_count_what_the_other_fields_leave(store: Store, rows: list[Row])
     assert sorted(store.case_counts()) == sorted(tuple(row) for row in counted)
 
 
+def test_a_lease_is_shown_until_it_ends_also_where_nothing_was_written_since(
+    store: Store, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+):
+    held = [r["id"] for r in rows if r["state"] == "open"][:3]
+    with store.write() as connection:
+        for n, identity in enumerate(held):
+            connection.execute(
+                t.cases.update().where(t.cases.c.id == identity).values(lease_by="anna", lease_until_ns=1000 * (n + 1))
+            )
+
+    def shown(now_ns: int) -> tuple[set[str], int]:
+        monkeypatch.setattr(index, "time", SimpleNamespace(time_ns=lambda: now_ns))
+        found = store.index.facets(parse("is:leased", NOW), 50)
+        leased = dict(found[Field.IS]).get("leased", 0)
+        assert dict(found[Field.MODEL]).keys() == {r["model"] for r in rows if r["id"] in ids(store, "is:leased")}
+        return set(ids(store, "is:leased")), leased
+
+    assert shown(10) == (set(held), 3)
+    assert shown(999) == (set(held), 3)
+    assert shown(1000) == (set(held[1:]), 2)  # nobody wrote anything
+    assert shown(2999) == (set(held[2:]), 1)
+    assert shown(5) == (set(held), 3)  # a clock that was set back
+    assert shown(3000) == (set(), 0)
+
+
 def test_a_slice_is_the_cases_of_its_records(store: Store, rows: list[Row]):
     values = {c.name: None for c in t.slices.columns} | {"id": "0123456789ab", "model": "m", "version": "", "kind": "k"}
     values |= dict.fromkeys(("first_s", "last_s", "rows", "labelled", "labelled_wrong"), 0)
@@ -271,7 +298,11 @@ def test_a_slice_is_the_cases_of_its_records(store: Store, rows: list[Row]):
     with store.write() as connection:
         connection.execute(t.slices.insert().values(**values))
         connection.execute(t.slice_members.insert(), members)
-    assert set(ids(store, "slice:0123456789ab")) == {r["id"] for i, r in enumerate(inside) if i % 10}
+    found = {r["id"] for i, r in enumerate(inside) if i % 10}
+    assert set(ids(store, "slice:0123456789ab")) == found
+    undecided = {r["id"] for r in rows if r["state"] not in ("labelled", "dismissed")}
+    (row,) = slices(store)
+    assert 0 < row.waiting == len(found & undecided) < len(found)
     put(store, more := made(np.random.default_rng(11), 5))
     with store.write() as connection:
         connection.execute(

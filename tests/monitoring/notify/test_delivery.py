@@ -321,3 +321,46 @@ def test_the_digest_comes_once_a_day_and_not_on_a_quiet_one(store: Store, mailbo
     assert "digits fails" in body.get_content()
     until(22, 8)
     assert len(box.mails) == 1
+
+
+def test_what_is_undone_is_not_told_and_would_be_without_the_one_transaction(
+    store: Store, secret: str, receiver: Receiver
+) -> None:
+    clock, channel = Clock(), ChannelOptions(name="w", url=receiver.url(), secret_file=secret)
+    notice = Notice(
+        event="alarm:9:0", time_ns=int(clock.now * 1e9), kind=NoticeKind.ALARM_FIRED, severity=Severity.CRITICAL,
+        title="digits fails", text="", page="/alarms/9", model="digits",
+    )  # fmt: skip
+
+    def fails(*, apart: bool) -> None:
+        """Something happens, and is rolled back."""
+        with store.write() as connection:
+            outbox.announce(connection, notice)
+            if apart:
+                connection.commit()
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        fails(apart=False)
+    teller(store, clock, channel).turn()
+    assert receiver.got == []
+    with pytest.raises(RuntimeError, match="full"):
+        fails(apart=True)  # the negative control: a notice with a transaction of its own
+    teller(store, clock, channel).turn()
+    assert len(receiver.got) == 1
+
+
+def test_an_unsigned_notice_is_refused_by_a_receiver_that_looks(
+    store: Store, secret: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the signature: without the key, the library that verifies takes none of it."""
+    clock = Clock(now=datetime.now(UTC).timestamp())
+    channel = ChannelOptions(name="w", url=receiver.url(), secret_file=secret)
+    other = "whsec_" + base64.b64encode(b"another key of thirty-two bytes!").decode()
+    monkeypatch.setattr("monitoring.notify.send.read_secret", lambda path, setting: other)
+    happen(store, clock)
+    teller(store, clock, channel).turn()
+    ((headers, body),) = receiver.got
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(body, headers)
+    Webhook(other).verify(body, headers)
