@@ -16,6 +16,7 @@ def alerts(objectives: Objectives) -> Iterator[Alert]:
     yield from _MODELS
     yield from _REPLICAS
     yield from _MONITOR
+    yield from _PEOPLE
 
 
 def _state(
@@ -105,7 +106,7 @@ _MODELS = (
     ),
     _state(
         "HardcaseRolloutWaits",
-        'max by (model) (hardcase_rollout{state="paused"})',
+        'max by (model) (last_over_time(hardcase_rollout{state="paused"}[15m]))',  # a missed scrape is no end
         "== 1",
         lasts="1h",
         summary="The roll-out of {{ $labels.model }} is paused for an hour: it waits for a person",
@@ -232,5 +233,36 @@ _MONITOR = (
         summary="{{ $value | humanize }} places of the record log do not verify",
         action="hardcase records verify explains each",
         anchor="the-log-reports-damage",
+    ),
+)
+
+_PEOPLE = (
+    _state(
+        "HardcaseSliceRegressed",
+        'max by (model) (hardcase_slices{state="regressed"})',
+        "> 0",
+        summary="{{ $labels.model }}: {{ $value | humanize }} slices that were fixed fail again",
+        action="Their pages say since which version; the roll-out that brought it can be taken back",
+        anchor="a-fixed-slice-fails-again",
+        console="/slices?model={{ $labels.model }}",
+    ),
+    _state(
+        "HardcaseNoticesLate",
+        "max(hardcase_notices_oldest_seconds)",
+        "> 900",
+        lasts="5m",
+        summary="A notice has waited for {{ $value | humanizeDuration }}: a channel does not take it",
+        action="Settings in the console says why each channel's last attempt failed, and can send a test notice",
+        anchor="notices-do-not-arrive",
+        console="/settings",
+    ),
+    _state(
+        "HardcaseNoticesLost",
+        'sum by (channel) (increase(hardcase_notice_attempts_total{outcome="given_up"}[1h]))',
+        "> 0",
+        summary="{{ $value | humanize }} notices to {{ $labels.channel }} were given up: nobody was told",
+        action="Settings in the console says why; what they said stands on the alarms and slices themselves",
+        anchor="notices-do-not-arrive",
+        console="/settings",
     ),
 )

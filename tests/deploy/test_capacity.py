@@ -62,8 +62,8 @@ def vars_of(load: Load) -> dict[str, float]:
 
 def test_a_million_requests_a_second_names_what_breaks():
     need = plan(Load(rps=1e6))
-    assert need.replicas == 53
-    assert need.monitor_shards == 115
+    assert need.replicas == 54
+    assert need.monitor_shards == 187
     assert "monitor" in need.limits[0]
     assert "way in" in need.limits[-1]
 

@@ -135,6 +135,26 @@ FAULTS: dict[tuple[str, str], tuple[dict[str, str], dict[str, str]]] = {
             'hardcase_rollout{model="m",state="running"}': f"1{LONG}",
         },
     ),
+    ("HardcaseSliceRegressed", "ticket"): (
+        {'hardcase_slices{model="m",state="regressed"}': f"1{LONG}"},
+        {
+            'hardcase_slices{model="m",state="regressed"}': f"0{LONG}",
+            'hardcase_slices{model="m",state="new"}': f"7{LONG}",
+            'hardcase_slices{model="m",state="fixed"}': f"2{LONG}",
+        },
+    ),
+    ("HardcaseNoticesLate", "ticket"): (
+        {"hardcase_notices_oldest_seconds": f"0+120{LONG}"},
+        {"hardcase_notices_oldest_seconds": f"800{LONG}"},  # a receiver that was restarted: the next try is soon
+    ),
+    ("HardcaseNoticesLost", "ticket"): (
+        {'hardcase_notice_attempts_total{channel="pager",outcome="given_up"}': "0x225 1x15"},
+        {
+            'hardcase_notice_attempts_total{channel="pager",outcome="given_up"}': f"3{LONG}",  # long ago
+            'hardcase_notice_attempts_total{channel="pager",outcome="failed"}': f"0+1{LONG}",
+            'hardcase_notice_attempts_total{channel="pager",outcome="sent"}': f"0+1{LONG}",
+        },
+    ),
     ("HardcaseChallengerTripped", "ticket"): (
         {f"hardcase_challenger_tripped{{{MV}}}": f"1{LONG}"},
         {f"hardcase_challenger_tripped{{{MV}}}": f"0{LONG}"},

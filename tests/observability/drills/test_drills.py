@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from deploy.observability.alerts import alerts
@@ -207,10 +211,11 @@ FAULTS = {
     damaged_log: ("HardcaseLogDamaged",),
 }
 ELSEWHERE = ("HardcaseSlowLane", "HardcaseCpuFallback")  # how a replica was started: a stack of their own
+PEOPLE = ("HardcaseNoticesLate", "HardcaseNoticesLost", "HardcaseSliceRegressed")  # other settings: stacks of their own
 
 
 def test_every_alert_has_a_drill() -> None:
-    drilled = [name for names in FAULTS.values() for name in names] + list(ELSEWHERE)
+    drilled = [name for names in FAULTS.values() for name in names] + [*ELSEWHERE, *PEOPLE]
     assert sorted(drilled) == sorted({a.name for a in alerts(Objectives())})
 
 
@@ -256,3 +261,83 @@ def test_a_replica_started_wrongly_is_told_until_it_is_started_rightly(tmp_path:
                 until(lambda name=name: said(stack, 0, name, "resolved"), 60, f"nobody was told that {name} ended")
         finally:
             again.ensure_stopped()
+
+
+@contextmanager
+def pager() -> Iterator[tuple[str, list[int]]]:
+    """A receiver of notices and the status it answers with, which the test sets."""
+    status = [503]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status[0])
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Be quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/", status
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def test_notices_that_do_not_arrive_are_told_another_way(tmp_path: Path) -> None:
+    """A channel whose receiver is down, then gone for good."""
+    late, lost = PEOPLE[:2]
+    with pager() as (url, status):
+        channel = {"name": "pager", "kind": "slack", "url": url}
+        with watched(tmp_path, **{**SETTINGS, "notify": [channel]}) as stack:
+            assert not set_of(stack, late, lost)
+            asked = httpx.post(f"{stack.place.console}/api/notices/test", json={"channel": "pager"}, trust_env=False)
+            assert asked.status_code == 202, asked.text
+            waiting = 'hardcase_notices_waiting{channel="pager"} == 1'
+            until(lambda: stack.prometheus.ask(waiting), PATIENCE_S, "the notice does not wait")
+            # A quarter of an hour later: what waits is as old as its notice.
+            database = stack.place.paths.monitor / "monitor.db"
+            with sqlite3.connect(database, timeout=30) as connection:
+                connection.execute("UPDATE notices SET time_ns = time_ns - 1200000000000")
+            connection.close()
+            until(lambda: said(stack, 0, late, "firing"), PATIENCE_S, f"nobody was told of {late}")
+            status[0] = 410
+            until(lambda: said(stack, 0, lost, "firing"), PATIENCE_S, f"nobody was told of {lost}")
+            for name in (late, lost):
+                until(lambda name=name: said(stack, 0, name, "resolved"), PATIENCE_S, f"{name} does not end")
+
+
+def test_a_fixed_slice_that_fails_again_is_told_until_somebody_takes_it_up(tmp_path: Path) -> None:
+    """A slice is said to be fixed in the version that still fails on it."""
+    name = PEOPLE[2]
+    monitor = {**SETTINGS["monitor"], "slices": {"every_windows": 2}}
+    with watched(tmp_path, **{**SETTINGS, "monitor": monitor}) as stack:
+        console = stack.place.console
+
+        def found() -> dict[str, Any] | None:
+            slices = httpx.get(f"{console}/api/slices", params={"model": MODEL}, trust_env=False).json()["slices"]
+            return next((s for s in slices if s["state"] == "new" and s["rows"] > 60), None)
+
+        def act(identity: str, **asked: str) -> None:
+            done = httpx.post(f"{console}/api/slices/{identity}/acts", json=asked, trust_env=False)
+            assert done.status_code == 200, done.text
+
+        with stack.traffic(labels=True), stack.traffic(turned, labels=True):
+            one = until(found, PATIENCE_S, "no slice is found")
+            assert not set_of(stack, name)
+            act(one["id"], act="fix", version="1")
+            until(lambda: said(stack, 0, name, "firing"), PATIENCE_S, f"nobody was told of {name}")
+        for line in httpx.get(f"{console}/api/slices", params={"model": MODEL}, trust_env=False).json()["slices"]:
+            if line["state"] == "regressed":
+                act(line["id"], act="acknowledge")
+        until(lambda: said(stack, 0, name, "resolved"), PATIENCE_S, f"{name} does not end")
+
+
+def set_of(stack: Stack, *names: str) -> set[str]:
+    """Those of the alerts that fire."""
+    return {name for name in names if stack.prometheus.ask(f'ALERTS{{alertname="{name}",alertstate="firing"}}')}
