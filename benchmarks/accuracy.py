@@ -10,7 +10,6 @@ and how many labels they need where the rest fails. About three minutes on two q
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from benchmarks.accuracy_world import World, worlds
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 from export.contracts.accuracy import AccuracyReference, family
 from export.contracts.manifest import FileRole, Manifest, PackageFile, Provenance, RuntimeFile, RuntimeKind
 from export.contracts.reference import ReferenceProfile
@@ -32,7 +32,6 @@ from monitoring.accuracy.backtest import backtest
 from monitoring.accuracy.estimate import Estimate, Method
 from monitoring.baseline import Baseline, compile_baseline
 
-RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
 LABELS = (30, 50, 100, 200, 400, 800)
 TARGET = 0.04
 Array = npt.NDArray[Any]
@@ -227,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, print the figures, write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, fewer draws; about a minute")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     asked = parser.parse_args(argv)
     facts, began = machine_facts(ROOT, ("scikit-learn", "torch", "river", "scipy", "numpy")), time.perf_counter()
     said: list[Said] = []
@@ -243,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "labels": labels_needed(said, quick=asked.quick),
         "seconds": round(time.perf_counter() - began, 1),
     }
-    asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    store_result(result, "accuracy", asked=asked.output, quick=asked.quick)
     for row in result["estimates"]:
         mild, shifted = (f"{100 * row[k]:5.2f}" if row[k] is not None else "none" for k in ("mild", "shifted"))
         print(f"{row['data']:9} {row['method']:11} {'unseen' if row['unseen'] else '':6} mild {mild} shifted {shifted}")

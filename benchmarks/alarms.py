@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 from monitoring.alarms.bets import BINS, Bets, Table, better_bets, fastest, proxy_bins, worse_bets
 from monitoring.alarms.draw import draw_chances
 from monitoring.alarms.evidence import LifeEvidence, RunEvidence
 
-RESULTS = ROOT / "benchmarks" / "results" / "alarms.json"
 TOLERANCE, ALPHA, RUN_LENGTH = 0.10, 0.01, 10_000
 HEALTHY = 0.05
 EXPECTED = (HEALTHY + TOLERANCE) / 2  # as `monitoring.alarms.limits` has it
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=20_261_121)
     parser.add_argument("--quick", action="store_true", help="200 streams: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     runs = 200 if options.quick else options.runs
     settings = {
@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {"machine": machine_facts(ROOT), "settings": settings, **simulate(runs, options.seed)}
     text = json.dumps(result, indent=1)
     print(text)
-    options.output.write_text(text + "\n", encoding="utf-8")
+    store_result(result, "alarms", asked=options.output, quick=options.quick)
     return 0
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 from monitoring.alarms.bets import BINS, proxy_bins
 from monitoring.alarms.limits import limits_of
 from monitoring.alarms.watch import AlarmState, Label, Promise, Watch, Watcher
@@ -32,7 +33,6 @@ from monitoring.records.record import Outcome
 from monitoring.scores import score_batch
 from tests.support import monitor_world as world
 
-RESULTS = ROOT / "benchmarks" / "results" / "alarms_digits.json"
 LABELS, EVERY = 1_500, 200
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "none": lambda images: images,
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=150)
     parser.add_argument("--seed", type=int, default=20_261_121)
     parser.add_argument("--quick", action="store_true", help="10 streams: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     runs = 10 if options.quick else options.runs
     digits = world.digits()
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {"machine": machine_facts(ROOT), "settings": settings, "harmless": harmless, "harmful": harmful}
     text = json.dumps(result, indent=1)
     print(text)
-    options.output.write_text(text + "\n", encoding="utf-8")
+    store_result(result, "alarms_digits", asked=options.output, quick=options.quick)
     return 0
 
 

@@ -1,6 +1,6 @@
 """How long a drift refresh takes on a wide table, and in how much memory; Evidently beside it on the same table.
 
-`python benchmarks/drift.py [--rows 10000] [--columns 1000] [--evidently-s 60] [--quick] [--json FILE]`. Below 3
+`python -m benchmarks.drift [--rows 10000] [--columns 1000] [--evidently-s 60] [--quick] [--json FILE]`. Below 3
 minutes; `--quick` below 1. One core, one BLAS thread, each side in a process of its own, memory measured above what the
 process held after its imports.
 
@@ -66,14 +66,15 @@ def ours(rows: int, columns: int) -> dict[str, Any]:
     times: list[dict[str, float]] = []
     found: tuple[Any, ...] = ()
     for _ in range(3):
-        t0 = time.perf_counter()
+        t0, cpu = time.perf_counter(), time.process_time()
         stats = replace(WindowStats.empty(baseline), **count_values(baseline, live))
         t1 = time.perf_counter()
         made = signals(baseline, stats, options)
         t2 = time.perf_counter()
         found = moves(baseline, before, Side.of_windows(stats), options)
         t3 = time.perf_counter()
-        times.append({"count_s": t1 - t0, "signals_s": t2 - t1, "ranking_s": t3 - t2, "total_s": t3 - t0})
+        times.append({"count_s": t1 - t0, "signals_s": t2 - t1, "ranking_s": t3 - t2, "total_s": t3 - t0,
+                      "cpu_s": time.process_time() - cpu})  # fmt: skip
     best = min(times[1:], key=lambda x: x["total_s"])
     moved = {int(m.subject.removeprefix("x.c")) for m in found if m.moved}
     truly = set(range(int(SHIFTED * columns)))
@@ -143,10 +144,11 @@ def peak_mib() -> float:
 
 def child(which: str, rows: int, columns: int, limit_s: float) -> dict[str, Any]:
     """One side in a process of its own; says when it was stopped."""
-    command = [sys.executable, __file__, "--child", which, "--rows", str(rows), "--columns", str(columns)]
+    asked = f"--child {which} --rows {rows} --columns {columns}"
+    command = [sys.executable, "-m", "benchmarks.drift", *asked.split()]
     started = time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:
         return {"rows": rows, "columns": columns, "stopped_after_s": round(time.monotonic() - started, 1)}
     if done.returncode != 0:
@@ -160,13 +162,14 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=1_000)
     parser.add_argument("--evidently-s", type=float, default=60.0, help="when Evidently is stopped")
     parser.add_argument("--quick", action="store_true", help="a quarter of the columns, Evidently for 20 s")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where the result is written; --quick alone writes none")
     parser.add_argument("--child", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         print(json.dumps((ours if args.child == "ours" else theirs)(args.rows, args.columns)))
         return
     from benchmarks.machine import machine_facts
+    from benchmarks.stored import store_result
 
     columns, limit_s = (args.columns // 4, 20.0) if args.quick else (args.columns, args.evidently_s)
     facts = machine_facts(ROOT, ("numpy", "scipy", "evidently", "pandas"))
@@ -189,9 +192,7 @@ def main() -> None:
         "ours": mine,
         "evidently": other,
     }
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    store_result(result, "drift", asked=args.json, quick=args.quick)
     print(json.dumps({"ours": mine, "evidently": other}, indent=2))
 
 

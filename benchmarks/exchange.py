@@ -88,7 +88,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, database(kind, Path(folder)) as url:
             found[kind] = run(url, Path(folder), 5000 if asked.quick else asked.cases)
     if not asked.quick:
-        RESULTS.write_text(json.dumps({"machine": machine_facts(), **found}, indent=2) + "\n")
+        RESULTS.write_text(json.dumps({"machine": machine_facts(RESULTS.parents[2]), **found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

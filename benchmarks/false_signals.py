@@ -1,9 +1,9 @@
 """How often drift signals are exceeded when nothing has changed: simulated healthy windows of real digits.
 
-`python benchmarks/false_signals.py [--trials 250] [--json FILE]`. Every trial splits 1,097 held-out digits anew into
-a reference of 300, compiled as at export, and live traffic, from which one window of each size is drawn without
-replacement. So reference and window are samples of one source and share no image, which is what the thresholds
-promise to allow for.
+`python -m benchmarks.false_signals [--trials 250] [--quick] [--json FILE]`; two minutes. Every trial splits 1,097
+held-out digits anew into a reference of 300, compiled as at export, and live traffic, from which one window of each
+size is drawn without replacement. So reference and window are samples of one source and share no image, which is what
+the thresholds promise to allow for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections import Counter
@@ -24,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from sklearn.datasets import load_digits
 
+from benchmarks.machine import machine_facts
+from benchmarks.stored import store_result
 from export.reference import compile_reference
 from monitoring.baseline import compile_baseline
 from monitoring.drift import signals
@@ -31,14 +32,17 @@ from monitoring.options import DriftOptions
 from tests.monitoring.test_drift import window
 from tests.support import monitor_world as world
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = (100, 300, 750)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=250)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="10 trials: does it run?")
+    parser.add_argument("--json", type=Path, help="where the result is written; --quick alone writes none")
     args = parser.parse_args()
+    args.trials = 10 if args.quick else args.trials
     data, model, manifest = load_digits(), world.digits(), world.manifest()
     order = np.random.default_rng(7).permutation(len(data.images))[700:]
     images, labels = (data.images[order] / 16.0).astype(np.float32)[:, None], data.target[order]
@@ -64,7 +68,7 @@ def main() -> None:
             print(f"{trial + 1} trials, {time.monotonic() - started:.0f} s", flush=True)
     result = {
         "benchmark": "false_signals",
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": machine_facts(ROOT, ("numpy",)),
         "promise": options.false_signal_rate,
         "trials": args.trials,
         "reference_rows": 300,
@@ -78,9 +82,7 @@ def main() -> None:
         },
     }
     print(json.dumps(result, indent=2))
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    store_result(result, "false_signals", asked=args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

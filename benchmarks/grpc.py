@@ -31,9 +31,9 @@ from benchmarks.model import MODEL_NAME, BenchModel, make_registry
 from benchmarks.processes import ServerFailed, adopt_orphans
 from benchmarks.serving import Control
 from benchmarks.starts import ROOT, Start, Workplace, ours_ray, ours_standalone, python_of, pytriton
+from benchmarks.stored import store_result
 from serving.grpc.messages import messages
 
-RESULTS = ROOT / "benchmarks" / "results" / "grpc.json"
 STREAMS = (1, 16, 64)
 TOLERANCE = 1e-3
 PACKAGES = ("grpcio", "protobuf", "hpack", "uvloop", "onnxruntime-gpu", "ray", "numpy")
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grpc", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", choices=sorted(TARGETS), help="measure these; may be given often")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     adopt_orphans()
     seconds, rounds = (1.5, 1) if options.quick else (3.0, 2)
@@ -106,8 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "ratios": _ratios(measured),
         "failures": failures,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    store_result(results, "grpc", asked=options.output, quick=options.quick)
     print(json.dumps(results["ratios"], indent=1))
     return 1 if failures else 0
 

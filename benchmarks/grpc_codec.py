@@ -9,7 +9,6 @@ decodes every message and checks it with the same plan maker, as the hand-writte
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import timeit
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import machine_facts
+from benchmarks.stored import store_result
 from export.contracts.datatypes import Datatype
 from export.contracts.signature import InputSpec, OutputSpec, Signature
 from serving.answer import BatchOutputs
@@ -28,7 +28,6 @@ from serving.grpc.scan import InferMessage, scan
 from serving.options import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "grpc_codec.json"
 SHAPES = {"8x8": (1, 8, 8), "224x224": (3, 224, 224)}
 
 
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grpc_codec", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     repeats = 2 if options.quick else 5
     found: dict[str, dict[str, float]] = {}
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found[name] = {label: round(_us(work, repeats), 2) for label, work in _work(shape).items()}
         print(name, found[name])
     results = {"schema_version": 1, "machine": machine_facts(ROOT, ("protobuf", "numpy")), "microseconds": found}
-    options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    store_result(results, "grpc_codec", asked=options.output, quick=options.quick)
     return 0
 
 

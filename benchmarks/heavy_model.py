@@ -32,6 +32,7 @@ from benchmarks import bare
 from benchmarks.alone import NAME, make_registry, stand_alone, write_request
 from benchmarks.machine import OUR_PACKAGES, machine_facts
 from benchmarks.pressure import Plan, drive_from
+from benchmarks.stored import store_result
 from export.contracts.datatypes import Datatype
 from export.contracts.manifest import RuntimeKind
 from export.contracts.signature import InputSpec, OutputSpec, Signature
@@ -39,7 +40,6 @@ from monitoring.records.record import CaptureOptions
 from serving.options import BatchOptions, RuntimeOptions, ServingOptions
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "heavy_model.json"
 WIDTH, LAYERS, FEATURES = 2048, 6, 256
 FIGURE = 0.95
 SIGNATURE = Signature(
@@ -86,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": {"rounds": rounds, "seconds": seconds, "quick": options.quick, "figure": FIGURE},
         "results": results,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    store_result(document, "heavy_model", asked=options.output, quick=options.quick)
     return 0 if all(r["of_bare"] >= FIGURE for r in results) else 1
 
 
@@ -151,7 +150,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heavy_model")
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 32], help="rows of the largest batch")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     return parser.parse_args(arguments)
 
 

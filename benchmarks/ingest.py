@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.machine import machine_facts
+from benchmarks.stored import store_result
 from monitoring.cycle import make_loop, run_cycle
 from monitoring.store import Store
 from tests.support import monitor_world as world
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--quick", action="store_true", help="20,000 records, once: does it run?")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "ingest.json")
+    parser.add_argument("--json", type=Path, help="where the result is written; --quick alone writes none")
     args = parser.parse_args()
     if args.quick:
         args.records, args.repeat = 20_000, 1
@@ -113,8 +114,7 @@ def main() -> None:
         "runs": runs,
     }
     print(json.dumps({k: result[k] for k in ("machine", "best_records_per_second")}))
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=2) + "\n")
+    store_result(result, "ingest", asked=args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

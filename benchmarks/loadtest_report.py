@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="two levels of load, short windows")
-    parser.add_argument("--output", type=Path, default=RESULTS / "loadtest.json", help="the page lies beside it")
+    parser.add_argument(
+        "--output", type=Path, help="where the report goes, the page beside it; --quick alone writes none"
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are ended on the way out
     adopt_orphans()
@@ -105,8 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(error, file=sys.stderr)
     report = make_report(subjects, plan, environment)
     show(report, console())
-    write_json(report, options.output)
-    write_page(report, options.output.with_suffix(".html"))
+    output = options.output or (None if options.quick else RESULTS / "loadtest.json")
+    if output is not None:
+        write_json(report, output)
+        write_page(report, output.with_suffix(".html"))
     for text in missing:
         print(f"NOT MEASURED {text}", file=sys.stderr)
     return 1 if missing else 0

@@ -31,8 +31,8 @@ from benchmarks.open_loop import Lines, Samples, Stream, closed_loop, obedient, 
 from benchmarks.payloads import Payload, Wire, make_payload, write_scripts
 from benchmarks.processes import adopt_orphans, free_port, server
 from benchmarks.starts import OIP_PATH, ROOT
+from benchmarks.stored import store_result
 
-RESULTS = ROOT / "benchmarks" / "results" / "overload.json"
 KEYS = ("flood", "modest")
 _WINDOW_S = 0.5
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result["accelerator"] = uvloop.run(_accelerator(port, process, model, options))
         with serving(Path(scratch) / "b", registry, {}) as (port, _):
             result["tiny_model"] = _tiny(port, Path(scratch), model, options)
-    options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    store_result(result, "overload", asked=options.output, quick=options.quick)
     print(json.dumps({k: result[k] for k in ("accelerator", "tiny_model")}, indent=2))
     return 0
 
@@ -221,7 +221,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=1500)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
     parser.add_argument("--quick", action="store_true", help="phases of three seconds: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     if options.quick:
         options.seconds = 3.0

@@ -9,7 +9,6 @@ once the version before it is gone. The result goes to `results/promotions.json`
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import machine_facts
+from benchmarks.stored import store_result
 from export.registry import Registry
 from serving.options import RuntimeOptions, ServingOptions
 from tests.support import packages
@@ -29,7 +29,6 @@ from tests.support.monotone import Clients, Way, steps_back
 from tests.support.server import Server, standalone
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "promotions.json"
 MIX = {Way.KEEP_ALIVE: 8, Way.NEW_CONNECTION: 2, Way.GRPC: 4}
 GROWTH_BYTES = 24 << 20  # after the first third; allocators settle, a version that stays would be more
 
@@ -166,15 +165,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 0 when everything held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="4 flips, 2,000 requests")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="where the result is written; --quick alone writes none")
     given = parser.parse_args(arguments)
     facts = machine_facts(ROOT)
     flips, requests = (4, 2_000) if given.quick else (20, 100_000)
     with tempfile.TemporaryDirectory(prefix="hardcase-promotions-") as folder:
         outcome = measure(Path(folder), flips=flips, requests=requests, mix=MIX)
     result = {"machine": facts, "quick": given.quick, "holds": outcome.holds, **asdict(outcome)}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    store_result(result, "promotions", asked=given.out, quick=given.quick)
     print(
         f"{outcome.requests} requests, {outcome.failed} failed, {len(outcome.flips)} flips, "
         f"{outcome.steps_back + outcome.stale_answers} answers of a version that had gone, "

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 from export.contracts.datatypes import Datatype
 from export.contracts.manifest import Task, TaskKind
 from export.contracts.reference import ReferenceProfile
@@ -32,7 +33,6 @@ from monitoring.case_pools import AUDIT_BIT, SCORE_BITS, Standing, survivors
 from monitoring.options import CaseOptions
 from monitoring.vectors import cosines, to_cells, to_units, to_vectors
 
-RESULTS = ROOT / "benchmarks" / "results" / "queue.json"
 LABELS = 200
 EPOCHS = 25
 
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.queue", description="is the queue worth the time?")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one seed: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     dense, shifted, mixed = [], [], []
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "took_s": round(time.monotonic() - started, 1),
     }
     print(json.dumps({k: v for k, v in result.items() if k not in ("machine", "seeds")}, indent=1))
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    store_result(result, "queue", asked=options.output, quick=options.quick)
     return 0
 
 

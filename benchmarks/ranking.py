@@ -27,6 +27,7 @@ from benchmarks.machine import machine_facts
 from benchmarks.ranking_world import SHIFTS, Answers, Array, Data, digits, join, photographs, world
 from benchmarks.small_networks import NETWORKS
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 from export.contracts.datatypes import Datatype
 from export.contracts.manifest import Task, TaskKind
 from export.contracts.reference import ReferenceProfile
@@ -37,7 +38,6 @@ from export.contracts.signature import InputSpec, OutputRole, OutputSpec, Signat
 from export.reference import compile_reference
 from monitoring.score_fits.refit import FitState, Sample, refit
 
-RESULTS = ROOT / "benchmarks" / "results" / "ranking.json"
 CACHE = ROOT / ".hardcase" / "benchmarks" / "ranking"
 LEAST = 10  # wrong and right rows that a figure needs; with fewer it is left out
 LABELS = 200
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3])
     parser.add_argument("--quick", action="store_true", help="one seed, and four networks a data set")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where trained networks' answers are kept")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     seeds = options.seeds[:1] if options.quick else options.seeds
     names = ["linear", "mlp", "cnn", "mixer"] if options.quick else list(NETWORKS)
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "runs": runs,
     }
     print(json.dumps(result["summary"], indent=1))
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    store_result(result, "ranking", asked=options.output, quick=options.quick)
     return 0
 
 

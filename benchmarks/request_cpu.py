@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import uvloop
 from benchmarks.machine import machine_facts
 from benchmarks.model import MODEL_NAME
 from benchmarks.payloads import Wire, make_payload
+from benchmarks.stored import store_result
 from export.contracts.errors import HardcaseError
 from export.package import Package
 from monitoring.records.record import CaptureOptions
@@ -50,7 +50,6 @@ from serving.version import LoadedVersion
 from tests.support.packages import digits_like_package
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "request_cpu.json"
 BARE = "nothing more"
 _COLLECTOR = """
 import http.server
@@ -216,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="three short rounds: does it run?")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batches", type=int, default=60, help="of 64 requests, in one round of one variant")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     if options.quick:
         options.rounds, options.batches = 3, 20
@@ -224,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         rows = uvloop.run(measure(folder, digits_like_package(folder, name=MODEL_NAME), options))
     facts = {"machine": machine_facts(ROOT), "settings": {"rounds": options.rounds, "batches": options.batches}}
-    options.output.write_text(json.dumps(facts | rows, indent=1) + "\n", encoding="utf-8")
+    store_result(facts | rows, "request_cpu", asked=options.output, quick=options.quick)
     return 0
 
 

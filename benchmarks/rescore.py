@@ -22,6 +22,7 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.machine import machine_facts
+from benchmarks.stored import store_result
 from deploy.rescore import rescore
 from deploy.rescore_ray import Job
 from export.contracts.datatypes import Datatype
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--records", type=int, default=0)
     parser.add_argument("--local", action="store_true")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "rescore.json")
+    parser.add_argument("--json", type=Path, help="where the result is written; --quick alone writes none")
     args = parser.parse_args()
     records = args.records or (1_000_000 if args.quick else 10_000_000)
     folder = Path(tempfile.mkdtemp(prefix="rescore-"))
@@ -180,8 +181,7 @@ def main() -> None:
             "largest_process_mib_late": round(memory.fifth(last=True)),
         }
         print(json.dumps({k: v for k, v in result.items() if k != "machine"}))
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        store_result(result, "rescore", asked=args.json, quick=args.quick)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -26,13 +26,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 from export.contracts.datatypes import Datatype
 from export.contracts.manifest import Task, TaskKind
 from export.contracts.reference import ReferenceProfile, answered
 from export.contracts.signature import InputSpec, OutputRole, OutputSpec, Signature
 from export.reference import compile_reference
 
-RESULTS = ROOT / "benchmarks" / "results" / "scores.json"
 CASES = (
     {"classes": 10, "embedding": 0, "promised": 50_000},
     {"classes": 10, "embedding": 64, "promised": None},
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compile, score, keep."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scores", description="records scored a second")
     parser.add_argument("--quick", action="store_true", help="two rounds on small batches: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     rounds, found = 2 if options.quick else 6, []
     with threadpool_limits(limits=1):
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(found[-1], file=sys.stderr)
         result = {"machine": machine_facts(ROOT), "rates": found, "neighbours_per_s": neighbours(rounds)}
     print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    store_result(result, "scores", asked=options.output, quick=options.quick)
     return 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import signal
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from benchmarks.model import BenchModel, engine_alone, make_registry
 from benchmarks.payloads import Wire, make_payload, read_answer, write_scripts
 from benchmarks.processes import ServerFailed, adopt_orphans
 from benchmarks.starts import ROOT, Workplace, capture_account, python_of
+from benchmarks.stored import store_result
 from benchmarks.targets import Cell, Target, all_targets
 
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
@@ -111,9 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "capture": run.accounts,
         "failures": run.failures,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if options.output == RESULTS:
+    if store_result(results, "serving", asked=options.output, quick=options.quick) == RESULTS:
         report.main([])
     print(report.render(results))
     for key, reason in run.failures.items():
@@ -196,7 +194,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each server is started and measured")
     parser.add_argument("--minutes", type=float, default=45, help="begin no round that would end later than this")
     parser.add_argument("--only", nargs="+", choices=[t.key for t in all_targets()], help="only these servers")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     parser.add_argument("--compare-only", action="store_true", help="make the tables again from the stored results")
     return parser.parse_args(arguments)
 

@@ -11,7 +11,6 @@ goes to `results/shadow.json`.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from onnx import helper
 from benchmarks.load import run_wrk
 from benchmarks.machine import machine_facts
 from benchmarks.payloads import Wire, write_scripts
+from benchmarks.stored import store_result
 from export.contracts.traffic import ChallengerMode
 from export.package import Package
 from export.registry import Registry
@@ -37,7 +37,6 @@ from tests.support import packages
 from tests.support.server import Server, standalone
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "shadow.json"
 BOUND = 1.10
 WIDTHS = {"small": 0, "large": 3072}  # hidden units of the second layer; 0: none
 
@@ -141,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 0 when the bound holds for both models."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of one second a model")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="where the result is written; --quick alone writes none")
     given = parser.parse_args(arguments)
     facts = machine_facts(ROOT)
     rounds, seconds = (1, 1.0) if given.quick else (5, 4.0)
@@ -159,8 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     holds = all(m["ratios"]["p99_us"] <= BOUND for m in models.values())
     result = {"machine": facts, "quick": given.quick, "bound": BOUND, "holds": holds, "models": models}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    store_result(result, "shadow", asked=given.out, quick=given.quick)
     return 0 if holds else 1
 
 

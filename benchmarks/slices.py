@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.machine import machine_facts
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 from monitoring.slices.attributes import SliceOptions, find_slices
 
-RESULTS = ROOT / "benchmarks" / "results" / "slices.json"
 BASE = 0.05
 
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worlds", type=int, default=40)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--quick", action="store_true", help="four worlds: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     rng, worlds = np.random.default_rng(20_261_121), 4 if options.quick else options.worlds
     planted = hits = reported = false = 0
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "found_in_100000_rows": sum(found(m, large, rng) for m in members),
     }
     print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    store_result(result, "slices", asked=options.output, quick=options.quick)
     return 0
 
 

@@ -32,8 +32,8 @@ from benchmarks.overload import percentile_ms, request_bytes, serving
 from benchmarks.payloads import Wire, make_payload
 from benchmarks.processes import adopt_orphans
 from benchmarks.starts import ROOT
+from benchmarks.stored import store_result
 
-RESULTS = ROOT / "benchmarks" / "results" / "slow_clients.json"
 RECEIVE_S = 9.5  # serving.limits.receive_s; connections are looked at four times a second
 _READERS = 4  # each takes some hundred answers of 256 rows before its buffers are full
 _PATIENCE_S = 30.0
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": {k: str(v) for k, v in vars(options).items() if k != "output"},
         **measured,
     }
-    options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    store_result(result, "slow_clients", asked=options.output, quick=options.quick)
     print(json.dumps(measured, indent=2))
     return 0
 
@@ -136,7 +136,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--receive-s", type=float, default=RECEIVE_S, help="serving.limits.receive_s")
     parser.add_argument("--quick", action="store_true", help="100 connections, three seconds: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     if options.quick:
         options.connections, options.receive_s = 100, 3.0

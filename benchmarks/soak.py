@@ -30,8 +30,8 @@ from benchmarks.model import MODEL_NAME, BenchModel, make_registry
 from benchmarks.payloads import Payload, Wire, make_payload
 from benchmarks.processes import adopt_orphans, free_port, server
 from benchmarks.starts import OIP_PATH, ROOT
+from benchmarks.stored import store_result
 
-RESULTS = ROOT / "benchmarks" / "results" / "soak.json"
 _FLIP_S = 5.0
 _LEAK = """
 import sys
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sound = _soak(folder / "sound", registry, script, options.seconds, ["-m", "serving.standalone"])
         leaking = _soak(folder / "leak", registry, script, options.seconds / 4, ["-c", _LEAK])
     result = {"sound": sound, "planted_leak": leaking, "settings": {"seconds": options.seconds}}
-    options.output.write_text(json.dumps({"machine": machine_facts(ROOT), **result}, indent=2) + "\n", encoding="utf-8")
+    store_result({"machine": machine_facts(ROOT), **result}, "soak", asked=options.output, quick=options.quick)
     print(json.dumps(result, indent=2))
     return 0 if sound["bytes_a_request"] < options.most_bytes and leaking["bytes_a_request"] > 100 else 1
 
@@ -171,7 +171,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--most-bytes", type=float, default=5.0, help="growth a request that is taken as none")
     parser.add_argument("--quick", action="store_true", help="20 seconds: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     if options.quick:
         options.seconds, options.most_bytes = 20.0, 100.0

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.machine import machine_facts
-from tests.support.hardcase_process import free_ports
+from deploy.processes import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "story.json"

@@ -111,6 +111,7 @@ def drift(r: dict[str, Any]) -> str:
     what = f"{ours['rows']:,} rows by {ours['columns']:,} columns"
     rows = [
         (f"ours, {what}: counts, signals, ranking", f"{ours['total_s']:.2f} s", f"{ours['refresh_mib']:.0f} MiB"),
+        *([("... in processor time", f"{ours['cpu_s']:.2f} s", "")] if "cpu_s" in ours else []),
         ("... the first time, with a version's thresholds", f"{ours['first_s']:.1f} s", ""),
     ]
     for x in r["evidently"]:
@@ -352,14 +353,16 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = (
 
 
 def table_of(name: str, folder: Path = RESULTS) -> str:
-    """The table called `name`, and where and when its figures were measured.
+    """The table called `name`, and where and when its figures were measured; a sentence where nobody has.
 
     Raises:
         KeyError: there is no such table.
-        OSError: it was never measured.
     """
-    results: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return f"{TABLES[name](results)}\n\n{measured(results)}"
+    make, path = TABLES[name], folder / f"{name}.json"
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "measured_at" not in results.get("machine", {}):  # those of before say not when and on what
+        return f"Not measured yet: `python -m benchmarks.{name}` does."
+    return f"{make(results)}\n\n{measured(results)}"
 
 
 def measured(results: dict[str, Any]) -> str:

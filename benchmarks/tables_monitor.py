@@ -49,4 +49,38 @@ def queue(r: dict[str, Any]) -> str:
     return markdown_table(("question", "random", "least confident", "queue"), rows, right=(1, 2, 3))
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {make.__name__: make for make in (ingest, rescore, queue)}
+def alarms_digits(r: dict[str, Any]) -> str:
+    """Who pages, by what was done to real digits: ours, a z-test that peeks, Evidently."""
+    rows = []
+    for change, x in (r["harmless"] | r["harmful"]).items():
+        labels = [x["median_labels"][kind] for kind in ("lifetime", "run_length")]
+        evidently = x.get("evidently_preset")
+        rows.append(
+            (
+                change,
+                f"{x['error_rate']:.1%}",
+                *(f"{x['pages'][kind]:.1%}" for kind in ("lifetime", "run_length")),
+                " / ".join("none" if n is None else f"{n:.0f}" for n in labels),
+                *(f"{share:.1%}" for share in x["z_test_pages"].values()),
+                "" if evidently is None else f"{evidently['data_set_drifted']:.0%}",
+            )
+        )
+    tests = [f"z-test {words}" for words in next(iter(r["harmless"].values()))["z_test_pages"]]
+    heads = ("digits", "wrong", "lifetime promise", "run-length promise", "median labels until a page", *tests,
+             "Evidently: windows that drifted")  # fmt: skip
+    return markdown_table(heads, rows, right=tuple(range(1, len(heads))))
+
+
+def false_signals(r: dict[str, Any]) -> str:
+    """How often a drift signal points at a healthy window."""
+    rows = [
+        (rows_, f"{x['rate']:.2%}", f"{r['promise']:.2%}", f"{x['windows_with_a_signal']:.1%}")
+        for rows_, x in r["sizes"].items()
+    ]
+    heads = ("rows in a healthy window", "signals that point", "promised", "windows with any")
+    return markdown_table(heads, rows, right=(0, 1, 2, 3))
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    make.__name__: make for make in (ingest, rescore, queue, alarms_digits, false_signals)
+}

@@ -28,8 +28,8 @@ from benchmarks.payloads import Wire, write_scripts
 from benchmarks.processes import adopt_orphans, free_port, server
 from benchmarks.serving import Control
 from benchmarks.starts import OIP_PATH, PEERS, ROOT
+from benchmarks.stored import store_result
 
-RESULTS = ROOT / "benchmarks" / "results" / "taxes.json"
 BARE = "nothing"
 
 
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": {"rounds": options.rounds, "seconds": options.seconds, "connections": options.connections},
         "rows": rows,
     }
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    store_result(result, "taxes", asked=options.output, quick=options.quick)
     return 0
 
 
@@ -145,7 +145,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="of one round of one variant")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--quick", action="store_true", help="two rounds of a second: does it run?")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the result is written; --quick alone writes none")
     options = parser.parse_args(arguments)
     if options.quick:
         options.rounds, options.seconds = 2, 1.0

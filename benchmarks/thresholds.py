@@ -1,6 +1,6 @@
 """Which thresholds of drift signals are better calibrated: closed forms, or resamples of the reference.
 
-`python benchmarks/thresholds.py [--trials 400] [--quick] [--json FILE]`, below 2 minutes, `--quick` below 30 s. Every
+`python -m benchmarks.thresholds [--trials 400] [--quick] [--json FILE]`, below 2 minutes, `--quick` below 30 s. Every
 trial draws a fresh reference and a fresh healthy window of one source, bins both as the monitor does and asks each kind
 of threshold at a chance of 1 %. "Resamples" draws pairs of samples of both sizes from the reference's counts, as a
 threshold compiled at export would. Sources: normal, exponential, eight values, nine tenths zeros, Student's t with two
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.machine import machine_facts
+from benchmarks.stored import store_result
 from monitoring.baseline import BINS, bin_column
 from monitoring.distance_tables import group_table, ks_table, psi_table, wasserstein_table
 from monitoring.distances import ks_chance, psi_chance, wasserstein_chance
@@ -98,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--quick", action="store_true", help="a quarter of the trials")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where the result is written; --quick alone writes none")
     args = parser.parse_args()
     trials = args.trials // 4 if args.quick else args.trials
     rows = []
@@ -128,8 +129,7 @@ def main() -> None:
             for name in ("psi", "ks", "wasserstein")
         },
     }
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    store_result(result, "thresholds", asked=args.json, quick=args.quick)
     print(json.dumps({k: result[k] for k in ("trials", "mean", "worst")}, indent=2))
 
 
