@@ -145,7 +145,7 @@ def _ray_environment(settings: Settings, paths: StatePaths, folder: Path) -> dic
         haproxy_buffer_bytes=own.haproxy_buffer_bytes,
         timeout_s=settings.serving.limits.timeout_s,
         token_file=token,
-        haproxy=make_haproxy_keeper(folder),
+        haproxy=make_haproxy_keeper(folder, receive_s=settings.serving.limits.receive_s),
     )
 
 

@@ -7,9 +7,15 @@ checks). When that HAProxy ends without a successor, the watcher starts another 
 When Ray's new actor arrives, its HAProxy takes the sockets over from the stand-in, with the routes from the first
 moment. A stand-in ends when its backends are all gone: then serving was stopped, not hurt.
 
+It also amends what Ray wrote (decision 0290). HAProxy asks another replica again only when it holds the whole request;
+Ray lets it pass on the head before the body is there, so a request of two packets dies with its replica. And Ray makes
+every refusal of HAProxy's own a plain 500, which no client may repeat; it is a 503 in the protocol's words here.
+
 Only the standard library, no import of ours: it runs as `python -I -S` and must start within milliseconds.
 
-    haproxy_keeper.py REAL_BINARY -db -f FILE [...]
+    haproxy_keeper.py REAL_BINARY SECONDS -db -f FILE [...]
+
+SECONDS are what a request's body may take to arrive.
 """
 
 from __future__ import annotations
@@ -32,15 +38,27 @@ _SERVER = re.compile(r"^\s*server\s+\S+\s+(\S+):(\d+)\s+.*check", re.MULTILINE)
 _SOCKET = re.compile(r"^\s*stats socket (\S+)", re.MULTILINE)
 _PR_SET_PDEATHSIG = 1
 KEPT, STAND_IN = ".kept", ".stand-in"
+_FRONTENDS = re.compile(r"^frontend (http|grpc)_frontend\n(?:\s*#.*\n)*\s*bind .*\n", re.MULTILINE)
+_ERROR_FILES = re.compile(r"^\s*errorfile 50[234] .*\n", re.MULTILINE)
+_ERROR = '    http-error status {} content-type application/json{} string \'{{"error":"{}"}}\'\n'
+_ERRORS = (
+    _ERROR.format(502, "", "the replica ended before it had answered")
+    + _ERROR.format(503, ' hdr Retry-After "1"', "no replica takes requests at the moment")
+    + _ERROR.format(504, "", "the replica did not answer within the time limit")
+    + _ERROR.format(408, "", "the request did not arrive within the time limit")
+)
+# Of a stream, the messages that come later must not be waited for.
+_UNARY = " if { path /inference.GRPCInferenceService/ModelInfer }"
 
 
 def main(argv: list[str]) -> None:
     """Start a watcher, then become HAProxy."""
-    real, arguments = argv[0], argv[1:]
+    real, body_s, arguments = argv[0], float(argv[1]), argv[2:]
     if "-f" not in arguments:  # a question such as `-v`
         os.execv(real, [real, *arguments])
     config = arguments[arguments.index("-f") + 1]
     with _locked(config):
+        _amend(config, body_s)
         if "-sf" in arguments:
             _keep(config)
         else:
@@ -59,6 +77,32 @@ def main(argv: list[str]) -> None:
         os._exit(0)
     os.wait()
     os.execv(real, [real, *arguments])
+
+
+def _amend(config: str, body_s: float) -> None:
+    """Make a configuration of Ray's hold requests until they are whole; another one stays as it is."""
+    with open(config, encoding="utf-8") as file:
+        text = file.read()
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(amended(text, body_s))
+
+
+def amended(text: str, body_s: float) -> str:
+    """What Ray wrote, amended.
+
+    Args:
+        text: A configuration as Ray writes it.
+        body_s: What a body may take to arrive; one larger than HAProxy's buffer is passed on when that is full.
+    """
+
+    def with_wait(frontend: re.Match[str]) -> str:
+        unary = _UNARY if frontend[1] == "grpc" else ""
+        return f"{frontend[0]}    http-request wait-for-body time {round(body_s * 1000)}ms{unary}\n"
+
+    if not _ERROR_FILES.search(text):  # not Ray's, or amended already
+        return text
+    text = _ERROR_FILES.sub("", text).replace("\ndefaults\n", "\ndefaults\n    option dontlog-normal\n" + _ERRORS, 1)
+    return _FRONTENDS.sub(with_wait, text)
 
 
 def _keep(config: str) -> None:

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             haproxy_threads=threads,
             timeout_s=pools[0].options.limits.timeout_s,
             token_file=make_token(arguments.folder / "token"),
-            haproxy=make_haproxy_keeper(arguments.folder),
+            haproxy=make_haproxy_keeper(arguments.folder, receive_s=pools[0].options.limits.receive_s),
         )
     except (HardcaseError, ValueError, OSError) as error:
         print(f"hardcase: {error}", file=sys.stderr)

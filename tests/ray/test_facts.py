@@ -99,6 +99,17 @@ def test_requests_are_answered_through_haproxy_and_by_each_replica_directly(clus
         assert httpx.get(f"http://127.0.0.1:{port}/v2/health/ready").json() == {"ready": True}
 
 
+def test_the_haproxy_that_runs_has_been_amended(cluster: RayServing) -> None:
+    """Were Ray to write it in another way, the keeper would leave it as it is, and requests would be lost."""
+    (config,) = {
+        Path(line[line.index("-f") + 1]) for process in cluster.named("haproxy") if "-f" in (line := process.cmdline())
+    }
+    text = config.read_text()
+    assert text.count("http-request wait-for-body") == 2
+    assert text.count("http-error status") == 4
+    assert "errorfile" not in text
+
+
 def test_haproxy_spreads_connections_over_the_replicas(cluster: RayServing) -> None:
     line = 'hardcase_requests_total{model="digits",outcome="ok",variant="champion",version="1"}'
     for _ in range(20):
@@ -142,7 +153,7 @@ def test_a_promotion_reaches_every_replica_without_a_restart(cluster: RayServing
 
 
 @pytest.mark.fault
-def test_a_killed_replica_costs_hardly_a_request_and_its_log_accounts_for_all_of_them(cluster: RayServing) -> None:
+def test_a_killed_replica_costs_no_request_and_its_log_accounts_for_all_of_them(cluster: RayServing) -> None:
     wait_for(lambda: len(cluster.replica_pids()) == 2)
     victim = cluster.replica_pids()[0]
     sources = set(RecordLogReader(cluster.records).sources())
@@ -157,11 +168,7 @@ def test_a_killed_replica_costs_hardly_a_request_and_its_log_accounts_for_all_of
         fresh.wait_for(100)
         # full strength again: a new process listens, and HAProxy asks it
         wait_for(lambda: len(pids := cluster.replica_pids()) == 2 and victim not in pids, 90)
-    # Over 30 kills 3 of 153,859 requests met HAProxy's reload on their own connection and were closed without an answer
-    # (benchmarks/results/ray_faults.json): one may be lost so, none in any other way.
-    lost = [*kept.failed(), *fresh.failed()]
-    assert all("RemoteDisconnected" in sent.error for sent in lost), lost
-    assert len(lost) <= 1, lost
+    assert [*kept.failed(), *fresh.failed()] == []
     assert not psutil.pid_exists(victim) or psutil.Process(victim).status() == psutil.STATUS_ZOMBIE  # it really died
     reader = RecordLogReader(cluster.records)
     dead = [s for s in sources if not reader.is_alive(s)]
