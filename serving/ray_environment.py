@@ -95,7 +95,7 @@ def ray_environment(
         # nothing of the answer has been sent: ask another replica. Inference changes nothing, so asking twice is safe
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_RETRIES": "3",
-        # A line for every request to a reader in Python, who counts what replicas have counted, costs a quarter of them.
+        # A line for every request to a reader in Python, who counts what replicas count, costs a quarter of them.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # Also the time-out of a check. A stopped process is out of rotation after at most 0.8 + 0.8 + 0.25 + 0.8 s.
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "800ms",
