@@ -84,7 +84,7 @@ class Batcher(Generic[E]):
         self._scheduled = False
         self._closed = False
         self._freed_ns = 0  # when the last batch ended
-        self._lag = 0.0  # how long a free thread waits for the loop to hear of it, in batches; smoothed
+        self._lag = 0.0  # how long the loop is busy with a batch that has run, in batches; smoothed
         self._sweeper: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._executor: ThreadPoolExecutor | None = None
@@ -149,7 +149,8 @@ class Batcher(Generic[E]):
         A device computes one batch after the other. A partial batch that began early would wait for its turn as it is,
         while what arrives in that time could have joined it: smaller batches, and nothing sooner.
 
-        When the loop is slow to hear that a thread is free, one batch more waits for the threads themselves.
+        A thread that is free does not get to the next batch before the loop lets go of the interpreter, which it holds
+        while it answers. When that is long, one batch more waits for the threads themselves.
         """
         return self.queue.rows >= self.max_rows and len(self._flights) < self.depth + (self._lag > _LAGGING)
 
@@ -215,16 +216,17 @@ class Batcher(Generic[E]):
         """A thread is free again: the next batch need not wait until this one's answers are written."""
         self._flights.remove(batch)
         self._learn(batch)
-        lag = (self._freed_ns - batch.ended_ns) / max(1, batch.ended_ns - batch.begun_ns)
-        self._lag += _SMOOTHING * (lag - self._lag)
         if self.queue.rows and not self._closed:
             self._release(ReleaseReason.FREE)
         self._end(batch, execution)
+        lag = (perf_counter_ns() - batch.ended_ns) / max(1, batch.ended_ns - batch.begun_ns)
+        self._lag += _SMOOTHING * (lag - self._lag)
 
     def _learn(self, batch: Batch) -> None:
-        self._freed_ns = now = perf_counter_ns()
+        since_ns, now = max(batch.since_ns, self._freed_ns), perf_counter_ns()
+        self._freed_ns = now
         if batch.crowded:
-            self.gate.learn(batch.rows, now - batch.since_ns)
+            self.gate.learn(batch.rows, now - since_ns)
 
     def _end(self, batch: Batch, execution: E) -> None:
         """Answer a batch; a large request when its last part has run, or its first has failed."""
