@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,8 @@ import numpy as np
 from export.contracts.privacy import Keep, PrivacyPolicy, policy_of
 from monitoring.facts import read_fact
 from monitoring.privacy import strip
-from monitoring.purge import may_change
+from monitoring.purge import due_segments
 from monitoring.records.decode import DecodedRecords
-from monitoring.records.folders import list_sources
-from monitoring.records.frames import segment_numbers
 from monitoring.records.record import Feedback
 from monitoring.records.rewrite import rewrite_segment
 from monitoring.records.sealed import segment_facts
@@ -58,23 +57,23 @@ class LogLimits:
             now_s = read_fact(connection, FACT)
         if now_s is None:
             return False
-        left, there = _A_TURN, set()
-        for source in list_sources(self._root):
-            for number in segment_numbers(self._root / source):
-                key = (source, number)
-                there.add(key)
-                due = self._due(key, float(now_s))
-                if due == self._done.get(key, (False,) * len(due)):
-                    continue
-                if not may_change(self._root, source, number):
-                    break
-                if left == 0:
-                    return True
-                left -= 1
-                change = _Change(self._policies, float(now_s))
-                rewrite_segment(self._root, source, number, change.records, change.feedback_stays)
-                if not change.younger:  # else it is looked at again, until nothing of it is left to go
-                    self._done[key] = due
+        there: set[tuple[str, int]] = set()
+        dues: dict[tuple[str, int], tuple[bool, ...]] = {}
+
+        def wanted(source: str, number: int) -> bool:
+            key = (source, number)
+            there.add(key)
+            due = dues[key] = self._due(key, float(now_s))
+            return due != self._done.get(key, (False,) * len(due))
+
+        due = due_segments(self._root, wanted)
+        for key in islice(due, _A_TURN):
+            change = _Change(self._policies, float(now_s))
+            rewrite_segment(self._root, *key, change.records, change.feedback_stays)
+            if not change.younger:  # else it is looked at again, until nothing of it is left to go
+                self._done[key] = dues[key]
+        if next(due, None) is not None:
+            return True
         for known in (self._created, self._done):
             for key in [key for key in known if key not in there]:
                 del known[key]

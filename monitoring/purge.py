@@ -6,7 +6,8 @@ Also what replicas recorded before the privacy settings said otherwise. Sealed s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -32,6 +33,22 @@ def may_change(root: Path, source: str, number: int) -> bool:
     return number < done.segment or (number == done.segment and done.offset >= facts.data_end)
 
 
+def due_segments(root: Path, wanted: Callable[[str, int], bool]) -> Iterator[tuple[str, int]]:
+    """Source and number of consumed segments that are wanted, of each source in the order in which they were written.
+
+    Args:
+        root: The record log's folder.
+        wanted: Asked about every segment, of a source until one may not change yet.
+    """
+    for source in list_sources(root):
+        for number in segment_numbers(root / source):
+            if not wanted(source, number):
+                continue
+            if not may_change(root, source, number):
+                break
+            yield source, number
+
+
 class Purger:
     """Takes away from sealed, consumed segments what may not stay.
 
@@ -48,19 +65,11 @@ class Purger:
         """A few segments; returns whether there are more."""
         with self._store.read() as connection:
             purged = {row.source: row.segment for row in connection.execute(sa.select(t.purges))}
-        left = _A_TURN
-        for source in list_sources(self._root):
-            for number in segment_numbers(self._root / source):
-                if number <= purged.get(source, 0):
-                    continue
-                if not may_change(self._root, source, number):
-                    break
-                if left == 0:
-                    return True
-                left -= 1
-                rewrite_segment(self._root, source, number, self._change)
-                self._note(source, number)
-        return False
+        due = due_segments(self._root, lambda source, number: number > purged.get(source, 0))
+        for source, number in islice(due, _A_TURN):
+            rewrite_segment(self._root, source, number, self._change)
+            self._note(source, number)
+        return next(due, None) is not None
 
     def _note(self, source: str, number: int) -> None:
         with self._store.write() as connection:
