@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         sent: Requests of all clients.
-        failed: Those that did not end with 200, as (seconds after the fault, what the client saw).
+        failed: Those that did not end with 200, as (seconds after the fault at which the client saw it, what it saw).
         slowest_s: The longest that a request took.
         gap_s: The longest time between two answers.
         seen_s: From the fault until HAProxy sent nothing more to the victim; None where that is not asked.
@@ -88,7 +88,7 @@ def outcome_of(traffic: list[Traffic], fault_at: float, whole_s: float, seen_s: 
     answered = sorted(s.at + s.seconds for s in sent if s.status == 200)
     return Outcome(
         sent=len(sent),
-        failed=[(round(s.at - fault_at, 3), f"{s.status} {s.error[:80]}") for s in sent if s.status != 200],
+        failed=[(round(s.at + s.seconds - fault_at, 3), f"{s.status} {s.error[:80]}") for s in sent if s.status != 200],
         slowest_s=max(s.seconds for s in sent),
         gap_s=max(after - before for before, after in itertools.pairwise(answered)),
         seen_s=seen_s,
