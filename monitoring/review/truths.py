@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import xxhash
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from export.contracts.cases import CaseState
 from monitoring import schema as t
@@ -22,6 +22,10 @@ from monitoring.review.lines import CHUNK, CaseLine, Change, chunks
 from monitoring.tasks.protocol import WRONG
 
 AUTHOR = "review:"
+_MARK = sa.text(
+    "INSERT INTO settle_due (id_hash) SELECT * FROM unnest(CAST(:due AS BIGINT[])) "
+    "ON CONFLICT (id_hash) DO UPDATE SET id_hash = excluded.id_hash"
+)
 
 
 def label_of(case: CaseLine, verdict: Verdict, label: Any) -> str:
@@ -102,15 +106,11 @@ def mark_settle(connection: sa.Connection, id_hashes: Sequence[int]) -> None:
     """
     if not id_hashes:
         return
-    table = t.settle_due
-    rows = [{"id_hash": x} for x in id_hashes]
     if connection.dialect.name == "sqlite":
-        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
-        return
-    again = postgresql.insert(table)
-    for i in range(0, len(rows), CHUNK):
-        insert = again.values(rows[i : i + CHUNK])
-        connection.execute(insert.on_conflict_do_update(index_elements=["id_hash"], set_=dict(insert.excluded)))
+        rows = [{"id_hash": x} for x in id_hashes]
+        connection.execute(sqlite.insert(t.settle_due).on_conflict_do_nothing(), rows)
+    else:
+        connection.execute(_MARK, {"due": list(id_hashes)})
 
 
 def _for_record(case: CaseLine, value: Any) -> str:
