@@ -83,7 +83,8 @@ class Batcher(Generic[E]):
         self._parts: dict[Entry, list[tuple[int, E]]] = {}  # results of the parts of large requests
         self._scheduled = False
         self._closed = False
-        self._freed_ns = 0  # when the last batch ended
+        self._ended_ns = 0  # when the last batch ended
+        self._freed_ns = 0  # when the loop heard of it
         self._lag = 0.0  # how long the loop is busy with a batch that has run, in batches; smoothed
         self._sweeper: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -168,7 +169,7 @@ class Batcher(Generic[E]):
             return None
         batch.crowded = crowded
         batch.begun_ns = now
-        batch.since_ns = now if reason is ReleaseReason.IDLE else self._freed_ns
+        batch.since_ns = now if reason is ReleaseReason.IDLE else self._ended_ns
         batch.reason = ReleaseReason.FULL if batch.full and queue.rows else reason
         self.gate.taken(now, batch.entries[0].received_ns)
         return batch
@@ -223,10 +224,12 @@ class Batcher(Generic[E]):
         self._lag += _SMOOTHING * (lag - self._lag)
 
     def _learn(self, batch: Batch) -> None:
-        since_ns, now = max(batch.since_ns, self._freed_ns), perf_counter_ns()
-        self._freed_ns = now
-        if batch.crowded:
-            self.gate.learn(batch.rows, now - since_ns)
+        """The pace: by when batches end on their threads, as the loop may hear of two at once."""
+        since_ns = max(batch.since_ns, self._ended_ns)
+        if batch.crowded and since_ns < batch.ended_ns:
+            self.gate.learn(batch.rows, batch.ended_ns - since_ns)
+        self._ended_ns = max(self._ended_ns, batch.ended_ns)
+        self._freed_ns = perf_counter_ns()
 
     def _end(self, batch: Batch, execution: E) -> None:
         """Answer a batch; a large request when its last part has run, or its first has failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Any
@@ -251,6 +252,31 @@ async def test_batches_overlap_when_the_runtime_takes_several_at_once(tmp_path: 
         assert batcher.busy_since_ns == 0
         plane.close()
     assert took[3] < 0.75 * took[1], "six batches of 0.1 s: three at a time"
+
+
+async def test_a_full_batch_does_not_wait_until_the_one_before_is_answered(tmp_path: Path) -> None:
+    """While the loop answers it holds the interpreter, which a thread needs in order to begin."""
+    model_s, answers_s = 0.02, 0.01
+    plane = Plane(tmp_path, [digits_like_package(tmp_path)], inline=False, batch=BatchOptions(max_rows=4))
+    plane.runtimes["digits"].sleep_s = model_s
+    batcher = plane.versions["digits"].batcher
+    finish = batcher._finish
+
+    def slowly(*batch: Any) -> None:
+        until = perf_counter() + answers_s
+        while perf_counter() < until:
+            pass
+        finish(*batch)
+
+    batcher._finish = slowly
+    reply = Collected()
+    for i in range(80):
+        accept(plane, reply, images(1, seed=i))
+    await reply.wait(80)
+    assert plane.runtimes["digits"].batches.count(4) >= 19
+    cycle_s = 4 * batcher.gate.pace.row_ns / 1e9  # from the end of a batch to the end of the next
+    assert model_s < cycle_s < model_s + 0.8 * sys.getswitchinterval()  # after which the thread gets it in any case
+    plane.close()
 
 
 async def test_deadlines_hold_for_every_batch_under_way(tmp_path: Path) -> None:
