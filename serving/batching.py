@@ -84,7 +84,6 @@ class Batcher(Generic[E]):
         self._scheduled = False
         self._closed = False
         self._ended_ns = 0  # when the last batch ended
-        self._freed_ns = 0  # when the loop heard of it
         self._lag = 0.0  # how long the loop is busy with a batch that has run, in batches; smoothed
         self._sweeper: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -136,7 +135,7 @@ class Batcher(Generic[E]):
             execution = self._run(batch)
             self._learn(batch)
             more = self.queue.rows >= self.max_rows and batch.begun_ns - self.gate.refused_ns < _OVERLOADED_NS
-            again = more and self._freed_ns < (until_ns := until_ns or batch.begun_ns + _TURN_NS)
+            again = more and self._ended_ns < (until_ns := until_ns or batch.begun_ns + _TURN_NS)
             if self.queue.rows and not again and not self._scheduled:
                 self._schedule(ReleaseReason.FREE)
             self._end(batch, execution)
@@ -148,10 +147,8 @@ class Batcher(Generic[E]):
         """Whether a batch may begin beside those under way: a full one only.
 
         A device computes one batch after the other. A partial batch that began early would wait for its turn as it is,
-        while what arrives in that time could have joined it: smaller batches, and nothing sooner.
-
-        A thread that is free does not get to the next batch before the loop lets go of the interpreter, which it holds
-        while it answers. When that is long, one batch more waits for the threads themselves.
+        while what arrives in that time could have joined it: smaller batches, and nothing sooner. A free thread does
+        not begin before the loop, which answers, lets go of the interpreter: when that is long, a batch waits for it.
         """
         return self.queue.rows >= self.max_rows and len(self._flights) < self.depth + (self._lag > _LAGGING)
 
@@ -229,7 +226,6 @@ class Batcher(Generic[E]):
         if batch.crowded and since_ns < batch.ended_ns:
             self.gate.learn(batch.rows, batch.ended_ns - since_ns)
         self._ended_ns = max(self._ended_ns, batch.ended_ns)
-        self._freed_ns = perf_counter_ns()
 
     def _end(self, batch: Batch, execution: E) -> None:
         """Answer a batch; a large request when its last part has run, or its first has failed."""
@@ -300,6 +296,5 @@ class Batcher(Generic[E]):
             self._drop(waiting, Unavailable("the version was unloaded"))
         if self._sweeper is not None:
             self._sweeper.cancel()
-            self._sweeper = None
         if self._executor is not None:
             self._executor.shutdown(wait=False)
