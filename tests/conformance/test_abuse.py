@@ -755,7 +755,10 @@ def test_an_upgrade_is_ignored(server: Server) -> None:
 # ---- load
 
 
-def busy(server: Server, rows: int = 128) -> Callable[[], None]:
+BUSY_ROWS = 384  # some tenths of a second on a fast machine
+
+
+def busy(server: Server, rows: int = BUSY_ROWS) -> Callable[[], None]:
     """Give the slow model work for a while; returns what waits for its answer."""
     x = Tensor(name="x", datatype=Datatype.FP32, array=np.ones((rows, 64), np.float32))
     headers, body = wire.request([x], parameters={"binary_data_output": True})
@@ -794,7 +797,7 @@ def test_a_client_that_goes_away_while_it_waits_never_reaches_the_model(server: 
             raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
     finish()
     time.sleep(0.3)
-    assert slow_rows(server) - before == 128
+    assert slow_rows(server) - before == BUSY_ROWS
     assert outcomes(server, "cancelled") - cancelled == 4
 
 
@@ -809,13 +812,13 @@ def test_a_deadline_that_passes_in_the_queue_is_504_and_never_reaches_the_model(
         took = time.monotonic() - began
         finish()
         check_alive(raw)
-    assert slow_rows(server) - before == 128
+    assert slow_rows(server) - before == BUSY_ROWS
     assert outcomes(server, "deadline") - missed == 1
     assert took < 5
 
 
 def test_a_full_queue_is_503_with_retry_after_at_once(server: Server) -> None:
-    finish = busy(server)
+    finish = busy(server, rows=128)
     x = Tensor(name="x", datatype=Datatype.FP32, array=np.ones((200, 64), np.float32))
     headers, body = wire.request([x], parameters={"binary_data_output": True})
     waiting = RawConnection(server.port, timeout_s=60)

@@ -123,7 +123,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         registry.challenge(MODEL, "2", ChallengerMode.CANARY, 50.0, author="test")
         until(lambda: prometheus.ask("hardcase_canary_fallbacks_total"), 40, "the canary did not begin")
         until(lambda: prometheus.ask("hardcase_accuracy_labelled"), 40, "no window with labels was closed")
-        until(lambda: prometheus.ask('hardcase_accuracy_estimate{method="best"}'), 40, "nothing was estimated")
+        until(lambda: prometheus.ask('hardcase_accuracy_estimate_lower{method="best"}'), 60, "nothing was estimated")
         until(lambda: prometheus.ask("hardcase_drift_signal > 0"), 40, "no signal was computed")
         until(lambda: prometheus.ask("model:hardcase_request_errors:ratio_rate3d > 0"), 40, "no rule was evaluated")
         yield Stack(system, prometheus, clients, began)
